@@ -1,0 +1,139 @@
+"""Every error Peira raises on purpose, and the exit code each maps to.
+
+PeiraError
+├── InputError               the user's input is wrong: study, flag, file (exit 2)
+│   ├── StudyError           one or more faults in a study file, all reported at once
+│   └── MissingExtra         a feature needs an optional package; says what to install
+├── RunLocked                another driver holds this run (exit 2)
+├── StoreError               run.db or a projection cannot be read or written (exit 3)
+├── SubjectError             a model did not give a usable reply
+│   ├── TransientError       429, 5xx, timeout, dropped connection: the pace layer retries these
+│   │   └── RateLimited      the same, with the provider's Retry-After
+│   ├── ProviderFailure      retries exhausted: the trial fails with cause `provider`
+│   └── ProviderStop         401, 402, 403, 404…: the run stops with the provider's own message
+├── TrialFailed              a trial cannot be completed; carries a cause from `Cause`
+├── Halt                     work stops, saved, to be resumed
+│   ├── TrialHalted          this trial only: trial limit, timeout
+│   └── RunHalted            the whole run: budget, provider, interrupted
+└── ReplayDiverged           the ledger holds another request under the same key
+
+Catch `PeiraError` at the edge only; `cli.main` turns it into a message and an exit code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXIT_OK, EXIT_BUG, EXIT_INPUT, EXIT_INCOMPLETE, EXIT_BUDGET, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class PeiraError(Exception):
+    """Base of all errors Peira raises on purpose. `exit_code` is what the command returns."""
+
+    exit_code = EXIT_INCOMPLETE
+
+
+class InputError(PeiraError):
+    """The user's input is wrong. The message names path, value, what is allowed, remedy."""
+
+    exit_code = EXIT_INPUT
+
+
+class StudyError(InputError):
+    """All faults found in one study file, each on its own lines."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+class MissingExtra(InputError):
+    """A feature needs an optional package."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs an optional package.\n  remedy: pip install 'peira[{extra}]'"
+        )
+
+
+class RunLocked(PeiraError):
+    """Another driver is at work on this run directory."""
+
+    exit_code = EXIT_INPUT
+
+
+class StoreError(PeiraError):
+    """The run directory, run.db or a projection cannot be read or written."""
+
+
+class SubjectError(PeiraError):
+    """A model did not give a usable reply."""
+
+
+class TransientError(SubjectError):
+    """Worth another try: 408, 429, 5xx, a timeout, a dropped connection, a broken body."""
+
+
+class RateLimited(TransientError):
+    """The provider asked us to wait. `retry_after` is seconds, or None if it did not say."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class ProviderFailure(SubjectError):
+    """Retries are exhausted; the trial that asked fails with cause `provider`."""
+
+
+class ProviderStop(SubjectError):
+    """The provider refuses us (key, credit, model name…): the run stops with its message."""
+
+
+class TrialFailed(PeiraError):
+    """A trial cannot be completed. `cause` is one of `peira.engine.states.Cause`."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        self.cause = cause
+        super().__init__(message)
+
+
+class Halt(PeiraError):
+    """Work stops, saved, and can be resumed. `cause` is one of `peira.engine.states.Cause`."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        self.cause = cause
+        super().__init__(message)
+        if cause in ("budget", "trial limit"):
+            self.exit_code = EXIT_BUDGET
+        elif cause == "interrupted":
+            self.exit_code = EXIT_INTERRUPTED
+
+
+class TrialHalted(Halt):
+    """This trial stops (its own limit or its timeout); others go on."""
+
+
+class RunHalted(Halt):
+    """The whole run stops: budget, provider, interrupted."""
+
+
+class ReplayDiverged(PeiraError):
+    """The ledger holds a reply to a different request under the same key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of an input file, rendered in at most three lines."""
+
+    where: str
+    path: str
+    value: str
+    allowed: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.where}: {self.path}: {self.value}", f"  allowed: {self.allowed}"]
+        if self.remedy:
+            lines.append(f"  remedy: {self.remedy}")
+        return "\n".join(lines)
