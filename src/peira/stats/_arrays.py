@@ -1,0 +1,93 @@
+"""Reading what callers pass: lists or arrays, with None or NaN for missing values.
+
+Invariant: nothing is dropped without being counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Seed = int | np.random.Generator | np.random.SeedSequence
+Labels = Sequence[Hashable] | NDArray[Any]
+
+#: Differences are rounded to this many decimals before they are ranked or compared: 0.3 - 0.2
+#: must tie with 0.1.
+TIE_DECIMALS = 10
+
+
+def floats(values: ArrayLike | Sequence[float | None]) -> Floats:
+    """A float array; None becomes NaN. Infinite values are refused.
+
+    Raises:
+        ValueError: a value is infinite or not a number.
+    """
+    array = np.asarray(values)
+    if array.dtype == object:
+        array = np.vectorize(lambda v: np.nan if v is None else float(v), otypes=[float])(array)
+    array = array.astype(np.float64, copy=True)
+    if np.isinf(array).any():
+        raise ValueError("values must be finite or missing (None, NaN); found an infinity")
+    return array
+
+
+def unit_means(values: ArrayLike | Sequence[float | None]) -> tuple[Floats, int]:
+    """One value per unit, and the number of rows behind them.
+
+    A two-dimensional input is units x replicates: the unit's value is the mean of its observed
+    replicates, missing when it has none. Replicates are never units.
+    """
+    array = floats(values)
+    if array.ndim == 1:
+        return array, int(np.isfinite(array).sum())
+    if array.ndim != 2:
+        raise ValueError(f"values must be units or units x replicates; got {array.ndim} axes")
+    seen = np.isfinite(array)
+    counts = seen.sum(axis=1)
+    sums = np.where(seen, array, 0.0).sum(axis=1)
+    means = np.full(len(array), np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means, int(counts.sum())
+
+
+def codes(labels: Labels) -> tuple[Ints, list[Any]]:
+    """Integer code of each label, in order of first appearance, and the distinct labels."""
+    index: dict[Any, int] = {}
+    coded = [index.setdefault(label, len(index)) for label in _plain(labels)]
+    return np.asarray(coded, dtype=np.int64), list(index)
+
+
+def _plain(labels: Labels) -> Sequence[Any]:
+    return labels.tolist() if isinstance(labels, np.ndarray) else labels
+
+
+def generator(seed: Seed) -> np.random.Generator:
+    """The generator of a seed. There is no default: every random result names its seed."""
+    if seed is None:
+        raise ValueError("a resampling method needs an explicit seed (int or numpy Generator)")
+    return np.random.default_rng(seed)
+
+
+def same_length(**arrays: Any) -> None:
+    """Raise ValueError unless all given sequences have one length; None is ignored."""
+    lengths = {name: len(a) for name, a in arrays.items() if a is not None}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ValueError(f"inputs must be aligned unit by unit; {told}")
+
+
+def check_level(level: float) -> float:
+    """The level, if it is a probability strictly between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1; got {level}")
+    return level
+
+
+def tie_safe(values: Floats) -> Floats:
+    """Values rounded so that equal quantities computed differently compare equal."""
+    return np.round(values, TIE_DECIMALS) + 0.0

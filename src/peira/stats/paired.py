@@ -1,0 +1,206 @@
+"""Paired scores: treatment minus control on the same units.
+
+Invariant: the unit is the pair. A pair with a missing side is counted, per arm, and left out;
+the direction is always treatment - control.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from peira.stats._arrays import (
+    Floats,
+    Labels,
+    Seed,
+    check_level,
+    generator,
+    same_length,
+    unit_means,
+)
+from peira.stats.bootstrap import bootstrap_t_limits
+from peira.stats.intervals import from_t, is_constant, t_interval
+from peira.stats.permutation import sign_flip_p
+from peira.stats.result import (
+    EMPTY,
+    INTERVAL_AND_TEST_DISAGREE,
+    INTERVAL_CAPPED,
+    INTERVAL_UNRELIABLE,
+    MISSING_ARM,
+    SINGLE_UNIT,
+    ZERO_VARIANCE,
+    Estimate,
+)
+
+SMALL, LARGE = 20, 1000
+ESTIMAND = "mean difference over units, treatment - control"
+Values = ArrayLike | Sequence[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Complete pairs: their differences, the two arms, and what was lost per arm."""
+
+    differences: Floats
+    treatment: Floats
+    control: Floats
+    keep: np.ndarray
+    rows: int
+    missing: int
+    missing_treatment: int
+    missing_control: int
+
+    @property
+    def reason(self) -> str | None:
+        """Why no difference exists or none has an error; None if all is well."""
+        if self.differences.size == 0:
+            return MISSING_ARM if self.missing else EMPTY
+        if self.differences.size == 1:
+            return SINGLE_UNIT
+        return ZERO_VARIANCE if is_constant(self.differences) else None
+
+    def about(self, level: float) -> dict[str, Any]:
+        """The fields of an `Estimate` that tell where its number comes from."""
+        return {
+            "level": check_level(level),
+            "n": self.differences.size,
+            "n_rows": self.rows,
+            "missing": self.missing,
+            "extra": {
+                "missing_treatment": self.missing_treatment,
+                "missing_control": self.missing_control,
+            },
+        }
+
+
+def pairs(treatment: Values, control: Values) -> Pairs:
+    """Align two arms unit by unit (or units x replicates, averaged within each arm).
+
+    An empty arm beside a full one is a missing arm.
+
+    Raises:
+        ValueError: the arms have different numbers of units.
+    """
+    (t, rows_t), (c, rows_c) = unit_means(treatment), unit_means(control)
+    if 0 in (t.size, c.size):
+        size = max(t.size, c.size)
+        t, c = (a if a.size else np.full(size, np.nan) for a in (t, c))
+    same_length(treatment=t, control=c)
+    keep = np.isfinite(t) & np.isfinite(c)
+    return Pairs(
+        t[keep] - c[keep],
+        t[keep],
+        c[keep],
+        keep,
+        rows_t + rows_c,
+        int((~keep).sum()),
+        int(np.isnan(t).sum()),
+        int(np.isnan(c).sum()),
+    )
+
+
+def paired_difference(
+    treatment: Values,
+    control: Values,
+    *,
+    cluster: Labels | None = None,
+    seed: Seed,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    score_range: tuple[float, float] | None = None,
+) -> Estimate:
+    """Mean paired difference by the default path for its size.
+
+    Clustered: see `clustered.cluster_mean`. Independent pairs: below 20 the t interval, flagged
+    `interval_unreliable`; from 20 to 1,000 bootstrap-t; beyond, t. The p value below 1,000 is
+    that of the sign-flip test of the mean. `score_range` is the range a score can take: limits
+    are kept within the differences it allows, and flagged when that cut them.
+    """
+    data = pairs(treatment, control)
+    about = data.about(level)
+    if data.reason in (EMPTY, MISSING_ARM):
+        return Estimate(None, reason=data.reason, method="paired", estimand=ESTIMAND, **about)
+    if cluster is not None:
+        result = _clustered(data, cluster, about)
+    elif data.reason:
+        result = _without_spread(data, about, seed)
+    elif data.differences.size < SMALL:
+        result = _small(data, about, seed)
+    elif data.differences.size < LARGE:
+        result = _medium(data, about, seed, resamples)
+    else:
+        result = t_interval(data.differences, level).with_(method="paired t", **about)
+    return _flagged(_capped(result.with_(estimand=ESTIMAND), score_range))
+
+
+def _clustered(data: Pairs, cluster: Labels, about: dict[str, Any]) -> Estimate:
+    from peira.stats.clustered import cluster_mean
+
+    same_length(pairs=data.keep, cluster=cluster)
+    kept = [label for label, keep in zip(cluster, data.keep, strict=True) if keep]
+    result = cluster_mean(data.differences, kept, about["level"])
+    return result.with_(**about | {"extra": {**result.extra, **about["extra"]}})
+
+
+def _without_spread(data: Pairs, about: dict[str, Any], seed: Seed) -> Estimate:
+    """One pair, or equal differences: a mean without interval. Sign-flip still has a p."""
+    p = sign_flip_p(data.differences, seed).p if data.differences.size > 1 else None
+    return Estimate(
+        float(data.differences.mean()), p=p, reason=data.reason, method="sign-flip", **about
+    )
+
+
+def _small(data: Pairs, about: dict[str, Any], seed: Seed) -> Estimate:
+    test = sign_flip_p(data.differences, seed)
+    return t_interval(data.differences, about["level"]).with_(
+        p=test.p,
+        mc_error=test.mc_error,
+        method=f"paired t + sign-flip ({test.how})",
+        flags=(INTERVAL_UNRELIABLE,),
+        **about,
+    )
+
+
+def _medium(data: Pairs, about: dict[str, Any], seed: Seed, resamples: int) -> Estimate:
+    rng = generator(seed)
+    d = data.differences
+    test = sign_flip_p(d, rng)
+    base = from_t(Estimate(float(d.mean()), **about), float(d.std(ddof=1)) / math.sqrt(d.size), 1)
+    base = base.with_(p=test.p, mc_error=test.mc_error, df=None)
+    limits = bootstrap_t_limits(d, about["level"], rng, resamples)
+    if limits is None:
+        t = t_interval(d, about["level"])
+        return base.with_(
+            low=t.low,
+            high=t.high,
+            df=t.df,
+            method=f"paired t + sign-flip ({test.how})",
+            flags=(INTERVAL_UNRELIABLE,),
+        )
+    method = f"bootstrap-t ({resamples} resamples) + sign-flip ({test.how})"
+    return base.with_(low=limits[0], high=limits[1], method=method)
+
+
+def _capped(result: Estimate, score_range: tuple[float, float] | None) -> Estimate:
+    if score_range is None or result.low is None or result.high is None:
+        return result
+    width = abs(score_range[1] - score_range[0])
+    low, high = max(result.low, -width), min(result.high, width)
+    if (low, high) == (result.low, result.high):
+        return result
+    return result.with_(low=low, high=high, flags=(*result.flags, INTERVAL_CAPPED))
+
+
+def _flagged(result: Estimate) -> Estimate:
+    """Say so when the interval (by one method) and the test (by another) disagree about zero."""
+    if result.p is None or result.low is None or result.high is None:
+        return result
+    excludes = result.low > 0 or result.high < 0
+    if excludes == (result.p <= 1 - result.level):
+        return result
+    return result.with_(flags=(*result.flags, INTERVAL_AND_TEST_DISAGREE))

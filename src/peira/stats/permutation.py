@@ -1,0 +1,120 @@
+"""Randomisation tests: p values by enumeration, by exact convolution, or by Monte Carlo.
+
+Invariant: a Monte Carlo p counts the observed arrangement, p = (1 + hits)/(1 + R), so it is
+never 0, and carries its Monte Carlo error. Values are rounded before comparing, so ties hold.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from peira.stats._arrays import TIE_DECIMALS, Floats, Ints, Seed, generator, tie_safe
+
+ENUMERATION_LIMIT = 2**20
+#: Largest total of integer weights, and of weights times total, handled by convolution.
+_CONVOLUTION_TOTAL, _CONVOLUTION_WORK = 4_000_000, 2_000_000_000
+DRAWS = 9_999
+
+
+@dataclass(frozen=True, slots=True)
+class PValue:
+    """A randomisation p, its Monte Carlo error (None if exact) and how it was found."""
+
+    p: float
+    mc_error: float | None
+    how: str
+    arrangements: int
+
+
+def monte_carlo_p(hits: int, draws: int) -> PValue:
+    """(1 + hits)/(1 + draws) and its Monte Carlo standard error."""
+    p = (1 + hits) / (1 + draws)
+    return PValue(p, math.sqrt(p * (1 - p) / draws), "Monte Carlo", draws)
+
+
+def sign_flip_p(values: Floats, seed: Seed | None, draws: int = DRAWS) -> PValue:
+    """Two-sided p of the mean under random signs (null: symmetric about zero).
+
+    Zeros do not move the sum and are set aside. Exact by convolution when the values lie on a
+    decimal grid, or by enumeration of at most 2^20 sign patterns; else Monte Carlo.
+    """
+    moving = tie_safe(values)
+    moving = moving[moving != 0]
+    if moving.size == 0:
+        return PValue(1.0, None, "exact", 1)
+    weights = _grid(moving)
+    observed = abs(float(moving.sum()))
+    if weights is not None:
+        return PValue(_convolved_p(weights, moving), None, "exact", 2 ** min(moving.size, 1000))
+    if 2**moving.size <= ENUMERATION_LIMIT:
+        sums = _all_sign_sums(moving)
+        p = float((np.abs(sums) >= observed - 1e-10).mean())
+        return PValue(p, None, "exact", sums.size)
+    if seed is None:
+        raise ValueError("a Monte Carlo test needs an explicit seed (int or numpy Generator)")
+    sums = random_sign_sums(moving[:, None], draws, generator(seed))[:, 0]
+    return monte_carlo_p(int((np.abs(sums) >= observed - 1e-10).sum()), draws)
+
+
+def _grid(values: Floats) -> Ints | None:
+    """Absolute values as integer multiples of a common step, if convolution is affordable."""
+    scaled = np.rint(np.abs(values) * 10.0**TIE_DECIMALS)
+    if scaled.max() > 2**53:
+        return None
+    whole = scaled.astype(np.int64)
+    whole //= np.gcd.reduce(whole)
+    total = float(whole.sum(dtype=np.float64))
+    affordable = total <= _CONVOLUTION_TOTAL and total * whole.size <= _CONVOLUTION_WORK
+    return whole if affordable else None
+
+
+def subset_sum_distribution(weights: Ints) -> Floats:
+    """P(sum = s), s = 0..total, when each integer weight is included with chance 1/2."""
+    total = int(weights.sum())
+    chance = np.zeros(total + 1)
+    chance[0] = 1.0
+    reach = 0
+    for weight in np.sort(weights):
+        w = int(weight)
+        reach += w
+        window = chance[: reach + 1] / 2
+        window[w:] += chance[: reach + 1 - w] / 2
+        chance[: reach + 1] = window
+    return chance
+
+
+def two_sided_subset_p(weights: Ints, positive: int) -> float:
+    """P(|2S - total| >= |2 positive - total|) for the random subset sum S."""
+    chance = subset_sum_distribution(weights)
+    total = chance.size - 1
+    tail = min(positive, total - positive)
+    if 2 * tail >= total:
+        return 1.0
+    return min(1.0, 2 * float(chance[: tail + 1].sum()))
+
+
+def _convolved_p(weights: Ints, values: Floats) -> float:
+    return two_sided_subset_p(weights, int(weights[values > 0].sum()))
+
+
+def _all_sign_sums(values: Floats) -> Floats:
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
+def random_sign_sums(values: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    """Sums over units (first axis) of values times shared random signs: draws x columns."""
+    n = len(values)
+    sums = np.empty((draws, values.shape[1]))
+    step = max(1, 4_000_000 // n)
+    for start in range(0, draws, step):
+        stop = min(start + step, draws)
+        packed = rng.integers(0, 256, size=(stop - start, (n + 7) // 8), dtype=np.uint8)
+        plus = np.unpackbits(packed, axis=1, count=n).astype(np.float64)
+        sums[start:stop] = 2 * (plus @ values) - values.sum(axis=0)
+    return sums
