@@ -71,7 +71,14 @@ class SubjectError(PeiraError):
 
 
 class TransientError(SubjectError):
-    """Worth another try: 408, 429, 5xx, a timeout, a dropped connection, a broken body."""
+    """Worth another try: 408, 429, 5xx, a timeout, a dropped connection, a broken body.
+
+    `lost`: the request went out and may have been charged; it stays charged at its worst case.
+    """
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        self.lost = lost
+        super().__init__(message)
 
 
 class RateLimited(TransientError):

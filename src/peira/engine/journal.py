@@ -1,0 +1,217 @@
+"""run.db: the only truth of a run. One writer, group commits, short reads.
+
+Writes are queued and committed together by one thread; `durable` returns after the commit that holds
+its statement. Invariant: statements are committed in the order they were put, all or none per
+commit. On a full disk the ballast is given up so that replies in flight still fit; then the journal
+refuses further writes with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from peira.engine.migrations import migrate
+from peira.engine.mounts import is_network_mount
+from peira.errors import StoreError
+
+Statement = tuple[str, Sequence[Any] | Iterable[Sequence[Any]], bool]
+
+MAX_QUEUE = 20_000  # statements waiting; beyond it producers wait, so memory stays flat
+BALLAST = 1 << 20  # bytes given up when the disk is full
+CORRUPT = ("malformed", "not a database", "disk image")
+
+
+class Journal:
+    """The writer's connection to run.db. `costly`: fsync every commit, since replies cost money."""
+
+    def __init__(self, path: Path, *, costly: bool = True) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._connection = connect(path, costly=costly)
+        self._waiting: list[tuple[Statement, Callable[[BaseException | None], None] | None]] = []
+        self._condition = threading.Condition()
+        self._closing = False
+        self.failure: StoreError | None = None
+        self._ballast = path.with_name("run.ballast")
+        self._lay_ballast()
+        self._thread = threading.Thread(target=self._write_forever, name="journal", daemon=True)
+        self._thread.start()
+
+    # -- writing ----------------------------------------------------------------------------
+    def put(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Queue one statement; it is committed soon, in order."""
+        self._enqueue((sql, values, False), None)
+
+    def put_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Queue one statement for many rows."""
+        self._enqueue((sql, rows, True), None)
+
+    async def durable(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Queue one statement and wait until it is on disk."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def done(error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(_settle, future, error)
+
+        self._enqueue((sql, values, False), done)
+        await asyncio.shield(future)
+
+    async def breathe(self) -> None:
+        """Wait while the queue is long, so that a fast producer keeps memory flat."""
+        while len(self._waiting) > MAX_QUEUE and self.failure is None:
+            await asyncio.sleep(0.002)
+
+    def flush(self) -> None:
+        """Block until everything put so far is committed."""
+        done = threading.Event()
+        self._enqueue(("SELECT 1", (), False), lambda error: done.set())
+        done.wait()
+        self._raise_failure()
+
+    def close(self) -> None:
+        """Commit what waits and close."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self._thread.join()
+        self._connection.close()
+        self._ballast.unlink(missing_ok=True)
+
+    # -- reading ----------------------------------------------------------------------------
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Rows of one short query, seeing every commit so far."""
+        with self._lock:
+            return self._connection.execute(sql, values).fetchall()
+
+    # -- the writer thread ------------------------------------------------------------------
+    def _enqueue(
+        self, statement: Statement, done: Callable[[BaseException | None], None] | None
+    ) -> None:
+        self._raise_failure()
+        with self._condition:
+            self._waiting.append((statement, done))
+            if len(self._waiting) == 1:
+                self._condition.notify()
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def _write_forever(self) -> None:
+        while True:
+            with self._condition:
+                while not self._waiting and not self._closing:
+                    self._condition.wait()
+                batch, self._waiting = self._waiting, []
+                if not batch:
+                    return
+            error = self._commit([statement for statement, _ in batch])
+            for _, done in batch:
+                if done is not None:
+                    done(error)
+
+    def _commit(self, statements: list[Statement]) -> BaseException | None:
+        if self.failure is not None:
+            return self.failure
+        try:
+            self._apply(statements)
+        except sqlite3.Error as error:
+            if "full" in str(error) and self._ballast.exists():
+                self._ballast.unlink()
+                return self._commit_last(statements)
+            self.failure = as_store_error(self.path, error)
+            return self.failure
+        return None
+
+    def _commit_last(self, statements: list[Statement]) -> BaseException | None:
+        """Commit in the room the ballast gave up; later writes are refused."""
+        try:
+            self._apply(statements)
+        except sqlite3.Error as error:
+            self.failure = as_store_error(self.path, error)
+            return self.failure
+        return None
+
+    def _apply(self, statements: list[Statement]) -> None:
+        with self._lock:
+            connection = self._connection
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for sql, values, many in statements:
+                    (connection.executemany if many else connection.execute)(sql, values)  # type: ignore[arg-type]
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _lay_ballast(self) -> None:
+        self._ballast.write_bytes(b"\0" * BALLAST)
+
+
+def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def connect(path: Path, *, costly: bool = True) -> sqlite3.Connection:
+    """A writer's connection, migrated. On a network mount WAL is unsafe: rollback journal with an
+    exclusive lock instead. Raises StoreError when the file cannot be opened or is damaged."""
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        if is_network_mount(path.parent):
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode=DELETE")
+        else:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if costly else 'NORMAL'}")
+        connection.execute("PRAGMA busy_timeout=5000")
+        connection.execute("PRAGMA cache_size=-32000")
+        migrate(connection)
+    except sqlite3.Error as error:
+        raise as_store_error(path, error) from error
+    return connection
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """A reader's connection that never writes and never blocks the driver."""
+    if not path.is_file():
+        raise StoreError(f"{path}: no such run.db\n  remedy: name a run directory (peira list)")
+    try:
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None,
+            check_same_thread=False,
+        )  # fmt: skip
+        connection.execute("PRAGMA busy_timeout=2000")
+        connection.execute("SELECT value FROM meta LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        raise as_store_error(path, error) from error
+    return connection
+
+
+def as_store_error(path: Path, error: sqlite3.Error) -> StoreError:
+    """sqlite's complaint in our words, with a remedy."""
+    text = str(error)
+    if "full" in text:
+        return StoreError(
+            f"{path}: the disk is full; everything paid so far is saved\n"
+            "  remedy: free some space, then run the same command again"
+        )
+    if any(word in text for word in CORRUPT):
+        return StoreError(
+            f"{path}: run.db is damaged ({text})\n"
+            "  remedy: restore it from an archive, or move it away and run again with --fresh"
+        )
+    if "readonly" in text or "unable to open" in text:
+        return StoreError(f"{path}: cannot be written ({text})\n  remedy: check permissions")
+    return StoreError(f"{path}: {text}")

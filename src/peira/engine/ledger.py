@@ -1,0 +1,272 @@
+"""Every reply that was bought, durable before the trial sees it.
+
+A reply is found again by (trial, key): key = seat, label and how many calls with that label came
+before, or a content key under run scope (trial 0). A call in flight is an `open` row charged at its
+worst case; it becomes `done` with the real cost, or stays behind as `unsettled`. Invariant: the
+same key is never bought twice, unless its first purchase was lost or its failure is retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import orjson
+
+from peira.engine.budget import Budget
+from peira.engine.journal import Journal
+from peira.errors import Halt, ReplayDiverged
+from peira.subjects.subject import Message, Reply, Sampling, Usage
+
+RUN_SCOPE = 0
+
+INSERT = (
+    "INSERT INTO replies(number, trial, key, attempt, hash, state, model, reply, cost, worst, buyer)"
+    " VALUES(?,?,?,?,?,?,?,?,?,?,?)"
+)
+
+
+def request_hash(model: str, messages: Iterable[Message], sampling: Sampling) -> bytes:
+    """16 bytes that change whenever what is sent changes."""
+    digest = blake2b(digest_size=16)
+    digest.update(model.encode())
+    digest.update(repr(sampling).encode())
+    for message in messages:
+        digest.update(b"\0" + message.role.encode() + b"\0")
+        digest.update(message.content.encode("utf-8", "surrogatepass"))
+    return digest.digest()
+
+
+def pack(reply: Reply) -> bytes:
+    """A reply as compact JSON; cost lives in its own column."""
+    usage = reply.usage
+    return orjson.dumps(
+        [
+            _clean(reply.text), _clean(reply.reasoning),
+            [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens,
+             usage.cache_write_tokens, usage.reasoning_tokens],
+            reply.finish, reply.served_model, reply.request_id,
+            round(reply.seconds, 4), round(reply.asked_at, 3),
+        ]
+    )  # fmt: skip
+
+
+def unpack(data: bytes, cost: int) -> Reply:
+    """The reply that `pack` stored."""
+    text, reasoning, usage, finish, served, request_id, seconds, asked_at = orjson.loads(data)
+    return Reply(
+        text, reasoning, Usage(*usage), finish, served, request_id, seconds, cost, asked_at, "ledger"
+    )
+
+
+def _clean(text: str) -> str:
+    """Lone surrogates cannot be stored as UTF-8: replaced, so that every file stays readable."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one trial has already been answered: key -> (hash, packed reply, cost)."""
+
+    entries: dict[str, tuple[bytes, bytes, int]] = field(default_factory=dict)
+
+    def recall(self, key: str, digest: bytes) -> Reply | None:
+        """The reply bought under this key. Raises ReplayDiverged if the request was another."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        if entry[0] != digest:
+            raise ReplayDiverged(
+                f"replay diverged at {key!r}: the ledger holds a reply to another request\n"
+                "  remedy: the code, prompts or settings changed since; run with --retry-failed"
+                " to buy this trial afresh"
+            )
+        return unpack(entry[1], entry[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One call about to be paid for. `trial` is 0 under run scope; `buyer` is the trial asking."""
+
+    trial: int
+    buyer: int
+    key: str
+    digest: bytes
+    model: str
+    worst: int
+
+
+class LedgerPort(Protocol):
+    """What a trial needs of the ledger, wherever the driver is."""
+
+    def check(self) -> None:
+        """Raise Halt if the run is stopping."""
+        ...
+
+    async def recall_shared(self, key: str, digest: bytes) -> Reply | None: ...
+    async def open(self, purchase: Purchase) -> int: ...
+    async def settle(self, intent: int, purchase: Purchase, reply: Reply) -> None: ...
+    async def release(self, intent: int, purchase: Purchase) -> None: ...
+    async def lose(self, intent: int, purchase: Purchase) -> None: ...
+    async def checkpoint(self, trial: int, name: str, data: bytes) -> None: ...
+
+
+class Ledger:
+    """The driver's ledger over the journal and the budget."""
+
+    def __init__(self, journal: Journal, budget: Budget) -> None:
+        self.journal = journal
+        self.budget = budget
+        self.stopping: Halt | None = None
+        self.in_flight = 0
+        (last,) = journal.read("SELECT COALESCE(MAX(number), 0) FROM replies")[0]
+        self._numbers = itertools.count(last + 1)
+        self._shared = self._load_shared()
+
+    # -- stopping ---------------------------------------------------------------------------
+    def check(self) -> None:
+        if self.stopping is not None:
+            raise self.stopping
+
+    def stop(self, halt: Halt) -> None:
+        """Let no new call begin; calls in flight are kept."""
+        self.stopping = self.stopping or halt
+
+    # -- buying -----------------------------------------------------------------------------
+    async def open(self, purchase: Purchase) -> int:
+        """Reserve the worst case and write the intent down, durable, before the call."""
+        self.check()
+        await self.budget.reserve(purchase.buyer, purchase.worst)
+        number = next(self._numbers)
+        try:
+            self.check()
+            await self.journal.durable(
+                "INSERT INTO replies(number, trial, key, attempt, hash, state, model, worst, buyer)"
+                " VALUES(?,?,?,(SELECT COUNT(*)+1 FROM replies WHERE trial=? AND key=?),?,'open',?,?,?)",
+                (number, purchase.trial, purchase.key, purchase.trial, purchase.key,
+                 purchase.digest, purchase.model, purchase.worst, purchase.buyer),
+            )  # fmt: skip
+        except BaseException:
+            self.budget.settle(purchase.buyer, purchase.worst, 0)
+            raise
+        self.in_flight += 1
+        return number
+
+    async def settle(self, intent: int, purchase: Purchase, reply: Reply) -> None:
+        """Write the reply and its real cost, durable, before the trial sees it."""
+        self._close(purchase, reply.cost)
+        packed = pack(reply)
+        await self.journal.durable(
+            "UPDATE replies SET state='done', reply=?, cost=?, worst=0 WHERE number=?",
+            (packed, reply.cost, intent),
+        )
+        if purchase.trial == RUN_SCOPE:
+            self._shared.entries[purchase.key] = (purchase.digest, packed, reply.cost)
+
+    async def release(self, intent: int, purchase: Purchase) -> None:
+        """The call was refused before it cost anything."""
+        self._close(purchase, 0)
+        self.journal.put("DELETE FROM replies WHERE number=?", (intent,))
+
+    async def lose(self, intent: int, purchase: Purchase) -> None:
+        """The call went out and its fate is unknown: it stays charged at its worst case."""
+        self._close(purchase, purchase.worst)
+        self.journal.put("UPDATE replies SET state='unsettled' WHERE number=?", (intent,))
+
+    def _close(self, purchase: Purchase, cost: int) -> None:
+        self.in_flight -= 1
+        self.budget.settle(purchase.buyer, purchase.worst, cost)
+
+    async def recall_shared(self, key: str, digest: bytes) -> Reply | None:
+        return self._shared.recall(key, digest)
+
+    async def checkpoint(self, trial: int, name: str, data: bytes) -> None:
+        await self.journal.durable(
+            "INSERT OR REPLACE INTO checkpoints(trial, name, data) VALUES(?,?,?)",
+            (trial, name, data),
+        )
+
+    # -- keeping free replies, loading what is known ------------------------------------------
+    def keep(self, trial: int, replies: Iterable[tuple[str, bytes, str, bytes]]) -> None:
+        """Store a trial's free replies (key, hash, model, packed) with its result."""
+        rows = [
+            (next(self._numbers), trial, key, 1, digest, "done", model, packed, 0, 0, trial)
+            for key, digest, model, packed in replies
+        ]
+        if rows:
+            self.journal.put_many(INSERT.replace("INSERT", "INSERT OR REPLACE", 1), rows)
+
+    def memory(self, trial: int) -> Memory:
+        """What a trial has already been answered."""
+        rows = self.journal.read(
+            "SELECT key, hash, reply, cost FROM replies WHERE trial=? AND state='done'", (trial,)
+        )
+        return Memory({key: (digest, reply, cost) for key, digest, reply, cost in rows})
+
+    def supersede(self, trial: int, key: str | None) -> None:
+        """Set aside the failing reply (or, with None, all) so that a retry buys it afresh."""
+        where, values = ("", (trial,)) if key is None else (" AND key=?", (trial, key))
+        self.journal.put(
+            "UPDATE replies SET state='superseded' WHERE trial=? AND state='done'" + where, values
+        )
+
+    def _load_shared(self) -> Memory:
+        return _SharedMemory(self.journal)
+
+
+class _SharedMemory(Memory):
+    """Run-scope replies, read from disk at need: a run may hold millions."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__({})
+        self._journal = journal
+        self._any = bool(
+            journal.read("SELECT 1 FROM replies WHERE trial=? LIMIT 1", (RUN_SCOPE,))
+        )
+
+    def recall(self, key: str, digest: bytes) -> Reply | None:
+        if key not in self.entries and self._any:
+            rows: list[Any] = self._journal.read(
+                "SELECT hash, reply, cost FROM replies WHERE trial=? AND key=? AND state='done'",
+                (RUN_SCOPE, key),
+            )
+            if rows:
+                self.entries[key] = tuple(rows[0])
+        reply = super().recall(key, digest)
+        return None if reply is None else replace(reply)
+
+
+class Sharing:
+    """Concurrent askers of one content key wait for one call."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, asyncio.Future[Reply]] = {}
+
+    def pending(self, key: str) -> asyncio.Future[Reply] | None:
+        return self._pending.get(key)
+
+    def begin(self, key: str) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._pending[key] = future
+        return future
+
+    def end(self, key: str, reply: Reply | None, error: BaseException | None) -> None:
+        future = self._pending.pop(key)
+        if future.done():
+            return
+        if reply is not None:
+            future.set_result(reply)
+        else:
+            future.cancel() if isinstance(error, asyncio.CancelledError) else future.set_exception(
+                error or RuntimeError("no reply")
+            )
+            if not future.cancelled():
+                future.exception()

@@ -1,0 +1,184 @@
+"""A subject in a seat: the layers around every call, in this order.
+
+ledger (answer from the record if this exact call was already paid for) → budget (reserve the worst
+case, settle the real cost) → pace (limits, retries) → wire. A free subject goes straight to its
+wire; its replies are stored with the trial's result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from peira.engine.ledger import RUN_SCOPE, Purchase, pack, request_hash
+from peira.errors import InputError, ProviderFailure, ProviderStop, RunHalted, TransientError
+from peira.study.seeds import derive
+from peira.subjects.route import Route
+from peira.subjects.subject import Message, Reply, Request, Sampling
+
+if TYPE_CHECKING:
+    from peira.engine.lab import Lab
+
+DEFAULT_SAMPLING = Sampling()
+
+
+class Seat:
+    """A subject in a seat of one trial. Implements `Subject`."""
+
+    def __init__(self, lab: Lab, route: Route, seat: str, scope: Literal["trial", "run"]) -> None:
+        self.lab = lab
+        self.route = route
+        self.seat = seat
+        self.scope = scope
+        self.name = route.name
+        self.simulated = route.simulated
+        self.served: str = ""
+        self._counts: dict[str, int] = {}
+
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        observation: Any = None,
+        *,
+        label: str = "call",
+        key: str | None = None,
+        record: bool = True,
+    ) -> Reply:
+        """Ask once, through all layers. See `Subject.reply`."""
+        request, key = self._request(messages, sampling, observation, label, key)
+        self.lab.bench.ledger.check()
+        digest = request_hash(request.model, request.messages, request.sampling)
+        shared = self.scope == "run"
+        if shared:
+            reply = await self._shared(request, key, digest)
+        else:
+            reply = self.lab.task.memory.recall(key, digest) or await self._obtain(
+                request, key, digest, self.lab.task.number
+            )
+        self.lab.last_key = key
+        self.served = reply.served_model
+        self._note(request, reply, record)
+        return reply
+
+    def _request(
+        self, messages: Sequence[Message], sampling: Sampling | None, observation: Any,
+        label: str, key: str | None,
+    ) -> tuple[Request, str]:  # fmt: skip
+        n = self._counts.get(label, 0)
+        self._counts[label] = n + 1
+        sampling = self._sampling(sampling or DEFAULT_SAMPLING)
+        name = key or f"{self.seat}|{label}|{n}"
+        seed = derive(name) if self.scope == "run" else derive(self.lab.seed, name)
+        seen = observation if self.simulated else None
+        return Request(self.route.model, tuple(messages), sampling, seen, seed, label, n), name
+
+    def _sampling(self, sampling: Sampling) -> Sampling:
+        defaults = {
+            name: value
+            for name, value in self.route.sampling.items()
+            if getattr(sampling, name) in (None, ())
+        }
+        return replace(sampling, **defaults) if defaults else sampling
+
+    # -- run scope: one purchase for all who ask the same ------------------------------------
+    async def _shared(self, request: Request, key: str, digest: bytes) -> Reply:
+        bench = self.lab.bench
+        if (known := await bench.ledger.recall_shared(key, digest)) is not None:
+            return known
+        if (pending := bench.sharing.pending(key)) is not None:
+            return replace(await asyncio.shield(pending), source="ledger")
+        bench.sharing.begin(key)
+        reply: Reply | None = None
+        error: BaseException | None = None
+        try:
+            reply = await self._obtain(request, key, digest, RUN_SCOPE)
+            return reply
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            bench.sharing.end(key, reply, error)
+
+    # -- buying -------------------------------------------------------------------------------
+    async def _obtain(self, request: Request, key: str, digest: bytes, trial: int) -> Reply:
+        if not self.route.durable:
+            return await self._free(request, key, digest, trial)
+        worst = self.route.price.worst(request) if self.route.price is not None else 0
+        purchase = Purchase(trial, self.lab.task.number, key, digest, request.model, worst)
+        for attempt in range(1, self.lab.bench.retries + 2):
+            try:
+                return await self._buy(request, purchase)
+            except TransientError as error:
+                if attempt > self.lab.bench.retries:
+                    raise ProviderFailure(
+                        f"{self.name}: {error} (gave up after {attempt} tries)"
+                    ) from error
+                await self._wait(attempt, error)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _buy(self, request: Request, purchase: Purchase) -> Reply:
+        ledger, pace = self.lab.bench.ledger, self.route.pace
+        if pace is not None:
+            await pace.admit(request)
+        reply: Reply | None = None
+        error: Exception | None = None
+        try:
+            intent = await ledger.open(purchase)
+            try:
+                reply = self._priced(await self._send(request))
+            except (ProviderStop, InputError, TransientError) as caught:
+                error = caught
+                lost = isinstance(caught, TransientError) and caught.lost
+                await (ledger.lose if lost else ledger.release)(intent, purchase)
+                raise
+            except BaseException:
+                # Cancelled (timeout, Ctrl+C) or a fault of ours: it may have been charged.
+                await ledger.lose(intent, purchase)
+                raise
+            await ledger.settle(intent, purchase, reply)
+            return reply
+        except ProviderStop as stop:
+            raise RunHalted("provider", f"{self.name}: {stop}") from stop
+        finally:
+            if pace is not None:
+                pace.done(reply, error)
+
+    async def _send(self, request: Request) -> Reply:
+        asked, start = time.time(), time.perf_counter()
+        reply = await self.route.wire.send(request)
+        return replace(reply, asked_at=asked, seconds=time.perf_counter() - start)
+
+    def _priced(self, reply: Reply) -> Reply:
+        return reply if self.route.price is None else replace(reply, cost=self.route.price.cost(reply))
+
+    async def _wait(self, attempt: int, error: TransientError) -> None:
+        pace = self.route.pace
+        delay = pace.delay(attempt, error) if pace is not None else 0.0
+        await asyncio.sleep(delay)
+
+    async def _free(self, request: Request, key: str, digest: bytes, trial: int) -> Reply:
+        try:
+            reply = await self.route.wire.send(request)
+        except TransientError as error:
+            raise ProviderFailure(f"{self.name}: {error}") from error
+        except ProviderStop as stop:
+            raise RunHalted("provider", f"{self.name}: {stop}") from stop
+        if trial != RUN_SCOPE:
+            self.lab.kept.append((key, digest, request.model, pack(reply)))
+        return reply
+
+    def _note(self, request: Request, reply: Reply, record: bool) -> None:
+        event: dict[str, Any] = {
+            "n": len(self.lab.events), "kind": "call", "seat": self.seat, "label": request.label,
+            "call": request.n, "model": self.name, "served_model": reply.served_model,
+            "reply": reply.text, "reasoning": reply.reasoning, "finish": reply.finish,
+            "usage": reply.usage, "cost": reply.cost, "seconds": reply.seconds,
+            "asked_at": reply.asked_at, "request_id": reply.request_id,
+        }  # fmt: skip
+        if record:
+            event["messages"] = request.messages
+        self.lab.events.append(event)

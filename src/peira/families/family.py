@@ -1,0 +1,125 @@
+"""What a family of experiments is: settings, one trial, its outcome, the analysis of a run.
+
+A user's own family is a subclass in a file (`family: my_experiment.py:MyExperiment`). Only
+`Settings`, `Outcome` and `run` are required; everything else has a default that works.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from peira.engine.lab import Lab
+from peira.study.study import TrialPlan
+from peira.subjects.simulated import Answerer, SimSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from peira.report.analysis import Analysis
+    from peira.store.records import RunView, TrialView
+
+
+class Settings(BaseModel):
+    """Base of a family's settings: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Outcome(BaseModel):
+    """Base of what one trial leaves: frozen, JSON-safe (undefined is None, never NaN)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=BaseModel)
+O = TypeVar("O", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What one trial will ask of one model. Each triple is (low, expected, high)."""
+
+    model: str
+    calls: tuple[float, float, float]
+    prompt_tokens: tuple[float, float, float]
+    completion_tokens: tuple[float, float, float]
+
+
+class Family(Generic[S, O]):
+    """One kind of experiment. See `docs/own-experiment.md` for a worked example."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    folder: ClassVar[str] = "trials"
+    order: ClassVar[str] = "grid"  # or "replicate": round by round, so an early stop is balanced
+    cpu_bound: ClassVar[bool] = False
+    simulated: ClassVar[Mapping[str, Callable[[SimSpec], Answerer]]] = {}
+    Settings: type[S]
+    Outcome: type[O]
+
+    # -- the study's side -------------------------------------------------------------------
+    def identity(self, settings: S) -> dict[str, Any]:
+        """The settings that make a trial what it is; everything else may change freely."""
+        return settings.model_dump(mode="json", exclude_defaults=True)
+
+    def slug(self, settings: S, trial: TrialPlan) -> str:
+        """A readable name, unique within the run; also the trial's folder. May contain `/`."""
+        parts = [f"{key}_{_short(value)}" for key, value in trial.cell.items()]
+        return "/".join([*parts, f"run_{trial.replicate}"])
+
+    def seats(self, settings: S) -> dict[str, str]:
+        """Seat name -> subject name, for every model a trial will call."""
+        value = getattr(settings, "model", None)
+        return {"respondent": value} if isinstance(value, str) else {}
+
+    def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
+        """The simulated subject that takes a real model's seat under `--subjects simulated`."""
+        return "sim:echo"
+
+    def forecast(self, settings: S) -> list[Forecast]:
+        """Calls and tokens of one trial, for `peira plan`. Default: one short call a seat."""
+        tokens = (200.0, 500.0, 2000.0)
+        return [Forecast(m, (1, 1, 2), tokens, tokens) for m in self.seats(settings).values()]
+
+    # -- one trial --------------------------------------------------------------------------
+    async def run(self, settings: S, lab: Lab) -> O:
+        """Run one trial; touch nothing but `lab`."""
+        raise NotImplementedError
+
+    # -- what remains -----------------------------------------------------------------------
+    def files(self, view: TrialView) -> Iterable[tuple[str, bytes]]:
+        """The trial's own files, as (relative name, content). Default: result.json."""
+        yield "result.json", _pretty(view.record.to_dict())
+
+    def run_files(self, run: RunView) -> Iterable[tuple[str, bytes]]:
+        """The run's own files beside the common ones, as (relative name, content)."""
+        return ()
+
+    def analyse(self, run: RunView) -> Analysis:
+        """Tables and findings over a run. Default: numeric outcomes by cell, with intervals."""
+        from peira.report.default_analysis import numeric_outcomes
+
+        return numeric_outcomes(run)
+
+    def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
+        """Figure name -> maker, drawn on demand. Default: numeric outcomes by cell."""
+        from peira.report.default_analysis import outcome_figures
+
+        return outcome_figures(run)
+
+
+def _short(value: Any) -> str:
+    text = str(value) if not isinstance(value, (dict, list)) else json.dumps(value)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:40].strip("-.") or "x"
+
+
+def _pretty(data: Any) -> bytes:
+    import orjson
+
+    return orjson.dumps(data, option=orjson.OPT_INDENT_2)
