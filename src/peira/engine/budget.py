@@ -58,7 +58,9 @@ class Budget:
         account = self.trial(trial)
         while not (account.fits(worst) and self.run.fits(worst)):
             if not account.fits(worst) and account.reserved == 0:
-                raise TrialHalted(Cause.TRIAL_LIMIT, _exceeds("Run cost exceeds limit", account, worst))
+                raise TrialHalted(
+                    Cause.TRIAL_LIMIT, _exceeds("Run cost exceeds limit", account, worst)
+                )
             if account.fits(worst) and self.run.reserved == 0:
                 raise RunHalted(Cause.BUDGET, _exceeds("Budget limit reached", self.run, worst))
             self._changed.clear()

@@ -13,12 +13,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from peira.engine.migrations import migrate
 from peira.engine.mounts import is_network_mount
 from peira.errors import StoreError
 
+Result = TypeVar("Result")
 Statement = tuple[str, Sequence[Any] | Iterable[Sequence[Any]], bool]
 
 MAX_QUEUE = 20_000  # statements waiting; beyond it producers wait, so memory stays flat
@@ -82,6 +83,22 @@ class Journal:
         self._thread.join()
         self._connection.close()
         self._ballast.unlink(missing_ok=True)
+
+    def transaction(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run `work` as one transaction of its own, after everything put so far."""
+        self.flush()
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(self._connection)
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._connection.execute("ROLLBACK")
+                raise as_store_error(self.path, error) from error
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+        return result
 
     # -- reading ----------------------------------------------------------------------------
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:

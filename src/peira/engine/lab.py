@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from peira.engine.ledger import LedgerPort, Memory, Sharing
+from peira.engine.ledger import Kept, LedgerPort, Memory, Sharing
 from peira.engine.seat import Seat
 from peira.study.seeds import derive, generator
 from peira.subjects.route import Routes
@@ -22,6 +22,8 @@ from peira.subjects.subject import Subject
 
 if TYPE_CHECKING:
     import numpy
+
+KEEP = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Lab:
         self.slug = task.slug
         self.events: list[dict[str, Any]] = []
         self.artifacts: dict[str, bytes] = {}
-        self.kept: list[tuple[str, bytes, str, bytes]] = []
+        self.kept: list[Kept] = []
         self.seats: dict[str, Seat] = {}
         self.last_key: str | None = None
         self.deadline: asyncio.Timeout | None = None
@@ -73,6 +75,13 @@ class Lab:
         if seat not in self.seats:
             self.seats[seat] = Seat(self, self.bench.routes.open(name), seat, scope)
         return self.seats[seat]
+
+    def keep(self, reply: Kept) -> None:
+        """Hold a free reply until the trial ends, or a thousand have gathered."""
+        self.kept.append(reply)
+        if len(self.kept) >= KEEP:
+            self.bench.ledger.keep(self.task.number, self.kept)
+            self.kept = []
 
     def rng(self, purpose: str) -> numpy.random.Generator:
         """A stream of its own for each purpose, from (trial seed, purpose)."""

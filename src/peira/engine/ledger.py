@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from peira.errors import Halt, ReplayDiverged
 from peira.subjects.subject import Message, Reply, Sampling, Usage
 
 RUN_SCOPE = 0
+Kept = tuple[str, bytes, str, bytes]  # key, request hash, model, packed reply
 
 INSERT = (
     "INSERT INTO replies(number, trial, key, attempt, hash, state, model, reply, cost, worst, buyer)"
@@ -59,7 +60,16 @@ def unpack(data: bytes, cost: int) -> Reply:
     """The reply that `pack` stored."""
     text, reasoning, usage, finish, served, request_id, seconds, asked_at = orjson.loads(data)
     return Reply(
-        text, reasoning, Usage(*usage), finish, served, request_id, seconds, cost, asked_at, "ledger"
+        text,
+        reasoning,
+        Usage(*usage),
+        finish,
+        served,
+        request_id,
+        seconds,
+        cost,
+        asked_at,
+        "ledger",
     )
 
 
@@ -116,6 +126,7 @@ class LedgerPort(Protocol):
     async def settle(self, intent: int, purchase: Purchase, reply: Reply) -> None: ...
     async def release(self, intent: int, purchase: Purchase) -> None: ...
     async def lose(self, intent: int, purchase: Purchase) -> None: ...
+    def keep(self, trial: int, replies: Sequence[Kept]) -> None: ...
     async def checkpoint(self, trial: int, name: str, data: bytes) -> None: ...
 
 
@@ -195,8 +206,10 @@ class Ledger:
         )
 
     # -- keeping free replies, loading what is known ------------------------------------------
-    def keep(self, trial: int, replies: Iterable[tuple[str, bytes, str, bytes]]) -> None:
-        """Store a trial's free replies (key, hash, model, packed) with its result."""
+    def keep(self, trial: int, replies: Sequence[Kept]) -> None:
+        """Store free replies; those of run scope answer later askers too."""
+        if trial == RUN_SCOPE:
+            self._shared.entries.update((r[0], (r[1], r[3], 0)) for r in replies)
         rows = [
             (next(self._numbers), trial, key, 1, digest, "done", model, packed, 0, 0, trial)
             for key, digest, model, packed in replies
@@ -228,9 +241,7 @@ class _SharedMemory(Memory):
     def __init__(self, journal: Journal) -> None:
         super().__init__({})
         self._journal = journal
-        self._any = bool(
-            journal.read("SELECT 1 FROM replies WHERE trial=? LIMIT 1", (RUN_SCOPE,))
-        )
+        self._any = bool(journal.read("SELECT 1 FROM replies WHERE trial=? LIMIT 1", (RUN_SCOPE,)))
 
     def recall(self, key: str, digest: bytes) -> Reply | None:
         if key not in self.entries and self._any:

@@ -36,6 +36,7 @@ class Seat:
         self.name = route.name
         self.simulated = route.simulated
         self.served: str = ""
+        self.calls = self.tokens_in = self.tokens_out = 0
         self._counts: dict[str, int] = {}
 
     async def reply(
@@ -153,7 +154,9 @@ class Seat:
         return replace(reply, asked_at=asked, seconds=time.perf_counter() - start)
 
     def _priced(self, reply: Reply) -> Reply:
-        return reply if self.route.price is None else replace(reply, cost=self.route.price.cost(reply))
+        return (
+            reply if self.route.price is None else replace(reply, cost=self.route.price.cost(reply))
+        )
 
     async def _wait(self, attempt: int, error: TransientError) -> None:
         pace = self.route.pace
@@ -167,18 +170,25 @@ class Seat:
             raise ProviderFailure(f"{self.name}: {error}") from error
         except ProviderStop as stop:
             raise RunHalted("provider", f"{self.name}: {stop}") from stop
-        if trial != RUN_SCOPE:
-            self.lab.kept.append((key, digest, request.model, pack(reply)))
+        kept = (key, digest, request.model, pack(reply))
+        if trial == RUN_SCOPE:
+            self.lab.bench.ledger.keep(RUN_SCOPE, [kept])
+        else:
+            self.lab.keep(kept)
         return reply
 
     def _note(self, request: Request, reply: Reply, record: bool) -> None:
+        usage = reply.usage
+        self.tokens_in += usage.prompt_tokens
+        self.tokens_out += usage.completion_tokens
+        self.calls += 1
+        if not record:
+            return
         event: dict[str, Any] = {
             "n": len(self.lab.events), "kind": "call", "seat": self.seat, "label": request.label,
             "call": request.n, "model": self.name, "served_model": reply.served_model,
             "reply": reply.text, "reasoning": reply.reasoning, "finish": reply.finish,
             "usage": reply.usage, "cost": reply.cost, "seconds": reply.seconds,
-            "asked_at": reply.asked_at, "request_id": reply.request_id,
+            "asked_at": reply.asked_at, "request_id": reply.request_id, "messages": request.messages,
         }  # fmt: skip
-        if record:
-            event["messages"] = request.messages
         self.lab.events.append(event)

@@ -1,0 +1,193 @@
+"""From a study to registered trials.
+
+`plan` validates every cell and gives each trial its identity; `register` writes them into run.db.
+Invariant: a trial's number and slug never change once given; trials no longer planned stay, without
+a position, outside all counts.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import orjson
+from pydantic import ValidationError
+
+from peira.engine.journal import Journal
+from peira.errors import Fault, InputError, StudyError
+from peira.study import grid
+from peira.study.reader import Source, suggestion
+from peira.study.study import Study, TrialPlan, canonical, trial_id
+
+
+class Planner(Protocol):
+    """What planning needs of a family."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    order: ClassVar[str]
+    Settings: Any
+
+    def identity(self, settings: Any) -> dict[str, Any]: ...
+    def slug(self, settings: Any, trial: TrialPlan) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """One cell, validated: its settings as object, as stored, and as they enter the identity."""
+
+    index: int
+    factors: Mapping[str, Any]
+    settings: Any
+    stored: bytes
+    identity: bytes
+
+
+def plan_cells(
+    study: Study, family: Planner, source: Source | None = None
+) -> Iterator[PlannedCell]:
+    """Every cell of the study, validated. Raises StudyError with all faults found."""
+    faults: dict[str, None] = {}
+    good: list[PlannedCell] = []
+    for cell in grid.cells(study):
+        try:
+            settings = family.Settings.model_validate(cell.settings)
+        except ValidationError as error:
+            faults.update(dict.fromkeys(_faults(error, study, cell, source, family)))
+            continue
+        identity = canonical(family.identity(settings))
+        stored = orjson.dumps(settings.model_dump(mode="json"))
+        good.append(PlannedCell(cell.index, cell.factors, settings, stored, identity))
+    if faults:
+        raise StudyError(list(faults))
+    if not good:
+        raise InputError("the study has no cells\n  remedy: relax `exclude` or add factor values")
+    yield from good
+
+
+def plan(
+    study: Study, family: Planner, cells: list[PlannedCell]
+) -> Iterator[tuple[PlannedCell, TrialPlan]]:
+    """Every trial, in the order it is to run."""
+    seeds = list(enumerate(study.trial_seeds, start=1))
+    pairs = (
+        ((cell, seed) for seed in seeds for cell in cells)
+        if family.order == "replicate"
+        else ((cell, seed) for cell in cells for seed in seeds)
+    )
+    for index, (cell, (replicate, seed)) in enumerate(pairs):
+        identity = trial_id(family.name, family.version, cell.identity, seed)
+        yield cell, TrialPlan(identity, seed, replicate, index, cell.index, cell.factors)
+
+
+def register(journal: Journal, study: Study, family: Planner, cells: list[PlannedCell]) -> int:
+    """Write the plan into run.db and return the number of planned trials. Idempotent."""
+
+    def work(connection: sqlite3.Connection) -> int:
+        connection.execute("UPDATE trials SET position=NULL WHERE position IS NOT NULL")
+        numbers = {cell.index: _cell_number(connection, cell) for cell in cells}
+        count = 0
+        for cell, trial in plan(study, family, cells):
+            _insert(connection, family, cell, trial, numbers[cell.index])
+            count += 1
+        return count
+
+    return journal.transaction(work)
+
+
+def _cell_number(connection: sqlite3.Connection, cell: PlannedCell) -> int:
+    factors = orjson.dumps(dict(cell.factors))
+    key = cell.identity.decode()
+    connection.execute(
+        "INSERT INTO cells(hash, settings, factors) VALUES(?,?,?) ON CONFLICT(hash)"
+        " DO UPDATE SET settings=excluded.settings, factors=excluded.factors",
+        (key, cell.stored, factors),
+    )
+    (number,) = connection.execute("SELECT number FROM cells WHERE hash=?", (key,)).fetchone()
+    return int(number)
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    family: Planner,
+    cell: PlannedCell,
+    trial: TrialPlan,
+    number: int,
+) -> None:
+    changed = connection.execute(
+        "UPDATE trials SET position=?, cell=?, replicate=? WHERE id=? AND position IS NULL",
+        (trial.index, number, trial.replicate, trial.id),
+    ).rowcount
+    if changed:
+        return
+    slug = family.slug(cell.settings, trial)
+    _check_slug(slug)
+    for name in (slug, *(f"{slug}-x{trial.id[:k]}" for k in range(8, 33, 4))):
+        try:
+            connection.execute(
+                "INSERT INTO trials(id, slug, cell, seed, replicate, position) VALUES(?,?,?,?,?,?)",
+                (trial.id, name, number, trial.seed, trial.replicate, trial.index),
+            )
+            return
+        except sqlite3.IntegrityError as error:
+            if "trials.id" in str(error):
+                raise StudyError([_duplicate(cell, trial)]) from error
+    raise StudyError([f"no free name for trial {slug!r}"])
+
+
+def _check_slug(slug: str) -> None:
+    parts = slug.split("/")
+    if slug.startswith("/") or any(p in ("", ".", "..") or "\\" in p or "\0" in p for p in parts):
+        raise InputError(f"trial name {slug!r} is not a relative path\n  remedy: change the slug")
+
+
+def _duplicate(cell: PlannedCell, trial: TrialPlan) -> str:
+    return (
+        f"duplicate trial: cell {dict(cell.factors)}, seed {trial.seed}\n"
+        "  allowed: each combination of settings and seed once\n"
+        "  remedy: remove the repeated value (0 and 0.0 are equal; so are aliases of one model)"
+    )
+
+
+# -- faults in words -------------------------------------------------------------------------
+def _faults(
+    error: ValidationError, study: Study, cell: grid.Cell, source: Source | None, family: Planner
+) -> Iterator[str]:
+    known = list(family.Settings.model_fields)
+    for item in error.errors(include_url=False):
+        path = _study_path(tuple(item["loc"]), study, cell)
+        where = source.where(path) if source is not None else "study"
+        yield str(_fault(where, path, item, known))
+
+
+def _study_path(loc: tuple[Any, ...], study: Study, cell: grid.Cell) -> tuple[Any, ...]:
+    for section, values in (("factors", study.factors), ("zip", study.zip)):
+        for name in values:
+            parts = tuple(name.split("."))
+            if loc[: len(parts)] == parts:
+                position = _index(values[name], cell.factors.get(name))
+                return (section, name, *position, *loc[len(parts) :])
+    for number, explicit in enumerate(study.cells):
+        if loc and loc[0] in explicit:
+            return ("cells", number, *loc)
+    return ("fixed", *loc)
+
+
+def _index(values: list[Any], value: Any) -> tuple[int, ...]:
+    return (values.index(value),) if value in values else ()
+
+
+def _fault(where: str, path: tuple[Any, ...], item: Any, known: list[str]) -> Fault:
+    dotted = ".".join(str(part) for part in path)
+    kind, message = item["type"], item["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        hint = suggestion(str(path[-1]), known)
+        return Fault(where, dotted, "unknown key", ", ".join(known), hint)
+    if kind == "missing":
+        return Fault(
+            where, dotted, "missing", "required", f"add `{path[-1]}` under fixed or factors"
+        )
+    value = repr(item.get("input"))
+    return Fault(where, dotted, value if len(value) < 80 else value[:77] + "…", message)

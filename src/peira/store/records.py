@@ -1,0 +1,317 @@
+"""What remains of a run, as read from run.db: records, transcripts, artifacts.
+
+Reads are short and never block the driver. Invariant: nothing here reads a projection; what a file
+shows can always be rebuilt.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from peira.engine.attempt import decompress
+from peira.engine.engine import tally_of
+from peira.engine.journal import as_store_error, connect_read_only
+from peira.engine.states import State, Tally
+from peira.errors import InputError
+from peira.store.rundir import RunDir
+from peira.study.study import Study
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One planned trial and what it left. Costs in micro-dollars, times in Unix seconds."""
+
+    number: int
+    id: str
+    slug: str
+    family: str
+    settings: Mapping[str, Any]
+    cell: Mapping[str, Any]
+    cell_number: int
+    seed: int
+    replicate: int
+    position: int
+    state: State
+    cause: str | None
+    message: str | None
+    attempts: int
+    started: float | None
+    finished: float | None
+    seconds: float | None
+    outcome: Mapping[str, Any] | None
+    usage: Mapping[str, Mapping[str, int]]
+    subjects: Mapping[str, Mapping[str, Any]]
+    simulated: bool
+    cost: int = 0
+    unsettled: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.state == State.DONE
+
+    @property
+    def calls(self) -> int:
+        return sum(seat["calls"] for seat in self.usage.values())
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """(prompt, completion) tokens over all seats."""
+        seats = self.usage.values()
+        return sum(s["tokens_in"] for s in seats), sum(s["tokens_out"] for s in seats)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Strict-JSON form: one element of all_results.json."""
+        return {
+            "id": self.id, "slug": self.slug, "family": self.family, "state": str(self.state),
+            "cause": self.cause, "message": self.message, "simulated": self.simulated,
+            "seed": self.seed, "replicate": self.replicate, "position": self.position,
+            "cell": dict(self.cell), "settings": dict(self.settings),
+            "outcome": None if self.outcome is None else dict(self.outcome),
+            "subjects": dict(self.subjects), "usage": dict(self.usage), "attempts": self.attempts,
+            "cost_usd": self.cost / 1e6, "unsettled_usd": self.unsettled / 1e6,
+            "started": self.started, "finished": self.finished, "seconds": self.seconds,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """One trial with its transcript and artifacts, for projecting its files."""
+
+    record: Record
+    run: RunView
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return self.run.events(self.record.number)
+
+    @property
+    def artifacts(self) -> dict[str, bytes]:
+        return self.run.artifacts(self.record.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which records to read; empty means all planned ones."""
+
+    states: Sequence[State] = ()
+    slug: str | None = None
+    since: float | None = None
+    retired: bool = False
+
+    def sql(self) -> tuple[str, list[Any]]:
+        where = ["1=1" if self.retired else "t.position IS NOT NULL"]
+        values: list[Any] = []
+        if self.states:
+            where.append(f"t.state IN ({','.join('?' * len(self.states))})")
+            values += [str(state) for state in self.states]
+        if self.slug is not None:
+            where.append("t.slug=?")
+            values.append(self.slug)
+        if self.since is not None:
+            where.append("t.finished>=?")
+            values.append(self.since)
+        return " AND ".join(where), values
+
+
+COLUMNS = (
+    "t.number, t.id, t.slug, t.seed, t.replicate, t.position, t.state, t.cause, t.message,"
+    " t.attempts, t.started, t.finished, t.seconds, t.outcome, t.usage, t.subjects, t.simulated,"
+    " t.cell, m.cost, m.unsettled"
+)
+MONEY = (
+    "LEFT JOIN (SELECT buyer, SUM(cost) AS cost, SUM(worst) AS unsettled FROM replies"
+    " WHERE cost > 0 OR worst > 0 GROUP BY buyer) m ON m.buyer = t.number"
+)
+
+
+class RunView:
+    """One run, read-only. Open it as a context manager, or close it."""
+
+    def __init__(self, run: RunDir | Path) -> None:
+        self.dir = run if isinstance(run, RunDir) else RunDir(run)
+        self._connection = connect_read_only(self.dir.database)
+
+    def __enter__(self) -> RunView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # -- the run ----------------------------------------------------------------------------
+    @property
+    def path(self) -> Path:
+        return self.dir.path
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """What the driver wrote about the run: study, family, versions, label, times."""
+        rows = self._query("SELECT key, value FROM meta WHERE key NOT LIKE 'failing/%'")
+        return {key: orjson.loads(value) for key, value in rows}
+
+    @property
+    def live(self) -> dict[str, Any]:
+        """The driver's last heartbeat, fresh at each call; empty before the first."""
+        rows = self._query("SELECT value FROM meta WHERE key='live'")
+        return orjson.loads(rows[0][0]) if rows else {}
+
+    @cached_property
+    def study(self) -> Study:
+        """The study as last run."""
+        if "study" not in self.meta:
+            raise InputError(f"{self.path}: this run was never planned\n  remedy: peira run STUDY")
+        return Study.model_validate(self.meta["study"])
+
+    @property
+    def family(self) -> str:
+        """Resolved reference of the family."""
+        return str(self.meta["family"])
+
+    @property
+    def name(self) -> str:
+        return self.study.name or self.path.name
+
+    @cached_property
+    def simulated(self) -> bool:
+        """True if any trial that ran had a simulated subject."""
+        return bool(self._query("SELECT 1 FROM trials WHERE simulated=1 LIMIT 1")) or bool(
+            self.meta.get("simulated")
+        )
+
+    @property
+    def tally(self) -> Tally:
+        """Counts of planned trials, fresh at each call."""
+        return tally_of(
+            self._query(
+                "SELECT state, COUNT(*) FROM trials WHERE position IS NOT NULL GROUP BY state"
+            )
+        )
+
+    def causes(self) -> dict[str, int]:
+        """How many planned trials failed or halted, by cause."""
+        return dict(
+            self._query(
+                "SELECT cause, COUNT(*) FROM trials WHERE position IS NOT NULL"
+                " AND state IN ('failed', 'halted') GROUP BY cause ORDER BY 2 DESC"
+            )
+        )
+
+    def spend(self) -> tuple[int, int]:
+        """(settled, unsettled) micro-dollars over everything ever bought in this run."""
+        rows = self._query(
+            "SELECT COALESCE(SUM(cost),0), COALESCE(SUM(worst),0) FROM replies"
+            " WHERE cost > 0 OR worst > 0"
+        )
+        return rows[0][0], rows[0][1]
+
+    def by_model(self) -> list[dict[str, Any]]:
+        """Replies, cost and unsettled per model."""
+        rows = self._query(
+            "SELECT model, COUNT(*), SUM(cost), SUM(worst) FROM replies GROUP BY model ORDER BY 1"
+        )
+        return [
+            {"model": m, "replies": n, "usd": (c or 0) / 1e6, "unsettled_usd": (w or 0) / 1e6}
+            for m, n, c, w in rows
+        ]
+
+    # -- trials -----------------------------------------------------------------------------
+    def records(self, which: Filter | None = None) -> Iterator[Record]:
+        """Records in planned order, streamed."""
+        where, values = (which or Filter()).sql()
+        cells: dict[int, tuple[Any, Any]] = {}
+        cursor = self._execute(
+            f"SELECT {COLUMNS} FROM trials t {MONEY} WHERE {where} ORDER BY t.position, t.number",
+            values,
+        )
+        for row in cursor:
+            yield self._record(row, cells)
+
+    def done(self) -> Iterator[Record]:
+        """Records of finished trials only."""
+        return self.records(Filter(states=(State.DONE,)))
+
+    def record(self, slug: str) -> Record:
+        """One trial by slug, identity (or its beginning) or position. Raises InputError."""
+        rows = self._query(
+            "SELECT slug FROM trials WHERE slug=? OR id LIKE ? OR CAST(position AS TEXT)=? LIMIT 2",
+            (slug, f"{slug}%" if len(slug) >= 6 else slug, slug),
+        )
+        if not rows:
+            raise InputError(
+                f"{slug}: no such trial in {self.path}\n  remedy: peira show {self.path}"
+            )
+        return next(self.records(Filter(slug=rows[0][0], retired=True)))
+
+    def view(self, record: Record) -> TrialView:
+        """A trial with its transcript and artifacts."""
+        return TrialView(record, self)
+
+    def events(self, number: int) -> list[dict[str, Any]]:
+        """The transcript of a trial's last attempt."""
+        rows = self._query("SELECT events FROM transcripts WHERE trial=?", (number,))
+        return orjson.loads(decompress(rows[0][0])) if rows else []
+
+    def artifacts(self, number: int) -> dict[str, bytes]:
+        """What a trial saved, by name."""
+        rows = self._query(
+            "SELECT name, data FROM artifacts WHERE trial=? ORDER BY name", (number,)
+        )
+        return {name: decompress(data) for name, data in rows}
+
+    def frame(self, which: Filter | None = None) -> pandas.DataFrame:
+        """Tidy frame, one row a trial: identity, factors, flat outcome, cost, tokens, time."""
+        import pandas
+
+        from peira.store.exports import flat
+
+        return pandas.DataFrame([flat(record) for record in self.records(which)])
+
+    # -- plumbing ---------------------------------------------------------------------------
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Rows of a read-only query on run.db; for pages that need their own view."""
+        return self._query(sql, values)
+
+    def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(sql, values)
+        except sqlite3.Error as error:
+            raise as_store_error(self.dir.database, error) from error
+
+    def _query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise as_store_error(self.dir.database, error) from error
+
+    def _cell(self, number: int, cells: dict[int, tuple[Any, Any]]) -> tuple[Any, Any]:
+        if number not in cells:
+            rows = self._query("SELECT settings, factors FROM cells WHERE number=?", (number,))
+            cells[number] = (orjson.loads(rows[0][0]), orjson.loads(rows[0][1]))
+        return cells[number]
+
+    def _record(self, row: tuple[Any, ...], cells: dict[int, tuple[Any, Any]]) -> Record:
+        settings, factors = self._cell(row[17], cells)
+        return Record(
+            number=row[0], id=row[1], slug=row[2], family=self.study.family, settings=settings,
+            cell=factors, cell_number=row[17], seed=row[3], replicate=row[4],
+            position=-1 if row[5] is None else row[5], state=State(row[6]), cause=row[7],
+            message=row[8], attempts=row[9], started=row[10], finished=row[11], seconds=row[12],
+            outcome=_json(row[13]), usage=_json(row[14]) or {}, subjects=_json(row[15]) or {},
+            simulated=bool(row[16]), cost=row[18] or 0, unsettled=row[19] or 0,
+        )  # fmt: skip
+
+
+def _json(data: bytes | None) -> Any:
+    return None if data is None else orjson.loads(data)

@@ -1,0 +1,147 @@
+"""A run's directory: where it is, who may write to it, how files get there.
+
+Every file but run.db is a projection: strict JSON, written aside and renamed in, so that a reader
+never sees half a file. Invariant: one driver at a time, held by a lock that dies with the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from peira.errors import InputError, RunLocked, StoreError
+
+DATABASE = "run.db"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Paths inside one run directory."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        return self.path / DATABASE
+
+    @property
+    def exists(self) -> bool:
+        return self.database.is_file()
+
+    def create(self) -> None:
+        """Make the directory. Raises InputError when it cannot be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror})\n"
+                "  remedy: check permissions, or choose another with --output-dir"
+            ) from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for one driver. Raises RunLocked naming who has it."""
+        lock = self.path / "run.lock"
+        with lock.open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                handle.seek(0)
+                holder = handle.read().strip() or "another process"
+                raise RunLocked(
+                    f"{self.path}: {holder} is already driving this run\n"
+                    "  remedy: wait for it, or stop it; watch with peira status --watch"
+                ) from None
+            handle.seek(0)
+            handle.truncate()
+            handle.write(f"process {os.getpid()} on {socket.gethostname()} since {utc_now()}")
+            handle.flush()
+            yield
+
+    def set_aside(self) -> Path | None:
+        """Move an existing run out of the way (`--fresh`); nothing is deleted."""
+        if not self.exists:
+            return None
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        target = self.path.with_name(f"{self.path.name}.old-{stamp}")
+        serial = 2
+        while target.exists():
+            target = self.path.with_name(f"{self.path.name}.old-{stamp}-{serial}")
+            serial += 1
+        self.path.rename(target)
+        return target
+
+    def trial_folder(self, folder: str, slug: str) -> Path:
+        """The folder of a trial; a slug is already known to be a safe relative path."""
+        return self.path / folder / slug
+
+
+def find_run(text: str | Path, experiments: Path = Path("experiments")) -> RunDir:
+    """A run by path, by name or by `run_<name>` under experiments/. Raises InputError."""
+    path = Path(text)
+    for candidate in (path, experiments / path, experiments / f"run_{path.name}"):
+        if (candidate / DATABASE).is_file():
+            return RunDir(candidate)
+    if path.name == DATABASE and path.is_file():
+        return RunDir(path.parent)
+    from peira.study.reader import suggestion
+
+    known = [p.parent.name for p in experiments.glob(f"*/{DATABASE}")]
+    hint = suggestion(path.name, known) or "peira list shows the runs"
+    raise InputError(f"{text}: no run here (no {DATABASE})\n  remedy: {hint}")
+
+
+def list_runs(root: Path) -> list[RunDir]:
+    """Every run below a directory, newest first."""
+    found = [RunDir(p.parent) for p in root.rglob(DATABASE) if ".peira-trash" not in p.parts]
+    return sorted(found, key=lambda run: run.database.stat().st_mtime, reverse=True)
+
+
+def utc_now() -> str:
+    """The time now, ISO 8601, UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def dumps(data: Any) -> bytes:
+    """Strict, indented JSON: NaN and infinities become null, keys stay in order."""
+    return orjson.dumps(
+        data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    )
+
+
+def loads_or_none(path: Path) -> Any | None:
+    """A JSON projection, or None if it is missing or damaged: it can be rebuilt."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def write_file(path: Path, data: bytes | str) -> None:
+    """Write aside and rename in, so that readers see the old file or the new one, whole."""
+    payload = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(payload)
+        aside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror})\n"
+            "  remedy: free space or permissions, then peira collect rebuilds every file"
+        ) from error
