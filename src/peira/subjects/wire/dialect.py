@@ -1,0 +1,153 @@
+"""What an HTTP dialect is: pure functions from a request to JSON and from JSON to a reply.
+
+The same functions make live calls and the lines of batch files. Invariant: a dialect sends every
+setting that `fit` let through, and nothing else; `fit` refuses what cannot be carried, before any
+call is made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
+
+from peira.errors import InputError
+from peira.subjects.subject import Finish, Reply, Request, Sampling
+
+SETTINGS = tuple(each.name for each in fields(Sampling))
+SEED_MASK = 0x7FFF_FFFF  # providers take signed 32-bit seeds
+THINK, END_THINK = "<think>", "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where and how one model is reached. Holds no key."""
+
+    name: str
+    provider: str
+    base_url: str
+    model: str
+    timeout: float = 600.0
+    max_output: int | None = None
+    seeds: bool = False  # send the call's own seed, so that a provider that can will repeat itself
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    quirks: frozenset[str] = frozenset()
+
+
+class Dialect(Protocol):
+    """One provider interface, as pure functions."""
+
+    carries: frozenset[str]
+    limits: Mapping[str, tuple[float, float]]
+
+    def url(self, endpoint: Endpoint) -> str: ...
+    def auth(self, key: str) -> dict[str, str]: ...
+    def body(self, request: Request, endpoint: Endpoint) -> dict[str, Any]: ...
+    def reply(self, data: Mapping[str, Any]) -> Reply: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Makes a sampling fit what a model's wire can carry."""
+
+    name: str
+    where: str
+    carries: frozenset[str]
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    allow_drop: frozenset[str] = frozenset()
+    fixed: Mapping[str, float] = field(default_factory=dict)  # the only value, so omitting it is it
+    allowance: int = 0  # tokens added for reasoning, which providers count against max_tokens
+
+    def __call__(self, sampling: Sampling) -> Sampling:
+        """The sampling as it will be sent. Raises InputError naming what cannot be carried."""
+        changes: dict[str, Any] = {}
+        for setting in SETTINGS:
+            value = getattr(sampling, setting)
+            if value in (None, (), False):
+                continue
+            if setting not in self.carries:
+                if self.fixed.get(setting) != value and setting not in self.allow_drop:
+                    raise self._refused(setting, value)
+                changes[setting] = () if setting == "stop" else None
+            else:
+                self._within(setting, value)
+        if self.allowance and sampling.max_tokens is not None:
+            changes["max_tokens"] = sampling.max_tokens + self.allowance
+        if "json_mode" in changes:
+            changes["json_mode"] = False
+        return replace(sampling, **changes) if changes else sampling
+
+    def dropped(self, sampling: Sampling) -> list[str]:
+        """Settings that will not be sent, for the record."""
+        fitted = self(sampling)
+        return [
+            name
+            for name in SETTINGS
+            if name != "max_tokens" and getattr(fitted, name) != getattr(sampling, name)
+        ]
+
+    def _within(self, setting: str, value: Any) -> None:
+        if setting not in self.limits:
+            return
+        low, high = self.limits[setting]
+        if not low <= value <= high:
+            bound = f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
+            raise InputError(
+                f"subject {self.name!r}: {setting}={value!r} is outside what {self.where} takes\n"
+                f"  allowed: {bound}"
+            )
+
+    def _refused(self, setting: str, value: Any) -> InputError:
+        return InputError(
+            f"subject {self.name!r}: {self.where} cannot carry {setting}={value!r}\n"
+            f"  allowed: {', '.join(sorted(self.carries))}\n"
+            f"  remedy: leave it out, or subjects: {{{self.name}: {{allow_drop: [{setting}]}}}}"
+        )
+
+
+def seed_of(request: Request, endpoint: Endpoint) -> int | None:
+    """The seed to send: the study's, else the call's own where the provider takes one."""
+    if request.sampling.seed is not None:
+        return request.sampling.seed
+    return request.seed & SEED_MASK if endpoint.seeds else None
+
+
+def present(**values: Any) -> dict[str, Any]:
+    """Only what is set."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def split_system(request: Request) -> tuple[str, list[tuple[str, str]]]:
+    """The system text, and the other turns with neighbours of one role joined."""
+    system = "\n\n".join(m.content for m in request.messages if m.role == "system")
+    turns: list[tuple[str, str]] = []
+    for message in request.messages:
+        if message.role == "system":
+            continue
+        if turns and turns[-1][0] == message.role:
+            turns[-1] = (message.role, turns[-1][1] + "\n\n" + message.content)
+        else:
+            turns.append((message.role, message.content))
+    return system, turns
+
+
+def split_thinking(text: str) -> tuple[str, str]:
+    """(answer, reasoning) of a text that opens with a <think> block, closed or cut off."""
+    start = text.lstrip()
+    if not start.startswith(THINK):
+        return text, ""
+    reasoning, closed, answer = start[len(THINK) :].partition(END_THINK)
+    return (answer.lstrip() if closed else ""), reasoning.strip()
+
+
+def finished(finish: Finish, text: str) -> Finish:
+    """A reply that stopped by itself with no text is `empty`."""
+    return "empty" if finish == "stop" and not text.strip() else finish
+
+
+def count(data: Any, *path: str) -> int:
+    """A token count somewhere in a usage block, 0 where it is absent or null."""
+    for name in path:
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return int(data) if isinstance(data, int | float) else 0
