@@ -156,7 +156,7 @@ class Ledger:
         """Reserve the worst case and write the intent down, durable, before the call."""
         self.check()
         await self.budget.reserve(purchase.buyer, purchase.worst)
-        number = next(self._numbers)
+        number: int = next(self._numbers)
         try:
             self.check()
             await self.journal.durable(

@@ -92,6 +92,16 @@ class Family(Generic[S, O]):
         """Run one trial; touch nothing but `lab`."""
         raise NotImplementedError
 
+    def config(self, settings: S, trial: TrialPlan, folder: str) -> dict[str, Any]:
+        """One trial as a file of its own (`peira plan --write-configs`): a one-trial study."""
+        return {
+            "family": self.name,
+            "name": f"config_{trial.index}",
+            "fixed": settings.model_dump(mode="json", exclude_defaults=True),
+            "seeds": [trial.seed],
+            "output_dir": folder,
+        }
+
     # -- what remains -----------------------------------------------------------------------
     def files(self, view: TrialView) -> Iterable[tuple[str, bytes]]:
         """The trial's own files, as (relative name, content). Default: result.json."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from peira.engine.attempt import attempt
 from peira.engine.executors.remote import RemoteLedger
+from peira.engine.lab import TrialTask
 from peira.engine.workplace import Workplace
 
 

@@ -1,0 +1,168 @@
+"""What a command shows while it works and when it ends: live on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from peira.api import RunReport, Session, live
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+PLAIN_EVERY = 5.0  # seconds between plain lines
+
+
+def console(stderr: bool = False) -> Console:
+    """A rich console that respects NO_COLOR and pipes."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """One line to standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """One line to standard error: progress and remarks, never results."""
+    sys.stderr.write(text + "\n")
+
+
+def as_json(data: Any) -> None:
+    """Strict JSON to standard output."""
+    from peira.store.rundir import dumps
+
+    sys.stdout.write(dumps(data).decode() + "\n")
+
+
+def table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """A plain table: rich on a terminal, aligned columns otherwise."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in header:
+        grid.add_column(name, overflow="fold")
+    for row in rows:
+        grid.add_row(*("" if cell is None else str(cell) for cell in row))
+    out = console()
+    if not out.is_terminal:
+        out.width = 200
+    out.print(grid)
+
+
+def watcher(as_json_lines: bool) -> Callable[[Session], None]:
+    """What to do when a run starts: show it live, in plain lines, or as JSON lines."""
+
+    def start(session: Session) -> None:
+        show = _json_lines if as_json_lines else _rich if console(True).is_terminal else _plain
+        session.watch = asyncio.get_running_loop().create_task(show(session))  # type: ignore[attr-defined]
+
+    return start
+
+
+async def _json_lines(session: Session) -> None:
+    while True:
+        note(json.dumps(live(session)))
+        await asyncio.sleep(1.0)
+
+
+async def _plain(session: Session) -> None:
+    note(f"{session.question.study.name or 'study'}: {_line(live(session))}")
+    while True:
+        await asyncio.sleep(PLAIN_EVERY)
+        note(_line(live(session)))
+
+
+async def _rich(session: Session) -> None:
+    from rich.live import Live
+
+    with Live(
+        _panel(session), console=console(True), refresh_per_second=4, transient=True
+    ) as shown:
+        while True:
+            await asyncio.sleep(0.25)
+            shown.update(_panel(session))
+
+
+def _panel(session: Session) -> RenderableType:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    state = live(session)
+    finished = state["planned"] - state["pending"]
+    head = Text(session.question.study.name or "study", style="bold")
+    if session.options.simulated:
+        head.append("  simulated subjects", style="yellow")
+    lines: list[RenderableType] = [
+        head,
+        ProgressBar(total=max(1, state["planned"]), completed=finished, width=60),
+        Text(_line(state)),
+    ]
+    lines += [Text(f"  {text}", style="dim") for text in state["pace"]]
+    lines += [Text(f"  running {slug}", style="dim") for slug in state["active"][:6]]
+    if state["halt"]:
+        lines.append(Text(state["halt"].splitlines()[0], style="red"))
+    return Group(*lines)
+
+
+def _line(state: Mapping[str, Any]) -> str:
+    parts = [
+        f"{state['done']}/{state['planned']} done",
+        f"{state['failed']} failed", f"{state['halted']} halted",
+        f"{state['in_flight']} calls in flight", _money(state), _eta(state),
+    ]  # fmt: skip
+    return " · ".join(part for part in parts if part)
+
+
+def _money(state: Mapping[str, Any]) -> str:
+    if state["budget_usd"] is not None:
+        return f"${state['spent_usd']:.4f} of ${state['budget_usd']:.2f}"
+    return f"${state['spent_usd']:.4f}"
+
+
+def _eta(state: Mapping[str, Any]) -> str:
+    here, pending = state["finished_here"], state["pending"]
+    elapsed = time.time() - state["started"]
+    if not here or not pending:
+        return f"{elapsed:.0f} s"
+    return f"{elapsed:.0f} s, about {_span(elapsed / here * pending)} left"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def ending(report: RunReport) -> None:
+    """How a run ended, in three to five lines."""
+    say(f"{report.path}: {report.tally}")
+    if report.causes:
+        say("  causes: " + ", ".join(f"{cause} {n}" for cause, n in report.causes.items()))
+    if report.message:
+        note(f"  halted: {report.message}")
+    unsettled = f" ({report.unsettled_usd:.4f} unsettled)" if report.unsettled_usd else ""
+    say(
+        f"  ran {report.ran} trials in {_span(report.seconds)},"
+        f" spent ${report.spent_usd:.4f}{unsettled}"
+    )
+
+
+def report_dict(report: RunReport) -> dict[str, Any]:
+    """The same as plain data."""
+    tally = report.tally
+    return {
+        "run": str(report.path), "planned": tally.planned, "done": tally.done,
+        "failed": tally.failed, "halted": tally.halted, "pending": tally.pending,
+        "causes": dict(report.causes), "ran": report.ran, "spent_usd": report.spent_usd,
+        "unsettled_usd": report.unsettled_usd, "seconds": report.seconds,
+        "exit_code": report.exit_code, "message": report.message,
+    }  # fmt: skip

@@ -1,0 +1,34 @@
+"""`peira export RUN`: trials, events or replies as CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peira.cli import flags
+
+
+def command(
+    run: flags.RunArgument,
+    what: Annotated[str, typer.Option("--what", help="trials, events or replies.")] = "trials",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="FILE.csv or .parquet")
+    ] = None,
+) -> int:
+    """Tidy tables of a run, for other tools."""
+    from peira.cli.display import say
+    from peira.errors import InputError
+    from peira.store.frames import TABLES, rows_of, write
+    from peira.store.records import RunView
+    from peira.store.rundir import find_run
+
+    if what not in TABLES:
+        raise InputError(f"--what {what}: unknown\n  allowed: {', '.join(TABLES)}")
+    directory = find_run(run)
+    target = output or directory.path / f"{what}.csv"
+    with RunView(directory) as view:
+        count = write(rows_of(view, what), target)
+    say(f"{target}: {count} rows")
+    return 0

@@ -1,0 +1,100 @@
+"""What a study would run and cost, as plain data: trials, calls, tokens, USD with an interval."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from peira.errors import InputError
+from peira.store.records import RunView
+from peira.store.rundir import RunDir
+
+
+Triple = tuple[float, float, float]
+
+
+class Asked(Protocol):
+    """A question with its study, cells and place."""
+
+    study: Any
+    family: Any
+
+    def cells(self) -> list[Any]: ...
+    def run_dir(self, simulated: bool) -> RunDir: ...
+
+
+class Chosen(Protocol):
+    """The options a forecast depends on."""
+
+    @property
+    def run_dir(self) -> Path | None: ...
+    @property
+    def simulated(self) -> bool: ...
+
+
+def forecast(question: Asked, options: Chosen) -> dict[str, Any]:
+    """Counts, tokens and cost, low / expected / high. Makes no call, writes nothing."""
+    study, cells = question.study, question.cells()
+    seeds = len(study.trial_seeds)
+    target = RunDir(options.run_dir) if options.run_dir else question.run_dir(options.simulated)
+    state = _existing(target)
+    totals = _totals(question, cells, seeds)
+    models = [_model(name, totals[name], study, options.simulated) for name in sorted(totals)]
+    trials = len(cells) * seeds
+    return {
+        "name": study.name or study.family, "run_dir": str(target.path), "cells": len(cells),
+        "seeds": seeds, "trials": trials, "existing": target.exists, "done": state["done"],
+        "to_run": max(0, trials - state["done"]), "simulated": options.simulated, "models": models,
+        "usd": _sum(models), "budget_usd": study.limits.budget_usd,
+        "notes": [f"{m['model']}: {m['note']}" for m in models if m["note"]],
+    }  # fmt: skip
+
+
+def _existing(target: RunDir) -> dict[str, int]:
+    if not target.exists:
+        return {"done": 0}
+    with RunView(target) as run:
+        return {"done": run.tally.done}
+
+
+def _totals(question: Asked, cells: list[Any], seeds: int) -> dict[str, list[Triple]]:
+    """Per model: calls, tokens in, tokens out over all trials."""
+    sums: dict[str, list[list[float]]] = defaultdict(lambda: [[0.0] * 3 for _ in range(3)])
+    for cell in cells:
+        for part in question.family.forecast(cell.settings):
+            rows = sums[part.model]
+            for row, triple in zip(
+                rows, (part.calls, part.prompt_tokens, part.completion_tokens), strict=True
+            ):
+                for k in range(3):
+                    row[k] += seeds * triple[k]
+    return {name: [(r[0], r[1], r[2]) for r in rows] for name, rows in sums.items()}
+
+
+def _model(name: str, rows: list[Triple], study: Any, simulated: bool) -> dict[str, Any]:
+    calls, tokens_in, tokens_out = rows
+    usd, note = (0.0, 0.0, 0.0), "simulated, free"
+    if not (simulated or name.startswith("sim:")):
+        usd, note = _price(name, rows, study)
+    return {
+        "model": name, "calls": calls, "tokens_in": tokens_in, "tokens_out": tokens_out,
+        "usd": usd, "note": note,
+    }  # fmt: skip
+
+
+def _price(name: str, rows: list[Triple], study: Any) -> tuple[Any, str]:
+    from peira.subjects.prices import per_token
+
+    try:
+        rate_in, rate_out = per_token(name, study.subjects.get(name, {}))
+    except InputError as error:
+        return None, str(error).splitlines()[0]
+    _, tokens_in, tokens_out = rows
+    return tuple(tokens_in[k] * rate_in + tokens_out[k] * rate_out for k in range(3)), ""
+
+
+def _sum(models: list[dict[str, Any]]) -> Any:
+    if any(m["usd"] is None for m in models):
+        return None
+    return tuple(sum(m["usd"][k] for m in models) for k in range(3))

@@ -1,0 +1,57 @@
+"""What runs there are below a directory, at a glance."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from peira.errors import PeiraError
+from peira.store.records import RunView
+from peira.store.rundir import RunDir, list_runs
+
+
+def entries(root: Path) -> list[dict[str, Any]]:
+    """One row a run, newest first; a run that cannot be read is listed as damaged."""
+    return [_entry(run) for run in list_runs(root)]
+
+
+def _entry(run: RunDir) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": run.path.name, "path": str(run.path)}
+    try:
+        with RunView(run) as view:
+            return row | _facts(view)
+    except PeiraError as error:
+        return row | {"state": "damaged", "message": str(error).splitlines()[0]}
+
+
+def _facts(view: RunView) -> dict[str, Any]:
+    tally, (spent, unsettled) = view.tally, view.spend()
+    changed = view.dir.database.stat().st_mtime
+    return {
+        "family": view.study.family, "state": _state(view), "simulated": view.simulated,
+        "planned": tally.planned, "done": tally.done, "failed": tally.failed,
+        "halted": tally.halted, "pending": tally.pending, "usd": (spent + unsettled) / 1e6,
+        "updated": time.strftime("%Y-%m-%d %H:%M", time.localtime(changed)),
+        "models": sorted(view.meta.get("manifest", {}).get("subjects", {})),
+        "factors": list(view.study.factors), "temps": _temperatures(view),
+        "archived": "archived" in view.meta,
+    }  # fmt: skip
+
+
+def _state(view: RunView) -> str:
+    tally = view.tally
+    label = "archived" if "archived" in view.meta else ""
+    if tally.done == tally.planned:
+        state = "done"
+    elif tally.pending:
+        state = "unfinished"
+    else:
+        state = "failures" if tally.failed else "halted"
+    marks = [state, label, "simulated" if view.simulated else ""]
+    return " ".join(mark for mark in marks if mark)
+
+
+def _temperatures(view: RunView) -> list[Any]:
+    values = view.study.factors.get("temps") or view.study.fixed.get("temps") or []
+    return values if isinstance(values, list) else [values]
