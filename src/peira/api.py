@@ -199,6 +199,8 @@ def _prepare(
             f"{'simulated' if meta['simulated'] else 'real'} results; they are never mixed\n"
             "  remedy: choose another --output-dir"
         )
+    if "study" in meta:
+        question.family.check_change(Study.model_validate(meta["study"]), study)
     journal.put("UPDATE replies SET state='unsettled' WHERE state='open'")
     stamp = [question.family.version, study.hash, question.reference]
     if meta.get("registered") != stamp:

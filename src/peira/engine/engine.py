@@ -24,6 +24,9 @@ from peira.errors import RunHalted
 
 CHUNK = 500  # trials fetched at a time, so that memory does not grow with the study
 
+RETRIED = (  # causes that lie in one reply: a retry buys that reply afresh
+    Cause.REFUSED, Cause.TRUNCATED, Cause.UNREADABLE, Cause.ILLEGAL, Cause.QUALITY,
+)  # fmt: skip
 COLUMNS = "number, id, slug, seed, replicate, cell, attempts, position"
 
 
@@ -139,7 +142,7 @@ class Driver:
             return
         if cause == Cause.DIVERGED:
             self.ledger.supersede(number, None)
-        elif cause in (Cause.REFUSED, Cause.TRUNCATED, Cause.UNREADABLE, Cause.ILLEGAL):
+        elif cause in RETRIED:
             keys = self.journal.read("SELECT value FROM meta WHERE key=?", (f"failing/{number}",))
             if keys:
                 self.ledger.supersede(number, keys[0][0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import orjson
@@ -54,6 +54,9 @@ def plan_cells(
     for cell in grid.cells(study):
         try:
             settings = family.Settings.model_validate(cell.settings)
+        except StudyError as error:  # a family that reads files of its own names their lines
+            faults.update(dict.fromkeys(error.faults))
+            continue
         except ValidationError as error:
             faults.update(dict.fromkeys(_faults(error, study, cell, source, family)))
             continue
@@ -122,7 +125,7 @@ def _insert(
     ).rowcount
     if changed:
         return
-    slug = family.slug(cell.settings, trial)
+    slug = family.slug(cell.settings, replace(trial, cell_number=number))
     _check_slug(slug)
     for name in (slug, *(f"{slug}-x{trial.id[:k]}" for k in range(8, 33, 4))):
         try:

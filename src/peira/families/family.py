@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from peira.engine.lab import Lab
-from peira.study.study import TrialPlan
+from peira.study.study import Study, TrialPlan
 from peira.subjects.simulated import Answerer, SimSpec
 
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ class Family(Generic[S, O]):
         """Calls and tokens of one trial, for `peira plan`. Default: one short call a seat."""
         tokens = (200.0, 500.0, 2000.0)
         return [Forecast(m, (1, 1, 2), tokens, tokens) for m in self.seats(settings).values()]
+
+    def check_change(self, before: Study, now: Study) -> None:
+        """Called when a run is gone on with: raise InputError if `now` may not follow `before`."""
 
     # -- one trial --------------------------------------------------------------------------
     async def run(self, settings: S, lab: Lab) -> O:

@@ -38,7 +38,9 @@ class StopRule(BaseModel):
     outcome: str = Field(description="numeric outcome that is monitored")
     rule: str = Field("confidence_sequence", pattern="^(confidence_sequence|group_sequential)$")
     alpha: float = Field(0.05, gt=0, lt=1)
-    half_width: float | None = Field(None, gt=0, description="stop once the interval is this narrow")
+    half_width: float | None = Field(
+        None, gt=0, description="stop once the interval is this narrow"
+    )
     null: float | None = Field(None, description="stop once the interval excludes this value")
     range: tuple[float, float] = Field((0.0, 1.0), description="bounds of the outcome")
     looks: int = Field(5, ge=1, le=100)
@@ -99,7 +101,8 @@ class Study(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TrialPlan:
-    """One trial as planned. `index` counts from 0 in grid order, `replicate` from 1."""
+    """One trial as planned. `index` counts from 0 in grid order, `replicate` from 1; `cell_number`
+    is the cell's number in its run, kept for ever however the study is edited (0 before)."""
 
     id: str
     seed: int
@@ -107,6 +110,7 @@ class TrialPlan:
     index: int
     cell_index: int
     cell: Mapping[str, Any] = field(default_factory=dict)
+    cell_number: int = 0
 
 
 def canonical(data: Any) -> bytes:
