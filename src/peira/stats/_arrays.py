@@ -5,20 +5,21 @@ Invariant: nothing is dropped without being counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
 Seed = int | np.random.Generator | np.random.SeedSequence
 Labels = Sequence[Hashable] | NDArray[Any]
 
-#: Differences are rounded to this many decimals before they are ranked or compared: 0.3 - 0.2
-#: must tie with 0.1.
-TIE_DECIMALS = 10
+#: Values are rounded to this many digits of the largest before they are ranked or compared:
+#: 0.3 - 0.2 must tie with 0.1.
+TIE_DIGITS = 10
 
 
 def floats(values: ArrayLike | Sequence[float | None]) -> Floats:
@@ -88,6 +89,13 @@ def check_level(level: float) -> float:
     return level
 
 
-def tie_safe(values: Floats) -> Floats:
-    """Values rounded so that equal quantities computed differently compare equal."""
-    return np.round(values, TIE_DECIMALS) + 0.0
+def tie_grid(values: Floats) -> tuple[Ints, float]:
+    """Values as whole multiples of a decimal step, ten digits below the largest, and the step.
+
+    Equal quantities computed differently land on the same integer.
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0:
+        return np.zeros(values.shape, dtype=np.int64), 1.0
+    digits = TIE_DIGITS - math.ceil(math.log10(largest))
+    return np.rint(values * 10.0**digits).astype(np.int64), 10.0**-digits

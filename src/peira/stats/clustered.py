@@ -93,6 +93,11 @@ def cluster_se_of_mean(d: Floats, group: Ints, sizes: Floats, *, corrected: bool
     return math.sqrt(variance * factor)
 
 
+def cluster_sums(values: Floats, group: Ints) -> Floats:
+    """Sum of the values in each cluster."""
+    return np.asarray(np.bincount(group, weights=values), dtype=np.float64)
+
+
 def _cr2_mean(d: Floats, group: Ints, sizes: Floats) -> tuple[float, float]:
     """CR2 error and Satterthwaite df of a mean, in closed form (H_gg is rank one)."""
     n = d.size
@@ -131,7 +136,7 @@ def all_weighted_sums(coefficients: Floats, points: Floats, first: Floats) -> Fl
 def _wild_mean(base: Estimate, d: Floats, group: Ints, sizes: Floats) -> Estimate:
     assert base.estimate is not None
     mean, se = base.estimate, cluster_se_of_mean(d, group, sizes)
-    p_at = _wild_p_function(mean, se * d.size, np.bincount(group, weights=d) * 1.0, sizes)
+    p_at = _wild_p_function(mean, se * d.size, cluster_sums(d, group), sizes)
     kind = "Webb" if sizes.size <= MOST_FOR_WEBB else "Rademacher"
     base = base.with_(
         method=f"wild cluster bootstrap-t, {kind} weights enumerated", se=se, p=p_at(0.0)

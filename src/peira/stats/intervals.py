@@ -265,10 +265,11 @@ def correlation(
     if kind == "spearman":
         from scipy.stats import rankdata
 
-        pairs = np.apply_along_axis(rankdata, 0, pairs)
+        pairs = np.column_stack([rankdata(pairs[:, 0]), rankdata(pairs[:, 1])])
     if is_constant(pairs[:, 0]) or is_constant(pairs[:, 1]):
         return undefined(ZERO_VARIANCE, **about)
-    return _fisher_z(float(np.clip(np.corrcoef(pairs.T)[0, 1], -1, 1)), kind, about)
+    r = float(np.asarray(np.corrcoef(pairs.T))[0, 1])
+    return _fisher_z(min(1.0, max(-1.0, r)), kind, about)
 
 
 def _fisher_z(r: float, kind: str, about: dict[str, object]) -> Estimate:

@@ -54,7 +54,7 @@ def mcnemar_mid_p(b: int, c: int) -> float:
         return 1.0
     point = float(_binomial_pmf(np.array([min(b, c)]), m, 0.5)[0])
     if b == c:
-        return 1.0 - point
+        return 1.0 - point / 2
     return min(1.0, 2 * float(bdtr(min(b, c), m, 0.5)) - point)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from peira.stats._arrays import TIE_DECIMALS, Floats, Ints, Seed, generator, tie_safe
+from peira.stats._arrays import Floats, Ints, Seed, generator, tie_grid
 
 ENUMERATION_LIMIT = 2**20
 #: Largest total of integer weights, and of weights times total, handled by convolution.
@@ -41,34 +41,29 @@ def sign_flip_p(values: Floats, seed: Seed | None, draws: int = DRAWS) -> PValue
     Zeros do not move the sum and are set aside. Exact by convolution when the values lie on a
     decimal grid, or by enumeration of at most 2^20 sign patterns; else Monte Carlo.
     """
-    moving = tie_safe(values)
-    moving = moving[moving != 0]
-    if moving.size == 0:
+    whole, _ = tie_grid(values)
+    whole = whole[whole != 0]
+    if whole.size == 0:
         return PValue(1.0, None, "exact", 1)
-    weights = _grid(moving)
-    observed = abs(float(moving.sum()))
-    if weights is not None:
-        return PValue(_convolved_p(weights, moving), None, "exact", 2 ** min(moving.size, 1000))
+    weights = np.abs(whole) // np.gcd.reduce(whole)
+    if _affordable(weights):
+        p = two_sided_subset_p(weights, int(weights[whole > 0].sum()))
+        return PValue(p, None, "exact", 2 ** min(whole.size, 1000))
+    moving = whole.astype(np.float64)
+    observed = abs(float(moving.sum())) * (1 - 1e-12)
     if 2**moving.size <= ENUMERATION_LIMIT:
         sums = _all_sign_sums(moving)
-        p = float((np.abs(sums) >= observed - 1e-10).mean())
-        return PValue(p, None, "exact", sums.size)
+        return PValue(float((np.abs(sums) >= observed).mean()), None, "exact", sums.size)
     if seed is None:
         raise ValueError("a Monte Carlo test needs an explicit seed (int or numpy Generator)")
     sums = random_sign_sums(moving[:, None], draws, generator(seed))[:, 0]
-    return monte_carlo_p(int((np.abs(sums) >= observed - 1e-10).sum()), draws)
+    return monte_carlo_p(int((np.abs(sums) >= observed).sum()), draws)
 
 
-def _grid(values: Floats) -> Ints | None:
-    """Absolute values as integer multiples of a common step, if convolution is affordable."""
-    scaled = np.rint(np.abs(values) * 10.0**TIE_DECIMALS)
-    if scaled.max() > 2**53:
-        return None
-    whole = scaled.astype(np.int64)
-    whole //= np.gcd.reduce(whole)
-    total = float(whole.sum(dtype=np.float64))
-    affordable = total <= _CONVOLUTION_TOTAL and total * whole.size <= _CONVOLUTION_WORK
-    return whole if affordable else None
+def _affordable(weights: Ints) -> bool:
+    """True if a convolution over these weights is small enough to be exact at little cost."""
+    total = float(weights.sum(dtype=np.float64))
+    return total <= _CONVOLUTION_TOTAL and total * weights.size <= _CONVOLUTION_WORK
 
 
 def subset_sum_distribution(weights: Ints) -> Floats:
@@ -94,10 +89,6 @@ def two_sided_subset_p(weights: Ints, positive: int) -> float:
     if 2 * tail >= total:
         return 1.0
     return min(1.0, 2 * float(chance[: tail + 1].sum()))
-
-
-def _convolved_p(weights: Ints, values: Floats) -> float:
-    return two_sided_subset_p(weights, int(weights[values > 0].sum()))
 
 
 def _all_sign_sums(values: Floats) -> Floats:

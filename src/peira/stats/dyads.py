@@ -1,0 +1,302 @@
+"""Games between models: one row per game, the model is the unit.
+
+The outcome y of a game is antisymmetric (first's utility less second's, or a share about its
+fair point). Invariant: the headline is the regression of model scores on capability with
+M - 2 degrees of freedom; sandwich and jackknife errors over games are diagnostics.
+Sources: specification section 3.2; Aronow, Samii & Assenova 2015 (dyadic sandwich).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from peira.stats._arrays import Floats, Ints, Labels, Seed, check_level, codes, floats, generator
+from peira.stats.intervals import from_t
+from peira.stats.permutation import ENUMERATION_LIMIT, PValue, monte_carlo_p
+from peira.stats.regression import Fit, cluster_covariance, least_squares
+from peira.stats.result import (
+    EMPTY,
+    NOT_IDENTIFIED,
+    RANK_DEFICIENT,
+    TOO_FEW_MODELS,
+    ZERO_VARIANCE,
+    Estimate,
+    undefined,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Games:
+    """Complete games in codes: `first` and `second` index `models`; y is first less second."""
+
+    models: tuple[Any, ...]
+    first: Ints
+    second: Ints
+    y: Floats
+    missing: int
+
+    @property
+    def is_star(self) -> bool:
+        """True if one model takes part in every game: claims hold for that baseline only."""
+        shared = set(range(len(self.models)))
+        for pair in zip(self.first.tolist(), self.second.tolist(), strict=True):
+            shared &= set(pair)
+        return bool(shared) and len(self.models) > 2
+
+    def components(self) -> int:
+        """Number of groups of models not linked by any game."""
+        parent = list(range(len(self.models)))
+
+        def root(i: int) -> int:
+            while parent[i] != i:
+                i = parent[i]
+            return i
+
+        for i, j in zip(self.first.tolist(), self.second.tolist(), strict=True):
+            parent[root(i)] = root(j)
+        return len({root(i) for i in range(len(parent))})
+
+
+def games(first: Labels, second: Labels, y: ArrayLike | Sequence[float | None]) -> Games:
+    """Read games; those without an outcome are counted and left out.
+
+    Raises:
+        ValueError: lengths differ, or a model plays itself.
+    """
+    outcome = floats(y)
+    if not len(first) == len(second) == outcome.size:
+        raise ValueError("first, second and y must have one entry per game")
+    seen = np.isfinite(outcome)
+    coded, names = codes([*_kept(first, seen), *_kept(second, seen)])
+    half = int(seen.sum())
+    if (coded[:half] == coded[half:]).any():
+        raise ValueError("a model cannot play itself")
+    return Games(tuple(names), coded[:half], coded[half:], outcome[seen], int((~seen).sum()))
+
+
+def _kept(labels: Labels, keep: np.ndarray) -> list[Any]:
+    return [label for label, inside in zip(labels, keep, strict=True) if inside]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelScores:
+    """Least-squares skill r of each model (sum zero) and the advantage of going first.
+
+    y_ij = order + r_i - r_j + error. `order` is None when roles do not separate it.
+    """
+
+    models: tuple[Any, ...]
+    scores: tuple[float, ...]
+    order: float | None
+    n_games: int
+    missing: int
+    star: bool
+    reason: str | None = None
+
+    def as_mapping(self) -> dict[Any, float]:
+        """Score by model."""
+        return dict(zip(self.models, self.scores, strict=True))
+
+
+def model_scores(
+    first: Labels, second: Labels, y: ArrayLike | Sequence[float | None]
+) -> ModelScores:
+    """Skill of each model by least squares over games.
+
+    In a balanced design r_i = (1/2M)(sum_j y_ij - sum_j y_ji). Models not linked by games have
+    no common scale: scores are empty, with the reason.
+    """
+    data = games(first, second, y)
+    n, m = data.y.size, len(data.models)
+    if n == 0:
+        return ModelScores((), (), None, 0, data.missing, False, EMPTY)
+    if data.components() > 1:
+        return ModelScores(data.models, (), None, n, data.missing, False, NOT_IDENTIFIED)
+    design = _skill_design(data)
+    with_order = np.column_stack([design, np.ones(n)])
+    identified = np.linalg.matrix_rank(with_order) == m
+    solution = np.linalg.lstsq(with_order if identified else design, data.y, rcond=None)[0]
+    scores = solution[:m] - solution[:m].mean()
+    order = float(solution[m]) if identified else None
+    return ModelScores(data.models, tuple(scores.tolist()), order, n, data.missing, data.is_star)
+
+
+def _skill_design(data: Games) -> Floats:
+    design = np.zeros((data.y.size, len(data.models)))
+    rows = np.arange(data.y.size)
+    design[rows, data.first] = 1.0
+    design[rows, data.second] = -1.0
+    return design
+
+
+def capability_slope(
+    first: Labels,
+    second: Labels,
+    y: ArrayLike | Sequence[float | None],
+    capability: dict[Any, float],
+    level: float = 0.95,
+) -> Estimate:
+    """Slope of model scores on capability, t with M - 2 degrees of freedom.
+
+    This is the primary analysis of a round robin: the slope is that of games on the capability
+    gap in a balanced design, with an honest error. Under three models nothing is estimable.
+    """
+    scored = model_scores(first, second, y)
+    about = {
+        "level": check_level(level),
+        "n": len(scored.models),
+        "n_rows": scored.n_games,
+        "missing": scored.missing,
+        "method": "model scores, OLS with t(M-2)",
+        "estimand": "gain in utility difference per unit of capability gap",
+    }
+    if scored.reason:
+        return undefined(scored.reason, **about)
+    x = np.array([capability[name] for name in scored.models], dtype=float)
+    if len(x) < 3:
+        return undefined(TOO_FEW_MODELS, **about)
+    fit = least_squares(np.array(scored.scores), x)
+    if isinstance(fit, str):
+        return undefined(RANK_DEFICIENT, **about)
+    flags = ("conditional_on_one_baseline",) if scored.star else ()
+    extra = {"order_effect": scored.order, "r_squared": _r_squared(fit)}
+    base = Estimate(float(fit.beta[1]), flags=flags, extra=extra, **about)  # type: ignore[arg-type]
+    se = math.sqrt(fit.sigma2 * fit.bread[1, 1])
+    if se <= 1e-12 * max(1.0, abs(float(fit.beta[1]))):
+        return base.with_(reason=ZERO_VARIANCE)
+    return from_t(base, se, fit.df)
+
+
+def _r_squared(fit: Fit) -> float | None:
+    total = float(((fit.y - fit.y.mean()) ** 2).sum())
+    return 1 - float(fit.residuals @ fit.residuals) / total if total > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class DyadicErrors:
+    """Standard errors of a game-level slope under several views of dependence: diagnostics."""
+
+    slope: float
+    intercept: float
+    n_games: int
+    n_models: int
+    n_pairs: int
+    se_iid: float
+    se_pair: float
+    se_first: float
+    se_two_way: float | None
+    se_dyadic: float | None
+    se_intercept_dyadic: float | None
+    se_jackknife: float | None
+    jackknife: tuple[float, ...]
+
+
+def dyadic_errors(
+    first: Labels,
+    second: Labels,
+    y: ArrayLike | Sequence[float | None],
+    x: ArrayLike,
+) -> DyadicErrors | str:
+    """Slope of y on the games' x with iid, pair, two-way, dyadic and jackknife errors.
+
+    None where a variance comes out negative. Returns a reason code when not estimable.
+    """
+    data = games(first, second, y)
+    gap = floats(x)[np.isfinite(floats(y))]
+    fit = least_squares(data.y, gap)
+    if isinstance(fit, str):
+        return fit
+    m = len(data.models)
+    pair = _pair_codes(data)
+    by_first = cluster_covariance(fit, data.first, "CR0")
+    by_second = cluster_covariance(fit, data.second, "CR0")
+    directed, _ = codes(list(zip(data.first.tolist(), data.second.tolist(), strict=True)))
+    two_way = by_first + by_second - cluster_covariance(fit, directed, "CR0")
+    dyadic = _dyadic_covariance(fit, data, pair)
+    slopes = _leave_one_model_out(data, gap)
+    spread = float(((slopes - slopes.mean()) ** 2).sum()) if slopes.size else math.nan
+    return DyadicErrors(
+        float(fit.beta[1]),
+        float(fit.beta[0]),
+        data.y.size,
+        m,
+        int(pair.max()) + 1,
+        math.sqrt(fit.sigma2 * fit.bread[1, 1]),
+        math.sqrt(cluster_covariance(fit, pair, "CR0")[1, 1]),
+        math.sqrt(by_first[1, 1]),
+        _root(two_way[1, 1]),
+        _root(dyadic[1, 1]),
+        _root(dyadic[0, 0]),
+        _root((m - 2) / (2 * m) * spread),
+        tuple(slopes.tolist()),
+    )
+
+
+def _root(variance: float) -> float | None:
+    return math.sqrt(variance) if variance >= 0 else None
+
+
+def _pair_codes(data: Games) -> Ints:
+    low, high = np.minimum(data.first, data.second), np.maximum(data.first, data.second)
+    return codes(list(zip(low.tolist(), high.tolist(), strict=True)))[0]
+
+
+def _dyadic_covariance(fit: Fit, data: Games, pair: Ints) -> Floats:
+    """Meat over all pairs of games that share a model: by members, less the pairs counted twice."""
+    scores = fit.x * fit.residuals[:, None]
+    by_model = np.zeros((len(data.models), fit.x.shape[1]))
+    np.add.at(by_model, data.first, scores)
+    np.add.at(by_model, data.second, scores)
+    by_pair = np.zeros((int(pair.max()) + 1, fit.x.shape[1]))
+    np.add.at(by_pair, pair, scores)
+    meat = by_model.T @ by_model - by_pair.T @ by_pair
+    return np.asarray(fit.bread @ meat @ fit.bread)
+
+
+def _leave_one_model_out(data: Games, x: Floats) -> Floats:
+    slopes = []
+    for model in range(len(data.models)):
+        rows = (data.first != model) & (data.second != model)
+        fit = least_squares(data.y[rows], x[rows])
+        if not isinstance(fit, str):
+            slopes.append(float(fit.beta[1]))
+    return np.array(slopes)
+
+
+def capability_permutation(
+    first: Labels,
+    second: Labels,
+    y: ArrayLike | Sequence[float | None],
+    capability: dict[Any, float],
+    *,
+    seed: Seed,
+    draws: int = 9_999,
+) -> PValue:
+    """p of the capability slope when capability labels are permuted over models (QAP).
+
+    Enumerated up to 9 models; the smallest possible p is 1/M!.
+
+    Raises:
+        ValueError: the scores do not exist (no games, or models not linked).
+    """
+    scored = model_scores(first, second, y)
+    if scored.reason:
+        raise ValueError(f"model scores do not exist: {scored.reason}")
+    r = np.array(scored.scores)
+    x = np.array([capability[name] for name in scored.models], dtype=float)
+    x = x - x.mean()
+    observed = abs(float(r @ x)) * (1 - 1e-10)
+    if math.factorial(len(x)) <= ENUMERATION_LIMIT:
+        from itertools import permutations
+
+        products = np.array(list(permutations(x))) @ r
+        return PValue(float((np.abs(products) >= observed).mean()), None, "exact", len(products))
+    rng = generator(seed)
+    products = np.array([rng.permutation(x) for _ in range(draws)]) @ r
+    return monte_carlo_p(int((np.abs(products) >= observed).sum()), draws)

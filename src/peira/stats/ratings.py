@@ -1,0 +1,307 @@
+"""Ratings from wins, losses and ties: Bradley-Terry with an order effect, Davidson's ties.
+
+Invariant: a side that always wins has no finite maximum-likelihood rating; the fit then adds
+half a win each way to every pair that met (Jeffreys) and says so. Models not linked by games
+get no rating. Sequential Elo updates are not offered: they depend on the order of play.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from peira.stats._arrays import Floats, Labels, Seed, generator
+from peira.stats.dyads import Games, games
+from peira.stats.result import EMPTY, NOT_IDENTIFIED, SEPARATION, json_number
+
+ELO_PER_LOGIT = 400 / math.log(10)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratings:
+    """Ability of each model in logits, against the reference (the first model, fixed at 0).
+
+    `covariance` is that of the abilities (reference row and column zero). `order` is the logit
+    advantage of going first. `log_nu` is Davidson's tie parameter. `reason` is set when there
+    is no rating; `penalised` when Jeffreys half-wins were needed.
+    """
+
+    models: tuple[Any, ...]
+    ability: tuple[float, ...]
+    covariance: Floats
+    order: float | None
+    order_se: float | None
+    log_nu: float | None
+    log_nu_se: float | None
+    log_likelihood: float | None
+    n: int
+    penalised: bool = False
+    reason: str | None = None
+
+    @property
+    def se(self) -> tuple[float, ...]:
+        """Standard error of each ability against the reference (0 for the reference itself)."""
+        return tuple(np.sqrt(np.diag(self.covariance)).tolist())
+
+    @property
+    def elo(self) -> tuple[float, ...]:
+        """Ability in Elo points: 400/ln 10 per logit."""
+        return tuple(a * ELO_PER_LOGIT for a in self.ability)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Strict-JSON-safe mapping."""
+        numbers = ("order", "order_se", "log_nu", "log_nu_se", "log_likelihood")
+        return {
+            "models": [str(m) for m in self.models],
+            "ability": [json_number(a) for a in self.ability],
+            "se": [json_number(s) for s in self.se],
+            "elo": [json_number(e) for e in self.elo],
+            "n": self.n,
+            "penalised": self.penalised,
+            "reason": self.reason,
+            **{name: json_number(getattr(self, name)) for name in numbers},
+        }
+
+
+def _none(data: Games, reason: str) -> Ratings:
+    empty = np.zeros((0, 0))
+    return Ratings(data.models, (), empty, None, None, None, None, None, data.y.size, False, reason)
+
+
+def bradley_terry(
+    first: Labels,
+    second: Labels,
+    first_won: Sequence[float | None],
+    *,
+    order_effect: bool = True,
+    reference: Any = None,
+) -> Ratings:
+    """logit P(i beats j | i first) = ability_i - ability_j + order, by maximum likelihood.
+
+    `first_won` is 1 or 0 per game (0.5 counts half each way; None is left out). When the data
+    separate, half a win each way is added per pair that met.
+    """
+    data = games(first, second, first_won)
+    if data.y.size == 0:
+        return _none(data, EMPTY)
+    if ((data.y < 0) | (data.y > 1)).any():
+        raise ValueError("first_won must be 0, 0.5 or 1")
+    if data.components() > 1:
+        return _none(data, NOT_IDENTIFIED)
+    design = _design(data, reference, order_effect)
+    weights, outcomes = np.ones(data.y.size), data.y
+    separated = not _strongly_connected(data)
+    if separated:
+        design, outcomes, weights = _with_half_wins(data, design, reference, order_effect)
+    solved = _logistic(design, outcomes, weights)
+    if solved is None:
+        return _none(data, SEPARATION)
+    beta, covariance, log_likelihood = solved
+    return _pack(data, reference, beta, covariance, (log_likelihood, order_effect, separated))
+
+
+def _columns(data: Games, reference: Any) -> list[int]:
+    """Models with a free ability, in order; the reference is left out."""
+    fixed = data.models.index(reference) if reference is not None else 0
+    return [i for i in range(len(data.models)) if i != fixed]
+
+
+def _design(data: Games, reference: Any, order_effect: bool) -> Floats:
+    columns = _columns(data, reference)
+    design = np.column_stack(
+        [(data.first == i).astype(float) - (data.second == i) for i in columns]
+    )
+    if order_effect:
+        with_order = np.column_stack([design, np.ones(data.y.size)])
+        if np.linalg.matrix_rank(with_order) == with_order.shape[1]:
+            return with_order
+    return design
+
+
+def _with_half_wins(
+    data: Games, design: Floats, reference: Any, order_effect: bool
+) -> tuple[Floats, Floats, Floats]:
+    """Half a win and half a loss for every pair that met, free of the order effect."""
+    met = sorted({(min(p), max(p)) for p in zip(data.first, data.second, strict=True)})
+    columns = _columns(data, reference)
+    extra = np.zeros((2 * len(met), design.shape[1]))
+    for row, (i, j) in enumerate(met):
+        for position, model in enumerate(columns):
+            extra[2 * row : 2 * row + 2, position] = float(model == i) - float(model == j)
+    outcomes = np.tile([1.0, 0.0], len(met))
+    weights = np.concatenate([np.ones(len(design)), np.full(len(extra), 0.5)])
+    return np.vstack([design, extra]), np.concatenate([data.y, outcomes]), weights
+
+
+def _strongly_connected(data: Games) -> bool:
+    """True if every model has beaten every other through some chain: the MLE is finite."""
+    m = len(data.models)
+    beats = np.zeros((m, m), dtype=bool)
+    for i, j, y in zip(data.first, data.second, data.y, strict=True):
+        beats[i, j] |= y > 0
+        beats[j, i] |= y < 1
+    reach = beats | np.eye(m, dtype=bool)
+    for k in range(m):
+        reach |= reach[:, k : k + 1] & reach[k : k + 1, :]
+    return bool(reach.all())
+
+
+def _logistic(x: Floats, y: Floats, weights: Floats) -> tuple[Floats, Floats, float] | None:
+    """Weighted logistic regression by Newton steps; None if it runs off to infinity."""
+    from scipy.special import expit, xlogy
+
+    beta = np.zeros(x.shape[1])
+    for _ in range(100):
+        p = expit(x @ beta)
+        information = (x * (weights * p * (1 - p))[:, None]).T @ x
+        gradient = x.T @ (weights * (y - p))
+        if np.linalg.cond(information) > 1e13:
+            return None
+        step = np.linalg.solve(information, gradient)
+        beta = beta + step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-300))
+        if float(np.abs(step).max()) < 1e-12:
+            break
+    if float(np.abs(beta).max()) > 30:
+        return None
+    p = expit(x @ beta)
+    log_likelihood = float((weights * (xlogy(y, p) + xlogy(1 - y, 1 - p))).sum())
+    return beta, np.linalg.inv(information), log_likelihood
+
+
+def _pack(
+    data: Games, reference: Any, beta: Floats, covariance: Floats, fit: tuple[float, bool, bool]
+) -> Ratings:
+    log_likelihood, order_effect, penalised = fit
+    columns = _columns(data, reference)
+    ability = np.zeros(len(data.models))
+    ability[columns] = beta[: len(columns)]
+    full = np.zeros((len(data.models), len(data.models)))
+    full[np.ix_(columns, columns)] = covariance[: len(columns), : len(columns)]
+    ordered = order_effect and beta.size > len(columns)
+    at = len(columns)
+    return Ratings(
+        data.models,
+        tuple(ability.tolist()),
+        full,
+        float(beta[at]) if ordered else None,
+        math.sqrt(covariance[at, at]) if ordered else None,
+        None,
+        None,
+        log_likelihood,
+        data.y.size,
+        penalised,
+    )
+
+
+def davidson(
+    first: Labels, second: Labels, outcome: Sequence[float | None], *, reference: Any = None
+) -> Ratings:
+    """Bradley-Terry with ties: P(tie) proportional to nu sqrt(pi_i pi_j) (Davidson 1970).
+
+    `outcome` is 1 (first won), 0 (second won) or 0.5 (tie); None is left out.
+    """
+    data = games(first, second, outcome)
+    if data.y.size == 0:
+        return _none(data, EMPTY)
+    if not np.isin(data.y, (0.0, 0.5, 1.0)).all():
+        raise ValueError("outcome must be 0, 0.5 or 1")
+    if data.components() > 1:
+        return _none(data, NOT_IDENTIFIED)
+    if not _strongly_connected(data) or not (data.y == 0.5).any() or (data.y == 0.5).all():
+        return _none(data, SEPARATION)
+    features = _davidson_features(data, reference)
+    beta, covariance, log_likelihood = _multinomial(features, (2 * data.y).astype(np.int64))
+    ratings = _pack(data, reference, beta, covariance, (log_likelihood, False, False))
+    return Ratings(
+        ratings.models,
+        ratings.ability,
+        ratings.covariance,
+        None,
+        None,
+        float(beta[-1]),
+        math.sqrt(covariance[-1, -1]),
+        log_likelihood,
+        ratings.n,
+    )
+
+
+def _davidson_features(data: Games, reference: Any) -> Floats:
+    """Games x outcomes (lose, tie, win) x parameters: log weight is linear in the parameters."""
+    columns = _columns(data, reference)
+    first = np.column_stack([data.first == i for i in columns]).astype(float)
+    second = np.column_stack([data.second == i for i in columns]).astype(float)
+    zeros, ones = np.zeros((len(first), 1)), np.ones((len(first), 1))
+    lose, win = np.hstack([second, zeros]), np.hstack([first, zeros])
+    tie = np.hstack([(first + second) / 2, ones])
+    return np.stack([lose, tie, win], axis=1)
+
+
+def _multinomial(features: Floats, chosen: np.ndarray) -> tuple[Floats, Floats, float]:
+    """Conditional logit by Newton steps: concave, so it converges from zero."""
+    beta = np.zeros(features.shape[2])
+    rows = np.arange(len(features))
+    for _ in range(200):
+        logits = features @ beta
+        logits -= logits.max(axis=1, keepdims=True)
+        p = np.exp(logits)
+        p /= p.sum(axis=1, keepdims=True)
+        mean = np.einsum("gk,gkp->gp", p, features)
+        centred = features - mean[:, None, :]
+        information = np.einsum("gk,gkp,gkq->pq", p, centred, centred)
+        step = np.linalg.solve(information, (features[rows, chosen] - mean).sum(axis=0))
+        beta = beta + step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
+        if float(np.abs(step).max()) < 1e-12:
+            break
+    return beta, np.linalg.inv(information), float(np.log(p[rows, chosen]).sum())
+
+
+def half_win_logit(wins: float, losses: float) -> float:
+    """Log odds with half a win added each way: 5-0 is 2.40 logits (417 Elo), not infinite."""
+    return math.log((wins + 0.5) / (losses + 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class RankInterval:
+    """The ranks (1 = best) a model may hold, jointly over all models at the stated level."""
+
+    model: Any
+    rank: int
+    best: int
+    worst: int
+
+
+def simultaneous_ranks(
+    ratings: Ratings, *, seed: Seed, level: float = 0.95, draws: int = 20_000
+) -> list[RankInterval]:
+    """Joint rank intervals from all pairwise differences (single-step max-T on the covariance).
+
+    A model is surely above another when their difference exceeds the joint critical value.
+    """
+    if ratings.reason:
+        return []
+    ability, covariance = np.array(ratings.ability), ratings.covariance
+    i, j = np.triu_indices(len(ability), 1)
+    variances = covariance[i, i] + covariance[j, j] - 2 * covariance[i, j]
+    deviations = np.sqrt(np.maximum(variances, 1e-300))
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    noise = generator(seed).standard_normal((draws, len(ability))) @ root.T
+    largest = (np.abs(noise[:, i] - noise[:, j]) / deviations).max(axis=1)
+    critical = float(np.quantile(largest, level))
+    sure = np.zeros((len(ability), len(ability)), dtype=bool)
+    gap = ability[i] - ability[j]
+    sure[i, j], sure[j, i] = gap > critical * deviations, gap < -critical * deviations
+    order = np.argsort(np.argsort(-ability, kind="stable"), kind="stable") + 1
+    return [
+        RankInterval(
+            model,
+            int(order[k]),
+            1 + int(sure[:, k].sum()),
+            len(ability) - int(sure[k].sum()),
+        )
+        for k, model in enumerate(ratings.models)
+    ]

@@ -1,0 +1,242 @@
+"""Least squares with errors that respect clusters or unequal variances.
+
+Invariant: designs are matrices, never formulas built from a user's column names; a design that
+does not identify the contrast gives no estimate, with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from peira.stats._arrays import (
+    Floats,
+    Ints,
+    Labels,
+    Seed,
+    check_level,
+    codes,
+    floats,
+    generator,
+    same_length,
+)
+from peira.stats.clustered import FEWEST_CLUSTERS, all_weighted_sums, weight_points
+from peira.stats.intervals import from_t
+from peira.stats.permutation import ENUMERATION_LIMIT, PValue, monte_carlo_p
+from peira.stats.result import (
+    EMPTY,
+    RANK_DEFICIENT,
+    TOO_FEW_CLUSTERS,
+    TOO_FEW_UNITS,
+    ZERO_VARIANCE,
+    Estimate,
+    undefined,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """An ordinary least squares fit: y = X beta + residuals, `bread` = (X'X)^-1."""
+
+    x: Floats
+    y: Floats
+    beta: Floats
+    residuals: Floats
+    bread: Floats
+    missing: int
+
+    @property
+    def df(self) -> int:
+        """Residual degrees of freedom."""
+        return len(self.y) - int(self.x.shape[1])
+
+    @property
+    def sigma2(self) -> float:
+        """Residual variance."""
+        return float(self.residuals @ self.residuals) / self.df
+
+
+def least_squares(y: ArrayLike, x: ArrayLike) -> Fit | str:
+    """Fit by least squares; rows with a missing value are left out and counted.
+
+    A vector `x` gets an intercept before it. Returns the reason code instead when there are no
+    rows, no residual degrees of freedom, or X lacks full rank.
+    """
+    outcome, design = floats(y), floats(x)
+    if design.ndim == 1:
+        design = np.column_stack([np.ones(design.size), design])
+    same_length(y=outcome, x=design)
+    keep = np.isfinite(outcome) & np.isfinite(design).all(axis=1)
+    outcome, design = outcome[keep], design[keep]
+    if outcome.size == 0:
+        return EMPTY
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        return RANK_DEFICIENT if len(design) >= design.shape[1] else TOO_FEW_UNITS
+    if len(design) == design.shape[1]:
+        return TOO_FEW_UNITS
+    bread = np.linalg.inv(design.T @ design)
+    beta = np.linalg.lstsq(design, outcome, rcond=None)[0]
+    return Fit(design, outcome, beta, outcome - design @ beta, bread, int((~keep).sum()))
+
+
+def _group_scores(fit: Fit, group: Ints, adjusted: Floats) -> Floats:
+    """Sum of x_i e_i over each cluster: clusters x coefficients."""
+    scores = np.zeros((int(group.max()) + 1, fit.x.shape[1]))
+    np.add.at(scores, group, fit.x * adjusted[:, None])
+    return scores
+
+
+def cluster_covariance(fit: Fit, group: Ints, kind: str = "CR1") -> Floats:
+    """Sandwich covariance. CR0 plain, CR1 times G/(G-1), CR1S also times (n-1)/(n-k)."""
+    scores = _group_scores(fit, group, fit.residuals)
+    clusters = len(scores)
+    factor = {
+        "CR0": 1.0,
+        "CR1": clusters / (clusters - 1),
+        "CR1S": clusters / (clusters - 1) * (len(fit.y) - 1) / fit.df,
+    }[kind]
+    return np.asarray(factor * fit.bread @ (scores.T @ scores) @ fit.bread)
+
+
+def cr2(fit: Fit, group: Ints, contrast: Floats) -> tuple[float, float]:
+    """CR2 standard error and Satterthwaite degrees of freedom of contrast' beta.
+
+    A_g = (I - H_gg)^(-1/2), the working model being independence. With every row its own
+    cluster this is HC2. Sources: Bell & McCaffrey 2002; Pustejovsky & Tipton 2018.
+    """
+    loading = fit.bread @ contrast
+    clusters = int(group.max()) + 1
+    parts, norms, through = np.zeros(clusters), np.zeros(clusters), []
+    order = np.argsort(group, kind="stable")
+    for g, rows in enumerate(np.split(order, np.cumsum(np.bincount(group))[:-1])):
+        x = fit.x[rows]
+        a = _inverse_root(np.eye(len(x)) - x @ fit.bread @ x.T) @ (x @ loading)
+        parts[g] = a @ fit.residuals[rows]
+        norms[g] = a @ a
+        through.append(x.T @ a)
+    b = np.array(through)
+    gram = np.diag(norms) - b @ fit.bread @ b.T
+    df = float(np.trace(gram)) ** 2 / float((gram**2).sum())
+    return math.sqrt(float((parts**2).sum())), df
+
+
+def _inverse_root(matrix: Floats) -> Floats:
+    """Symmetric inverse square root; null directions stay null."""
+    values, vectors = np.linalg.eigh(matrix)
+    roots = np.where(values > 1e-10, 1 / np.sqrt(np.maximum(values, 1e-10)), 0.0)
+    return np.asarray((vectors * roots) @ vectors.T)
+
+
+def contrast_t(
+    y: ArrayLike,
+    x: ArrayLike,
+    contrast: Sequence[float] | Floats,
+    *,
+    cluster: Labels | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """contrast' beta with HC2 (no clusters) or CR2 (clusters), Satterthwaite t.
+
+    `x` is rows x coefficients (a vector gets an intercept before it). Below six clusters the
+    estimate stands without an interval.
+    """
+    weights = np.asarray(contrast, dtype=np.float64)
+    method = "OLS, HC2 with Satterthwaite df" if cluster is None else "OLS, CR2"
+    about = {
+        "level": check_level(level),
+        "n_rows": len(floats(y)),
+        "method": method,
+        "estimand": "contrast of least-squares coefficients",
+    }
+    fit = least_squares(y, x)
+    if isinstance(fit, str):
+        return undefined(fit, **about)
+    group, clusters = _groups_of(y, x, fit, cluster)
+    base = Estimate(
+        float(weights @ fit.beta),
+        n=clusters,
+        missing=fit.missing,
+        extra={"clusters": clusters if cluster is not None else None},
+        **about,  # type: ignore[arg-type]
+    )
+    if cluster is not None and clusters < FEWEST_CLUSTERS:
+        return base.with_(reason=TOO_FEW_CLUSTERS)
+    if float(np.abs(fit.residuals).max()) <= 1e-12 * max(1.0, float(np.abs(fit.y).max())):
+        return base.with_(reason=ZERO_VARIANCE)
+    se, df = cr2(fit, group, weights)
+    return from_t(base, se, df) if se > 0 else base.with_(reason=ZERO_VARIANCE)
+
+
+def _groups_of(y: ArrayLike, x: ArrayLike, fit: Fit, cluster: Labels | None) -> tuple[Ints, int]:
+    if cluster is None:
+        return np.arange(len(fit.y)), len(fit.y)
+    outcome, design = floats(y), floats(x)
+    same_length(y=outcome, cluster=cluster)
+    keep = np.isfinite(outcome) & np.isfinite(design.reshape(len(outcome), -1)).all(axis=1)
+    kept = [label for label, inside in zip(cluster, keep, strict=True) if inside]
+    group, names = codes(kept)
+    return group, len(names)
+
+
+def wild_cluster_p(
+    y: ArrayLike,
+    x: ArrayLike,
+    cluster: Labels,
+    coefficient: int = -1,
+    *,
+    weights: str = "auto",
+    null: float = 0.0,
+    seed: Seed | None = None,
+) -> PValue:
+    """Wild cluster bootstrap-t p of one coefficient, the null imposed.
+
+    `weights`: "rademacher", "webb" or "auto" (Webb up to 8 clusters). All patterns are
+    enumerated when there are at most 2^20, else 9,999 are drawn from `seed`.
+    Sources: Cameron, Gelbach & Miller 2008; Webb 2023; Roodman et al. 2019.
+    """
+    fit = least_squares(y, x)
+    if isinstance(fit, str):
+        raise ValueError(f"the regression is not estimable: {fit}")
+    group, clusters = _groups_of(y, x, fit, cluster)
+    numerator, scores = _wild_forms(fit, group, coefficient, null)
+    points = weight_points(8 if weights == "webb" else 9)
+    if weights == "auto":
+        points = weight_points(clusters)
+    drawn = _patterns(points, clusters, seed)
+    top = drawn @ numerator
+    spread = ((drawn @ scores.T) ** 2).sum(axis=1)
+    observed_top, observed = float(numerator.sum()), float((scores.sum(axis=1) ** 2).sum())
+    hits = top**2 * observed >= observed_top**2 * spread * (1 - 1e-9)
+    if len(points) ** clusters <= ENUMERATION_LIMIT:
+        return PValue(float(hits.mean()), None, "exact", len(points) ** clusters)
+    return monte_carlo_p(int(hits.sum()), len(drawn))
+
+
+def _patterns(points: Floats, clusters: int, seed: Seed | None) -> Floats:
+    if len(points) ** clusters <= ENUMERATION_LIMIT:
+        half = points[: len(points) // 2]
+        columns = np.eye(clusters)
+        return np.column_stack([all_weighted_sums(e, points, half) for e in columns])
+    if seed is None:
+        raise ValueError("too many patterns to enumerate: give an explicit seed")
+    return generator(seed).choice(points, size=(9_999, clusters))
+
+
+def _wild_forms(fit: Fit, group: Ints, coefficient: int, null: float) -> tuple[Floats, Floats]:
+    """beta* - null and the cluster scores of the bootstrap sample, linear in the weights."""
+    column = coefficient % fit.x.shape[1]
+    rest = np.delete(fit.x, column, axis=1)
+    target = fit.y - null * fit.x[:, column]
+    restricted = target - rest @ np.linalg.lstsq(rest, target, rcond=None)[0]
+    z = fit.x @ fit.bread[:, column]
+    clusters = int(group.max()) + 1
+    pulls = np.zeros((clusters, fit.x.shape[1]))
+    np.add.at(pulls, group, fit.x * restricted[:, None])
+    loads = np.zeros((clusters, fit.x.shape[1]))
+    np.add.at(loads, group, fit.x * z[:, None])
+    own = np.bincount(group, weights=z * restricted)
+    return pulls @ fit.bread[:, column], np.diag(own) - loads @ fit.bread @ pulls.T
