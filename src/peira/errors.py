@@ -15,7 +15,8 @@ PeiraError
 ├── Halt                     work stops, saved, to be resumed
 │   ├── TrialHalted          this trial only: trial limit, timeout
 │   └── RunHalted            the whole run: budget, provider, interrupted
-└── ReplayDiverged           the ledger holds another request under the same key
+├── ReplayDiverged           the ledger holds another request under the same key
+└── ReportRefused            an analysis or figure would say more than its evidence (exit 1)
 
 Catch `PeiraError` at the edge only; `cli.main` turns it into a message and an exit code.
 """
@@ -127,6 +128,13 @@ class RunHalted(Halt):
 
 class ReplayDiverged(PeiraError):
     """The ledger holds a reply to a different request under the same key."""
+
+
+class ReportRefused(PeiraError):
+    """An analysis or figure would say more than its evidence (statistics §0, §11.4): a fault in
+    the family's code, never in the user's study."""
+
+    exit_code = EXIT_BUG
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,255 @@
+"""One table, told four ways: Markdown, CSV, HTML, terminal.
+
+An Estimate reads `0.42 [0.31, 0.53] (n 40)`. Invariant: what is undefined reads `n/a (reason)`,
+never 0; every text is escaped for where it goes, since it may have come from a model.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from peira.report.analysis import Column, Table
+from peira.stats.result import REASONS, Estimate
+
+if TYPE_CHECKING:
+    import rich.table
+
+SPECIAL = str.maketrans(
+    {c: f"\\{c}" for c in "\\`*[]|~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+)
+ESTIMATE_PARTS = ("", "_low", "_high", "_n", "_missing", "_p", "_method", "_reason")
+
+
+# -- cells ------------------------------------------------------------------------------------
+def number(value: float, column: Column | None = None) -> str:
+    """A number by its column's digits and kind; without digits, three significant ones."""
+    kind = column.kind if column is not None else "number"
+    digits = column.digits if column is not None else None
+    if math.isnan(value):
+        return "n/a"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if kind == "usd":
+        return _signed(f"{value:,.{4 if digits is None else digits}f}", "$")
+    if kind == "percent":
+        return _signed(f"{100 * value:.{1 if digits is None else digits}f}") + " %"
+    if digits is not None:
+        return _signed(f"{value:,.{digits}f}")
+    if float(value).is_integer() and abs(value) < 1e9:
+        return _signed(f"{value:,.0f}")
+    return _signed(f"{value:.3g}")
+
+
+def _signed(text: str, prefix: str = "") -> str:
+    """A true minus sign, and no minus before zero."""
+    if not text.startswith("-"):
+        return prefix + text
+    magnitude = text[1:]
+    return prefix + magnitude if not magnitude.strip("0.,") else f"−{prefix}{magnitude}"
+
+
+def p_value(value: float) -> str:
+    """A p value to three places; what is smaller says so."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def is_p(key: str) -> bool:
+    """True if a column of this name holds p or q values."""
+    return key in ("p", "q") or key.startswith(("p_", "q_")) or key.endswith(("_p", "_q"))
+
+
+def reason(code: str | None) -> str:
+    """A reason code in words."""
+    return "" if code is None else REASONS.get(code, code.replace("_", " "))
+
+
+def absent(code: str | None) -> str:
+    """How an undefined number reads."""
+    return f"n/a ({reason(code)})" if code else "n/a"
+
+
+def interval(value: Estimate, column: Column | None = None) -> str:
+    """`[low, high]`, or why there is none."""
+    if value.low is None and value.high is None:
+        return f"[{absent(value.reason)}]"
+    low = "−∞" if value.low is None else number(value.low, column)
+    high = "∞" if value.high is None else number(value.high, column)
+    return f"[{low}, {high}]"
+
+
+def estimate(value: Estimate, column: Column | None = None) -> str:
+    """`0.42 [0.31, 0.53]`, without n."""
+    if value.estimate is None:
+        return absent(value.reason)
+    return f"{number(value.estimate, column)} {interval(value, column)}"
+
+
+def count(value: Estimate) -> str:
+    """`n 40`, and what is missing."""
+    return f"n {value.n:,}" + (f", {value.missing:,} missing" if value.missing else "")
+
+
+def text(row: Mapping[str, Any], column: Column) -> str:
+    """One cell as plain text. A None may have its reason in the row, under `<key>_reason`."""
+    value = row.get(column.key)
+    if isinstance(value, Estimate):
+        return f"{estimate(value, column)} ({count(value)})"
+    if value is None:
+        return absent(row.get(f"{column.key}_reason"))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return p_value(value) if is_p(column.key) else number(value, column)
+    return str(value)
+
+
+def heading(column: Column) -> str:
+    """A column's label with its unit."""
+    return f"{column.label} ({column.unit})" if column.unit else column.label
+
+
+def is_text(column: Column, table: Table) -> bool:
+    """True if a column is set flush left."""
+    return column.kind == "text" or any(isinstance(row.get(column.key), str) for row in table.rows)
+
+
+# -- Markdown ---------------------------------------------------------------------------------
+def markdown_text(value: str) -> str:
+    """Text made inert in Markdown, on one line."""
+    return " ".join(value.split()).translate(SPECIAL)
+
+
+def to_markdown(table: Table, limit: int | None = None) -> str:
+    """A pipe table with its title and note. `limit` rows at most; the note says what is left out."""
+    lines = [f"**{markdown_text(table.title)}**", ""] if table.title else []
+    lines.append("| " + " | ".join(markdown_text(heading(c)) for c in table.columns) + " |")
+    rule = (":---" if is_text(c, table) else "---:" for c in table.columns)
+    lines.append("|" + "|".join(rule) + "|")
+    for row in table.rows[:limit]:
+        cells = (_markdown_cell(row, column) for column in table.columns)
+        lines.append("| " + " | ".join(cells) + " |")
+    notes = [markdown_text(table.note)] if table.note else []
+    if limit is not None and len(table.rows) > limit:
+        notes.append(f"The first {limit} of {len(table.rows)} rows; all are in "
+                     f"`analysis/tables/{table.name}.csv`.")  # fmt: skip
+    return "\n".join([*lines, *(f"\n{note}" for note in notes)]) + "\n"
+
+
+def _markdown_cell(row: Mapping[str, Any], column: Column) -> str:
+    plain = text(row, column)
+    return markdown_text(plain) if isinstance(row.get(column.key), str) else plain
+
+
+# -- CSV --------------------------------------------------------------------------------------
+def to_csv(table: Table) -> bytes:
+    """RFC 4180; an estimate takes one column for each of its parts; None is an empty field."""
+    wide = {c.key for c in table.columns for row in table.rows
+            if isinstance(row.get(c.key), Estimate)}  # fmt: skip
+    names = [name for c in table.columns for name in _csv_names(c.key, c.key in wide)]
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, names, restval="", lineterminator="\r\n")
+    writer.writeheader()
+    for row in table.rows:
+        writer.writerow(dict(_csv_row(row, table.columns, wide)))
+    return out.getvalue().encode("utf-8", "replace")
+
+
+def _csv_names(key: str, wide: bool) -> list[str]:
+    return [f"{key}{part}" for part in ESTIMATE_PARTS] if wide else [key]
+
+
+def _csv_row(
+    row: Mapping[str, Any], columns: tuple[Column, ...], wide: set[str]
+) -> Iterator[tuple[str, Any]]:
+    for column in columns:
+        value = row.get(column.key)
+        if isinstance(value, Estimate):
+            yield from zip(_csv_names(column.key, True), _parts(value), strict=True)
+        else:
+            yield column.key, value
+            if column.key in wide and row.get(f"{column.key}_reason"):
+                yield f"{column.key}_reason", row[f"{column.key}_reason"]
+
+
+def _parts(value: Estimate) -> tuple[Any, ...]:
+    return (value.estimate, value.low, value.high, value.n, value.missing, value.p, value.method,
+            value.reason)  # fmt: skip
+
+
+# -- HTML -------------------------------------------------------------------------------------
+def to_html(table: Table, open_rows: int = 40) -> str:
+    """A table element inside a figure; more than `open_rows` rows are folded away. Escaped."""
+    head = "".join(_html_head(column, table) for column in table.columns)
+    body = "".join(_html_row(row, table) for row in table.rows)
+    grid = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    if len(table.rows) > open_rows:
+        grid = f"<details><summary>{len(table.rows)} rows</summary>{grid}</details>"
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    title = f"<figcaption>{escape(table.title)}</figcaption>" if table.title else ""
+    return f'<figure class="table" id="table-{escape(table.name)}">{title}{grid}{note}</figure>'
+
+
+def _side(column: Column, table: Table) -> str:
+    return "" if is_text(column, table) else ' class="number"'
+
+
+def _html_head(column: Column, table: Table) -> str:
+    unit = f' <span class="unit">{escape(column.unit)}</span>' if column.unit else ""
+    return f'<th scope="col"{_side(column, table)}>{escape(column.label)}{unit}</th>'
+
+
+def _html_row(row: Mapping[str, Any], table: Table) -> str:
+    cells = (f"<td{_side(c, table)}{_sort(row.get(c.key))}>{_html_cell(row, c)}</td>"
+             for c in table.columns)  # fmt: skip
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _sort(value: Any) -> str:
+    """The value that a page may sort by."""
+    raw = value.estimate if isinstance(value, Estimate) else value
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        return ""
+    return f' data-value="{float(raw)!r}"'
+
+
+def _html_cell(row: Mapping[str, Any], column: Column) -> str:
+    value = row.get(column.key)
+    if isinstance(value, Estimate) and value.estimate is not None:
+        return (
+            f"{escape(number(value.estimate, column))} "
+            f'<span class="interval">{escape(interval(value, column))}</span> '
+            f'<span class="n">{escape(count(value))}</span>'
+        )
+    plain = escape(text(row, column))
+    return f'<span class="absent">{plain}</span>' if value is None else plain
+
+
+# -- terminal ---------------------------------------------------------------------------------
+def to_rich(table: Table) -> rich.table.Table:
+    """A rich table; control characters of untrusted text are made harmless."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable(
+        title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        caption=table.note or None, caption_justify="left",
+    )  # fmt: skip
+    for column in table.columns:
+        side = "left" if is_text(column, table) else "right"
+        grid.add_column(Text(heading(column)), justify=side, overflow="fold")  # type: ignore[arg-type]
+    for row in table.rows:
+        grid.add_row(*(Text(harmless(text(row, column))) for column in table.columns))
+    return grid
+
+
+def harmless(value: str) -> str:
+    """Text without the control characters that could drive a terminal."""
+    return "".join(
+        c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value
+    )
