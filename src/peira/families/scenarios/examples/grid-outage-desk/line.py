@@ -1,0 +1,7 @@
+"""Metric functions of the grid outage desk. Each gets a turn and gives a value or None."""
+
+
+def words(turn):
+    """Words in all actions of this turn."""
+    spoken = sum(len(action.split()) for action in turn.actions.values())
+    return spoken or None

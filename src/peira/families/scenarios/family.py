@@ -1,0 +1,79 @@
+"""The `scenarios` family: models play the actors of a written scenario, turn by turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from peira.engine.lab import Lab
+from peira.families.family import Family, Forecast
+from peira.families.scenarios import simulated, variations
+from peira.families.scenarios.outcome import ScenarioOutcome
+from peira.families.scenarios.settings import ScenarioSettings
+from peira.study.study import TrialPlan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from peira.report.analysis import Analysis
+    from peira.store.records import RunView, TrialView
+
+OFFICES = ("world", "summary", "metrics", "quality")
+
+
+class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
+    """What happens when models play the actors, and which variations change the outcome."""
+
+    name = "scenarios"
+    version = 1
+    folder = "runs"
+    order = "replicate"
+    simulated = simulated.KINDS
+    Settings = ScenarioSettings
+    Outcome = ScenarioOutcome
+
+    def identity(self, settings: ScenarioSettings) -> dict[str, Any]:
+        return variations.identity(settings)
+
+    def slug(self, settings: ScenarioSettings, trial: TrialPlan) -> str:
+        """`var-001-run-001`: the variation keeps its number for ever."""
+        number = getattr(trial, "cell_number", 0) or trial.cell_index + 1
+        slug = f"var-{number:03d}-run-{trial.replicate:03d}"
+        return f"{settings.fork['slug']}-{trial.replicate:03d}" if settings.fork else slug
+
+    def seats(self, settings: ScenarioSettings) -> dict[str, str]:
+        return settings.scenario.models
+
+    def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
+        """One that takes any seat; a more capable model concedes more (an effect to be found)."""
+        return f"sim:anyone,lift={simulated.planted_lift(capability):g}"
+
+    def forecast(self, settings: ScenarioSettings) -> list[Forecast]:
+        from peira.families.scenarios.forecast import forecast
+
+        return forecast(settings.scenario)
+
+    async def run(self, settings: ScenarioSettings, lab: Lab) -> ScenarioOutcome:
+        from peira.families.scenarios.trial import play
+
+        return await play(settings, lab)
+
+    def files(self, view: TrialView) -> Iterable[tuple[str, bytes]]:
+        from peira.families.scenarios.files import trial_files
+
+        return trial_files(view)
+
+    def run_files(self, run: RunView) -> Iterable[tuple[str, bytes]]:
+        from peira.families.scenarios.batch_files import run_files
+
+        return run_files(run)
+
+    def analyse(self, run: RunView) -> Analysis:
+        from peira.families.scenarios.analysis import analyse
+
+        return analyse(run)
+
+    def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
+        from peira.families.scenarios.figures import figures
+
+        return figures(run)
