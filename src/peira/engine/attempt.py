@@ -32,6 +32,9 @@ from peira.errors import (
 )
 
 
+WORTH_COMPRESSING = 2048  # bytes; below it the compressor's set-up costs more than it saves
+
+
 class Runner(Protocol):
     """What the engine needs of a family."""
 
@@ -157,12 +160,16 @@ def _compressor() -> zstandard.ZstdCompressor:
 
 
 def compress(data: bytes) -> bytes:
-    """zstd at a level that costs little CPU."""
+    """zstd where it pays; small data stay as they are, told apart by zstd's magic number."""
+    if len(data) < WORTH_COMPRESSING and not data.startswith(zstandard.FRAME_HEADER):
+        return data
     return _compressor().compress(data)
 
 
 def decompress(data: bytes) -> bytes:
     """The inverse of `compress`."""
+    if not data.startswith(zstandard.FRAME_HEADER):
+        return data
     return zstandard.ZstdDecompressor().decompress(data)
 
 
