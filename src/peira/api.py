@@ -193,6 +193,11 @@ def _prepare(
     """Write the study and its trials into run.db; mark calls a killed driver left behind."""
     meta = {k: orjson.loads(v) for k, v in journal.read("SELECT key, value FROM meta")
             if not k.startswith("failing/")}  # fmt: skip
+    if "imported" in meta:
+        raise InputError(
+            f"this run was imported from {meta['imported']['source']}; it cannot be driven on\n"
+            "  remedy: choose another --output-dir"
+        )
     if "simulated" in meta and meta["simulated"] != options.simulated:
         raise InputError(
             "this run directory holds "
