@@ -6,17 +6,19 @@ Everything here is exploratory: no hypothesis was named before the run.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from peira.engine.states import State
+from peira.errors import InputError
 from peira.report.analysis import Analysis, Column, Finding, Table
 from peira.report.tables import count, estimate
-from peira.stats import mean_interval, wilson
+from peira.stats.intervals import mean_interval, wilson
 from peira.stats.result import EMPTY, Estimate, undefined
 from peira.store.exports import flattened
 from peira.store.records import RunView
@@ -32,7 +34,6 @@ ENDED = (State.DONE, State.FAILED, State.HALTED)
 class Cells:
     """Numeric outcomes gathered by cell: `values[field][cell]`, `ended[cell]` trials that ended."""
 
-    factors: tuple[str, ...] = ()
     labels: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     ended: Counter[str] = field(default_factory=Counter)
     values: dict[str, dict[str, list[float]]] = field(
@@ -53,15 +54,17 @@ class Cells:
         return "rate of" if name in self.truths else "mean"
 
 
-def gather(run: RunView) -> Cells:
-    """Read a run once. A field is a rate if all its values are true or false."""
-    cells = Cells(factors=tuple(run.study.factors))
+def gather(run: RunView, by: Sequence[str] = ()) -> Cells:
+    """Read a run once; trials are pooled over all factors but `by`, if any are given. A field is a
+    rate if all its values are true or false."""
+    cells = Cells()
     mixed: set[str] = set()
     for record in run.records():
         if record.state not in ENDED:
             continue
-        key = orjson.dumps(record.cell, option=orjson.OPT_SORT_KEYS).decode()
-        cells.labels.setdefault(key, record.cell)
+        cell = {name: record.cell.get(name) for name in by} if by else record.cell
+        key = orjson.dumps(cell, option=orjson.OPT_SORT_KEYS).decode()
+        cells.labels.setdefault(key, cell)
         cells.ended[key] += 1
         for name, value in flattened(record.outcome or {}) if record.done else ():
             if isinstance(value, bool):
@@ -90,6 +93,29 @@ def numeric_outcomes(run: RunView) -> Analysis:
         for cell, label in ((cell, cell_label(values)) for cell, values in cells.labels.items())
     )
     return Analysis(_answer(cells, names), tables, findings, tuple(_notes(cells, names)))
+
+
+def outcomes_by(run: RunView, factors: Sequence[str]) -> tuple[Table, ...]:
+    """One table an outcome, by the levels of these factors, pooled over the others. Raises
+    InputError for a factor the study does not have."""
+    known = list(dict.fromkeys(name for cell in _cells_of(run) for name in cell))
+    for name in factors:
+        if name not in known:
+            raise InputError(
+                f"--by {name}: no such factor\n  allowed: {', '.join(known) or 'none: one cell only'}"
+            )
+    cells = gather(run, factors)
+    return tuple(
+        dataclasses.replace(
+            _table(cells, name), name=f"{name}_by_{'_'.join(factors)}",
+            title=f"{name} by {', '.join(factors)}",
+        )
+        for name in list(cells.values)[:MAX_FIELDS]
+    )  # fmt: skip
+
+
+def _cells_of(run: RunView) -> list[dict[str, Any]]:
+    return [orjson.loads(row[0]) for row in run.query("SELECT factors FROM cells")]
 
 
 def cell_label(values: Mapping[str, Any]) -> str:
@@ -162,9 +188,9 @@ def outcome_figures(run: RunView) -> Mapping[str, Callable[[], Figure]]:
 
 
 def _dots(cells: Cells, name: str, simulated: bool) -> Figure:
-    from peira.report.figures import FAINT, PALETTE, canvas, finish, style
+    from peira.report.figures import FAINT, PALETTE, canvas, finish, plain, style
 
-    shown = [(cell_label(v) or "all trials", cells.estimate(name, cell))
+    shown = [(plain(cell_label(v)) or "all trials", cells.estimate(name, cell))
              for cell, v in list(cells.labels.items())[:60]]  # fmt: skip
     with style():
         figure, axes = canvas(5.5, max(1.4, 0.26 * len(shown) + 0.9))
@@ -180,7 +206,7 @@ def _dots(cells: Cells, name: str, simulated: bool) -> Figure:
                   for label, v in shown]  # fmt: skip
         axes.set_yticks(range(len(shown)), labels, fontsize=7)
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlabel(f"{cells.verb(name)} {name}")
+        axes.set_xlabel(plain(f"{cells.verb(name)} {name}"))
         axes.grid(False, axis="y")
         total = sum(value.n for _, value in shown)
         how = "Wilson" if name in cells.truths else "t"

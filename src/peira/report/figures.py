@@ -63,7 +63,7 @@ def style() -> Iterator[None]:
         "figure.dpi": 100, "savefig.facecolor": "white", "svg.hashsalt": "peira",
         "axes.formatter.use_mathtext": True, "axes.unicode_minus": True,
     }  # fmt: skip
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
         yield
 
 
@@ -78,6 +78,11 @@ def canvas(
     return figure, figure.subplots(rows, columns, **options)
 
 
+def plain(text: str) -> str:
+    """Text from a study or a model as a label: its dollar signs start no formula."""
+    return text.replace("$", r"\$")
+
+
 def finish(figure: Figure, *, n: str, simulated: bool, caption: str = "") -> Figure:
     """Add n and the caption below, and the SIMULATED mark. Raises ReportRefused for error bars or
     bands that the caption does not define, and for an empty `n`."""
@@ -85,7 +90,13 @@ def finish(figure: Figure, *, n: str, simulated: bool, caption: str = "") -> Fig
     words = " ".join(part for part in (caption.strip(), n.strip()) if part)
     across = max(40, int(figure.get_figwidth() * 18))
     figure.text(
-        0.012, -0.012, textwrap.fill(words, across), ha="left", va="top", fontsize=7, color=FAINT
+        0.012,
+        -0.012,
+        textwrap.fill(plain(words), across),
+        ha="left",
+        va="top",
+        fontsize=7,
+        color=FAINT,
     )
     if simulated:
         figure.text(

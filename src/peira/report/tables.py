@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,11 @@ def is_text(column: Column, table: Table) -> bool:
     return column.kind == "text" or any(isinstance(row.get(column.key), str) for row in table.rows)
 
 
+def file_stem(name: str) -> str:
+    """A name as a file's: outcome names may hold text a model chose, which is never a path."""
+    return re.sub(r"[^A-Za-z0-9._@=-]+", "-", name).strip(".-")[:100] or "unnamed"
+
+
 # -- Markdown ---------------------------------------------------------------------------------
 def markdown_text(value: str) -> str:
     """Text made inert in Markdown, on one line."""
@@ -136,7 +142,7 @@ def to_markdown(table: Table, limit: int | None = None) -> str:
     notes = [markdown_text(table.note)] if table.note else []
     if limit is not None and len(table.rows) > limit:
         notes.append(f"The first {limit} of {len(table.rows)} rows; all are in "
-                     f"`analysis/tables/{table.name}.csv`.")  # fmt: skip
+                     f"`analysis/tables/{file_stem(table.name)}.csv`.")  # fmt: skip
     return "\n".join([*lines, *(f"\n{note}" for note in notes)]) + "\n"
 
 
@@ -191,7 +197,7 @@ def to_html(table: Table, open_rows: int = 40) -> str:
         grid = f"<details><summary>{len(table.rows)} rows</summary>{grid}</details>"
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     title = f"<figcaption>{escape(table.title)}</figcaption>" if table.title else ""
-    return f'<figure class="table" id="table-{escape(table.name)}">{title}{grid}{note}</figure>'
+    return f'<figure class="table" id="table-{escape(file_stem(table.name))}">{title}{grid}{note}</figure>'
 
 
 def _side(column: Column, table: Table) -> str:

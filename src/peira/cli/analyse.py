@@ -1,0 +1,75 @@
+"""`peira analyse RUN`: the family's tables and findings, on the terminal and in analysis/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from peira.cli import flags
+
+if TYPE_CHECKING:
+    from peira.report.analysis import Analysis, Table
+    from peira.store.records import RunView
+
+
+def command(
+    run: flags.RunArgument,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", help="Also: every numeric outcome by this factor; may be repeated."),
+    ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Write the report too.")] = False,
+    json: flags.Json = False,
+) -> int:
+    """Tables and findings of a run, with intervals; written to analysis/ as well."""
+    from peira.cli.display import as_json
+    from peira.families import load_family
+    from peira.report import rules
+    from peira.report.document import findings_json, write_analysis, write_report
+    from peira.store.records import RunView
+    from peira.store.rundir import find_run
+
+    with RunView(find_run(run)) as view:
+        family = load_family(view.family)
+        analysis = _with_levels(view, family.analyse(view), tuple(by or ()))
+        if report:
+            write_report(view, analysis, family.figures(view))
+        else:
+            rules.check(analysis)
+            write_analysis(view, analysis)
+        if json:
+            as_json(findings_json(view, analysis))
+        else:
+            _print(view, analysis)
+    return 0
+
+
+def _with_levels(view: RunView, analysis: Analysis, by: tuple[str, ...]) -> Analysis:
+    import dataclasses
+
+    from peira.report.default_analysis import outcomes_by
+
+    if not by:
+        return analysis
+    return dataclasses.replace(analysis, tables=(*analysis.tables, *outcomes_by(view, by)))
+
+
+def _print(view: RunView, analysis: Analysis) -> None:
+    from peira.cli.display import console, say
+    from peira.report.story import finding_tables
+    from peira.report.tables import harmless, to_rich
+
+    out = console()
+    if not out.is_terminal:
+        out.width = 200
+    if view.simulated:
+        say("simulated subjects: these numbers say nothing about a real model")
+    say(str(view.tally))
+    say(f"\n{harmless(analysis.answer)}\n")
+    tables: list[Table] = [*finding_tables(analysis.findings), *analysis.tables]
+    for table in tables:
+        out.print(to_rich(table))
+    for note in analysis.notes:
+        say(f"- {harmless(note)}")
+    say(f"  written: {view.path}/analysis/")

@@ -1,0 +1,47 @@
+"""`peira report RUN`: report.md and report.html, written afresh from run.db."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from peira.cli import flags
+
+
+def command(
+    run: flags.RunArgument,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print the report's main points; write nothing.")
+    ] = False,
+    json: flags.Json = False,
+) -> int:
+    """Write the report of a run, with its analysis and figures."""
+    from peira.cli.display import as_json, say
+    from peira.families import load_family
+    from peira.report import rules
+    from peira.report.document import findings_json, write_report
+    from peira.report.story import tell
+    from peira.report.tables import harmless
+    from peira.store.records import RunView
+    from peira.store.rundir import find_run
+
+    with RunView(find_run(run)) as view:
+        family = load_family(view.family)
+        analysis = family.analyse(view)
+        if summary:
+            rules.check(analysis)
+        else:
+            write_report(view, analysis, family.figures(view))
+        story = tell(view, analysis)
+        if json:
+            as_json(findings_json(view, analysis))
+            return 0
+        mark = "  [simulated subjects]" if story.simulated else ""
+        say(f"{story.title}{mark}: {story.completeness}")
+        say(f"  {harmless(analysis.answer)}")
+        for line in (story.cost_line, *story.limits) if summary else ():
+            say(f"  {harmless(line)}")
+        if not summary:
+            say(f"  written: {view.path}/report.html, report.md, analysis/, figures/")
+    return 0
