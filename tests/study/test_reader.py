@@ -83,7 +83,7 @@ def test_the_guides_config_is_read_as_it_stands(tmp_path):
     study, _ = read_study(write(tmp_path, json.dumps(config, indent=4), "config_0.json"))
     assert (study.family, study.name, study.trial_seeds) == ("negotiation", "config_0", [42])
     assert study.fixed["models"] == ["gemini-1-5-pro", "grok-4-0709"]
-    with pytest.raises(StudyError, match=r"config_1\.json:\d+.*did you mean `num_items`"):
+    with pytest.raises(StudyError, match=r"(?s)config_1\.json:\d+.*did you mean `num_items`"):
         read_study(write(tmp_path, json.dumps(config | {"num_item": 5}, indent=4), "config_1.json"))
 
 
