@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,7 +208,9 @@ def _prepare(
     if "study" in meta:
         question.family.check_change(Study.model_validate(meta["study"]), study)
     journal.put("UPDATE replies SET state='unsettled' WHERE state='open'")
-    stamp = [question.family.version, study.hash, question.reference]
+    # Identities too: a family may take them from files that the study only names.
+    identities = sha256(b"".join(cell.identity for cell in question.cells())).hexdigest()
+    stamp = [question.family.version, study.hash, question.reference, identities]
     if meta.get("registered") != stamp:
         register(journal, study, question.family, question.cells())
     values = {

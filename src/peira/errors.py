@@ -14,6 +14,7 @@ PeiraError
 ├── TrialFailed              a trial cannot be completed; carries a cause from `Cause`
 ├── Halt                     work stops, saved, to be resumed
 │   ├── TrialHalted          this trial only: trial limit, timeout
+│   ├── TrialPending         what was selected of a trial is done, the rest waits
 │   └── RunHalted            the whole run: budget, provider, interrupted
 ├── ReplayDiverged           the ledger holds another request under the same key
 └── ReportRefused            an analysis or figure would say more than its evidence (exit 1)
@@ -120,6 +121,13 @@ class Halt(PeiraError):
 
 class TrialHalted(Halt):
     """This trial stops (its own limit or its timeout); others go on."""
+
+
+class TrialPending(Halt):
+    """All that was selected of this trial is done; the rest waits, and the trial stays pending."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("selection", message)
 
 
 class RunHalted(Halt):

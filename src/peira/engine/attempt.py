@@ -29,8 +29,8 @@ from peira.errors import (
     RunHalted,
     StoreError,
     TrialFailed,
+    TrialPending,
 )
-
 
 WORTH_COMPRESSING = 2048  # bytes; below it the compressor's set-up costs more than it saves
 
@@ -108,6 +108,8 @@ async def _ending(runner: Runner, lab: Lab, seconds: float | None) -> Ending:
         return Ending(State.HALTED, Cause.INTERRUPTED, "interrupted")
     except TrialFailed as failure:
         return Ending(State.FAILED, failure.cause, str(failure))
+    except TrialPending as pending:
+        return Ending(State.PENDING, message=str(pending))
     except RunHalted as halt:
         return Ending(State.HALTED, halt.cause, str(halt), halt=halt)
     except Halt as halt:

@@ -1,0 +1,110 @@
+"""The family: identity, slug, stand-in, trial, projections, analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from peira.families.family import Family, Forecast
+from peira.families.prompts.inputs import inputs_of
+from peira.families.prompts.outcome import PromptsOutcome
+from peira.families.prompts.rows import n_rows
+from peira.families.prompts.scoring import asks_models, load_scorer
+from peira.families.prompts.settings import PromptsSettings
+from peira.families.prompts.simulated import Respondent
+from peira.families.prompts.slugs import trial_slug
+from peira.families.prompts.trial import SEAT, run_trial
+from peira.study.study import TrialPlan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from peira.engine.lab import Lab
+    from peira.report.analysis import Analysis
+    from peira.store.records import RunView, TrialView
+
+CHARACTERS_PER_TOKEN = 4
+
+
+class Prompts(Family[PromptsSettings, PromptsOutcome]):
+    """System prompts compared on the same items."""
+
+    name: ClassVar[str] = "prompts"
+    Settings = PromptsSettings
+    Outcome = PromptsOutcome
+    simulated: ClassVar[Mapping[str, Any]] = {"respondent": Respondent}
+
+    def identity(self, settings: PromptsSettings) -> dict[str, Any]:
+        """What makes the rows what they are: bytes of prompts and items, model, decoding."""
+        inputs = inputs_of(settings)
+        tokens = {kind: settings.max_tokens(kind) for kind in ("closed", "open")}
+        planted = settings.simulated.model_dump(mode="json", exclude_defaults=True)
+        scorers = [n for n in settings.analysis.scoring.scorers if asks_models(load_scorer(n))]
+        return {
+            "model": settings.resolved_model,
+            "prompt_set": settings.prompt_set,
+            "arms": {arm: prompt.sha256 for arm, prompt in inputs.arms(settings).items()},
+            "samples": [[temp, settings.samples(temp)] for temp in settings.temps],
+            "decoding": {"top_p": settings.top_p, "top_k": settings.top_k, "max_tokens": tokens},
+            "stop": list(settings.stop),
+            "items": inputs.items_sha256,
+            "instructions": inputs.instructions_sha256,
+            **({"planted": planted} if planted else {}),
+            **({"judges": scorers} if scorers else {}),
+        }
+
+    def slug(self, settings: PromptsSettings, trial: TrialPlan) -> str:
+        """The guide's name; one that had to be cut carries the trial's identity."""
+        return trial_slug(settings, trial.seed, trial.id)
+
+    def seats(self, settings: PromptsSettings) -> dict[str, str]:
+        return {SEAT: settings.resolved_model}
+
+    def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
+        """A respondent whose skill grows with the model's capability, about .5 in the middle."""
+        score = capability.get("mmlu_pro")
+        if score is None:
+            return "sim:respondent"
+        share = score / 100 if score > 1 else score
+        return f"sim:respondent,skill={round(0.5 + 3 * (share - 0.7), 3):g}"
+
+    def forecast(self, settings: PromptsSettings) -> list[Forecast]:
+        """Rows exactly; tokens from characters, replies between a short answer and the limit."""
+        inputs = inputs_of(settings)
+        rows = n_rows(settings, len(inputs.items))
+        size = sum(len(i.context) + len(i.question) + 120 for i in inputs.items)
+        systems = sum(len(prompt.text or "") for prompt in inputs.arms(settings).values())
+        draws = sum(settings.samples(temp) for temp in settings.temps)
+        prompt = draws * (size * len(settings.arms) + systems * len(inputs.items))
+        tokens = prompt / CHARACTERS_PER_TOKEN
+        most = draws * len(settings.arms) * sum(settings.max_tokens(i.type) for i in inputs.items)
+        return [
+            Forecast(
+                settings.resolved_model,
+                (rows, rows, rows),
+                (0.7 * tokens, tokens, 1.5 * tokens),
+                (4.0 * rows, min(60.0 * rows, most), float(most)),
+            )
+        ]
+
+    async def run(self, settings: PromptsSettings, lab: Lab) -> PromptsOutcome:
+        return await run_trial(settings, lab)
+
+    def files(self, view: TrialView) -> Iterable[tuple[str, bytes]]:
+        """None here: a trial's claims depend on the run's family of tests (see `run_files`)."""
+        return ()
+
+    def run_files(self, run: RunView) -> Iterable[tuple[str, bytes]]:
+        from peira.families.prompts.files import run_files
+
+        return run_files(run)
+
+    def analyse(self, run: RunView) -> Analysis:
+        from peira.families.prompts.analysis import analyse
+
+        return analyse(run)
+
+    def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
+        from peira.families.prompts.figures import figures
+
+        return figures(run)

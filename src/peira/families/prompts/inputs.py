@@ -1,0 +1,151 @@
+"""What a trial's questions are made of: items, prompts, instructions, read once per process.
+
+Invariant: identity is taken from bytes, never from paths; a changed file makes another trial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from peira.errors import InputError
+from peira.families.prompts.data import Item, ItemType, items_digest, read_bytes, select
+from peira.families.prompts.prepare import MANIFEST, find_items
+from peira.families.prompts.settings import PromptsSettings
+
+SHIPPED = Path(__file__).with_name("instructions")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One arm's system prompt. `sha256` is of the raw bytes; None is no system message."""
+
+    path: str | None
+    text: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything a trial asks with."""
+
+    items: tuple[Item, ...]
+    prompts: Mapping[str, Mapping[str, Prompt]]
+    instructions: Mapping[ItemType, str]
+    items_sha256: str
+    instructions_sha256: str
+    merged: int = 0
+
+    def arms(self, settings: PromptsSettings) -> dict[str, Prompt]:
+        """The arms of one prompt set, control first."""
+        return {arm: self.prompts[settings.prompt_set][arm] for arm in settings.arms}
+
+    def names_of(self, prompt: Prompt) -> tuple[str, ...]:
+        """Every `set.arm` that has this prompt: effects are planted in prompts, not in names."""
+        return tuple(
+            f"{name}.{arm}"
+            for name, arms in self.prompts.items()
+            for arm, other in arms.items()
+            if other.sha256 == prompt.sha256
+        )
+
+
+def inputs_of(settings: PromptsSettings) -> Inputs:
+    """The inputs of a trial. Raises InputError naming the file at fault."""
+    relevant = settings.model_dump_json(
+        include={"data", "sizes", "limit_items", "paths", "prompt_sets", "task_instructions",
+                 "abstain_phrase"}
+    )  # fmt: skip
+    return _inputs(relevant, _stamps(settings), _Held(settings))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """Carries settings past the cache: equal for all, so that only the key decides."""
+
+    settings: PromptsSettings
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=8)
+def _inputs(relevant: str, stamps: tuple[Any, ...], held: _Held) -> Inputs:
+    settings = held.settings
+    loaded = find_items(settings.data_plan)
+    items = select(loaded.items, settings.data.seed, settings.caps)
+    if not items:
+        raise InputError(
+            f"data: no items are left of {len(loaded.items)}\n  allowed: at least one item\n"
+            "  remedy: raise the caps in `sizes`"
+        )
+    instructions: dict[ItemType, str] = {
+        "closed": _instruction("closed_book", settings),
+        "open": _instruction("open_book", settings),
+    }
+    return Inputs(
+        items,
+        {
+            name: {arm: read_prompt(path) for arm, path in arms.items()}
+            for name, arms in settings.prompt_sets.items()
+        },
+        instructions,
+        items_digest(items),
+        _digest(*instructions.values()),
+        loaded.merged,
+    )
+
+
+def _stamps(settings: PromptsSettings) -> tuple[Any, ...]:
+    """Sizes and times of the files behind the inputs: a changed file is read again."""
+    plan = settings.data_plan
+    paths: Sequence[Path] = [
+        *(Path(p) for arms in settings.prompt_sets.values() for p in arms.values() if p),
+        *(file.path for file in plan.files),
+        *(Path(p) for p in settings.task_instructions.model_dump().values() if p),
+        *((plan.prepared_dir / MANIFEST, plan.raw_dir) if plan.source == "prepared" else ()),
+    ]
+    return (str(Path.cwd()), *map(_stamp, paths))
+
+
+def _stamp(path: Path) -> tuple[str, int, int] | None:
+    if not path.exists():
+        return None
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
+
+
+def read_prompt(path: str | None) -> Prompt:
+    """A system prompt. Raises InputError for an empty or non-UTF-8 file."""
+    if path is None:
+        return Prompt(None, None, None)
+    data = read_bytes(Path(path))
+    text = _utf8(path, data).strip()
+    if not text:
+        raise InputError(f"{path}: an empty prompt\n  allowed: some text, or null for no prompt")
+    return Prompt(path, text, hashlib.sha256(data).hexdigest())
+
+
+def _instruction(name: str, settings: PromptsSettings) -> str:
+    given = getattr(settings.task_instructions, name)
+    path = Path(given) if given else SHIPPED / f"{name}.txt"
+    text = _utf8(str(path), read_bytes(path)).strip()
+    return text.replace("{abstain_phrase}", settings.abstain_phrase)
+
+
+def _utf8(path: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start})\n  allowed: UTF-8 text") from None
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

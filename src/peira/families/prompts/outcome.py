@@ -1,0 +1,19 @@
+"""What one trial leaves: how its rows ended. Scores are derived from the rows, never stored here,
+so that a change of the analysis needs no call."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class PromptsOutcome(BaseModel):
+    """Rows by status, tokens, and the models that served them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    items: int
+    planned: int
+    rows: dict[str, int]
+    prompt_tokens: int
+    completion_tokens: int
+    served_models: list[str]
