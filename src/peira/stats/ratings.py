@@ -93,7 +93,8 @@ def bradley_terry(
     if data.components() > 1:
         return _none(data, NOT_IDENTIFIED)
     design = _design(data, reference, order_effect)
-    weights, outcomes = np.ones(data.y.size), data.y
+    weights: Floats = np.ones(data.y.size)
+    outcomes = data.y
     separated = not _strongly_connected(data)
     if separated:
         design, outcomes, weights = _with_half_wins(data, design, reference, order_effect)
