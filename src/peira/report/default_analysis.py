@@ -16,7 +16,7 @@ import orjson
 
 from peira.engine.states import State
 from peira.errors import InputError
-from peira.report.analysis import Analysis, Column, Finding, Table
+from peira.report.analysis import Analysis, Column, Table
 from peira.report.tables import count, estimate
 from peira.stats.intervals import mean_interval, wilson
 from peira.stats.result import EMPTY, Estimate, undefined
@@ -83,16 +83,7 @@ def numeric_outcomes(run: RunView) -> Analysis:
     cells = gather(run)
     names = list(cells.values)[:MAX_FIELDS]
     tables = tuple(_table(cells, name) for name in names)
-    findings = tuple(
-        Finding(
-            name=f"{name}{'@' + label if label else ''}",
-            claim=f"{cells.verb(name).capitalize()} {name}" + (f" at {label}" if label else ""),
-            estimate=cells.estimate(name, cell),
-        )
-        for name in names
-        for cell, label in ((cell, cell_label(values)) for cell, values in cells.labels.items())
-    )
-    return Analysis(_answer(cells, names), tables, findings, tuple(_notes(cells, names)))
+    return Analysis(_answer(cells, names), tables, notes=tuple(_notes(cells, names)))
 
 
 def outcomes_by(run: RunView, factors: Sequence[str]) -> tuple[Table, ...]:

@@ -179,7 +179,7 @@ def _limits(run: RunView, analysis: Analysis) -> list[str]:
         limits.append(f"{tally.planned - tally.done:,} of {tally.planned:,} planned trials are not"
                       " done; what is missing may differ from what is there.")  # fmt: skip
     exploratory = sum(finding.role == "exploratory" for finding in analysis.findings)
-    if exploratory == len(analysis.findings):
+    if exploratory and exploratory == len(analysis.findings):
         limits.append("All findings are exploratory.")
     elif exploratory:
         limits.append(f"{exploratory} of {len(analysis.findings)} findings are exploratory.")

@@ -7,6 +7,7 @@ never 0; every text is escaped for where it goes, since it may have come from a 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 import re
@@ -83,10 +84,21 @@ def interval(value: Estimate, column: Column | None = None) -> str:
     return f"[{low}, {high}]"
 
 
+def aligned(value: Estimate, column: Column | None = None) -> Column:
+    """A column by which an estimate and its limits have the same number of decimals."""
+    column = column or Column("value", "value")
+    if column.digits is not None or column.kind in ("usd", "percent"):
+        return column
+    parts = [abs(v) for v in (value.estimate, value.low, value.high) if v and math.isfinite(v)]
+    scale = math.floor(math.log10(max(parts))) if parts else 0
+    return dataclasses.replace(column, digits=min(12, max(0, 2 - scale)))
+
+
 def estimate(value: Estimate, column: Column | None = None) -> str:
     """`0.42 [0.31, 0.53]`, without n."""
     if value.estimate is None:
         return absent(value.reason)
+    column = aligned(value, column)
     return f"{number(value.estimate, column)} {interval(value, column)}"
 
 
@@ -226,6 +238,7 @@ def _sort(value: Any) -> str:
 def _html_cell(row: Mapping[str, Any], column: Column) -> str:
     value = row.get(column.key)
     if isinstance(value, Estimate) and value.estimate is not None:
+        column = aligned(value, column)
         return (
             f"{escape(number(value.estimate, column))} "
             f'<span class="interval">{escape(interval(value, column))}</span> '
