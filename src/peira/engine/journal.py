@@ -63,6 +63,22 @@ class Journal:
         self._enqueue((sql, values, False), done)
         await asyncio.shield(future)
 
+    async def durable_all(self, statements: Sequence[Statement]) -> None:
+        """Queue statements that are committed together or not at all; wait until they are."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def done(error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(_settle, future, error)
+
+        self._raise_failure()
+        with self._condition:
+            # One lock for all of them: the writer takes the queue as a whole.
+            self._waiting += [(each, None) for each in statements[:-1]]
+            self._waiting.append((statements[-1], done))
+            self._condition.notify()
+        await asyncio.shield(future)
+
     async def breathe(self) -> None:
         """Wait while the queue is long, so that a fast producer keeps memory flat."""
         while len(self._waiting) > MAX_QUEUE and self.failure is None:

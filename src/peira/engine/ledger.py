@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import orjson
 
 from peira.engine.budget import Budget
-from peira.engine.journal import Journal
+from peira.engine.journal import Journal, Statement
 from peira.errors import Halt, ReplayDiverged
 from peira.subjects.subject import Message, Reply, Sampling, Usage
 
@@ -28,6 +28,11 @@ Kept = tuple[str, bytes, str, bytes]  # key, request hash, model, packed reply
 INSERT = (
     "INSERT INTO replies(number, trial, key, attempt, hash, state, model, reply, cost, worst, buyer)"
     " VALUES(?,?,?,?,?,?,?,?,?,?,?)"
+)
+
+INSERT_BATCHED = (
+    "INSERT INTO replies(number, trial, key, attempt, hash, state, model, reply, cost, buyer)"
+    " VALUES(?,?,?,(SELECT COUNT(*)+1 FROM replies WHERE trial=? AND key=?),?,'done',?,?,?,?)"
 )
 
 
@@ -141,6 +146,7 @@ class Ledger:
         (last,) = journal.read("SELECT COALESCE(MAX(number), 0) FROM replies")[0]
         self._numbers = itertools.count(last + 1)
         self._shared = self._load_shared()
+        self.desk: Any = None  # `engine.batches.desk_of` puts the run's batch desk here
 
     # -- stopping ---------------------------------------------------------------------------
     def check(self) -> None:
@@ -181,6 +187,23 @@ class Ledger:
         )
         if purchase.trial == RUN_SCOPE:
             self._shared.entries[purchase.key] = (purchase.digest, packed, reply.cost)
+
+    async def settle_all(
+        self, bought: Sequence[tuple[Purchase, Reply]], also: Sequence[Statement]
+    ) -> None:
+        """Write the replies of a batch job, with `also`, in one transaction."""
+        rows = []
+        for purchase, reply in bought:
+            packed = pack(reply)
+            rows.append(
+                (next(self._numbers), purchase.trial, purchase.key, purchase.trial, purchase.key,
+                 purchase.digest, purchase.model, packed, reply.cost, purchase.buyer)
+            )  # fmt: skip
+            if purchase.trial == RUN_SCOPE:
+                self._shared.entries[purchase.key] = (purchase.digest, packed, reply.cost)
+        await self.journal.durable_all([(INSERT_BATCHED, rows, True), *also])
+        for purchase, reply in bought:
+            self.budget.settle(purchase.buyer, purchase.worst, reply.cost)
 
     async def release(self, intent: int, purchase: Purchase) -> None:
         """The call was refused before it cost anything."""

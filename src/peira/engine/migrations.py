@@ -38,6 +38,20 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE checkpoints(
         trial INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY(trial, name));
     """,
+    # 2: batch jobs at providers, and what each was to buy
+    """
+    CREATE TABLE batch_jobs(
+        number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, subject TEXT NOT NULL,
+        state TEXT NOT NULL, file TEXT NOT NULL DEFAULT '', job TEXT NOT NULL DEFAULT '',
+        words TEXT NOT NULL DEFAULT '', created REAL NOT NULL, updated REAL NOT NULL,
+        planned INTEGER NOT NULL, delivered INTEGER NOT NULL DEFAULT 0, worst INTEGER NOT NULL);
+    CREATE INDEX batch_jobs_by_state ON batch_jobs(state, subject);
+    CREATE TABLE batch_rows(
+        job INTEGER NOT NULL, custom_id TEXT NOT NULL, trial INTEGER NOT NULL,
+        buyer INTEGER NOT NULL, key TEXT NOT NULL, hash BLOB NOT NULL, model TEXT NOT NULL,
+        worst INTEGER NOT NULL, tries INTEGER NOT NULL,
+        PRIMARY KEY(job, custom_id)) WITHOUT ROWID;
+    """,
 )
 
 

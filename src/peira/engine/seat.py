@@ -13,8 +13,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from peira.engine.batches import desk_of
 from peira.engine.ledger import RUN_SCOPE, Purchase, pack, request_hash
-from peira.errors import InputError, ProviderFailure, ProviderStop, RunHalted, TransientError
+from peira.errors import (
+    InputError,
+    ProviderFailure,
+    ProviderStop,
+    RateLimited,
+    RunHalted,
+    SubjectError,
+    TransientError,
+    TrialFailed,
+    TrialHalted,
+)
 from peira.study.seeds import derive
 from peira.subjects.route import Route
 from peira.subjects.subject import Message, Reply, Request, Sampling
@@ -23,6 +34,7 @@ if TYPE_CHECKING:
     from peira.engine.lab import Lab
 
 DEFAULT_SAMPLING = Sampling()
+UNPACED_WAITS = 1000  # refusals that a call without a pace (a simulated one) puts up with
 
 
 class Seat:
@@ -38,6 +50,7 @@ class Seat:
         self.served: str = ""
         self.calls = self.tokens_in = self.tokens_out = 0
         self._counts: dict[str, int] = {}
+        self._fits: dict[Sampling, Sampling] = {}
 
     async def reply(
         self,
@@ -83,16 +96,35 @@ class Seat:
             for name, value in self.route.sampling.items()
             if getattr(sampling, name) in (None, ())
         }
-        return replace(sampling, **defaults) if defaults else sampling
+        return self._fitted(replace(sampling, **defaults) if defaults else sampling)
+
+    def _fitted(self, sampling: Sampling) -> Sampling:
+        """What the wire can carry, worked out once for each sampling. Raises InputError."""
+        if self.route.fit is None:
+            return sampling
+        if sampling not in self._fits:
+            self._fits[sampling] = self.route.fit(sampling)
+        return self._fits[sampling]
 
     # -- run scope: one purchase for all who ask the same ------------------------------------
     async def _shared(self, request: Request, key: str, digest: bytes) -> Reply:
         bench = self.lab.bench
-        if (known := await bench.ledger.recall_shared(key, digest)) is not None:
-            return known
-        if (pending := bench.sharing.pending(key)) is not None:
-            return replace(await asyncio.shield(pending), source="ledger")
-        bench.sharing.begin(key)
+        while True:
+            if (known := await bench.ledger.recall_shared(key, digest)) is not None:
+                return known
+            if (pending := bench.sharing.pending(key)) is None:
+                return await self._lead(request, key, digest)
+            try:
+                return replace(await asyncio.shield(pending), source="ledger")
+            except (asyncio.CancelledError, TrialHalted):
+                # The trial that was buying it stopped for reasons of its own: buy it here.
+                if not pending.done() or _cancelling():
+                    raise
+
+    async def _lead(self, request: Request, key: str, digest: bytes) -> Reply:
+        """Buy for all who wait for this key."""
+        sharing = self.lab.bench.sharing
+        sharing.begin(key)
         reply: Reply | None = None
         error: BaseException | None = None
         try:
@@ -102,36 +134,51 @@ class Seat:
             error = caught
             raise
         finally:
-            bench.sharing.end(key, reply, error)
+            sharing.end(key, reply, error)
 
     # -- buying -------------------------------------------------------------------------------
     async def _obtain(self, request: Request, key: str, digest: bytes, trial: int) -> Reply:
         if not self.route.durable:
             return await self._free(request, key, digest, trial)
-        worst = self.route.price.worst(request) if self.route.price is not None else 0
+        batch = self.route.batch
+        price = self.route.price if batch is None else batch.price
+        worst = price.worst(request) if price is not None else 0
         purchase = Purchase(trial, self.lab.task.number, key, digest, request.model, worst)
-        for attempt in range(1, self.lab.bench.retries + 2):
+        if batch is not None:
+            return await desk_of(self.lab.bench.ledger).buy(self.route, request, purchase)
+        return await self._persist(request, purchase)
+
+    async def _persist(self, request: Request, purchase: Purchase) -> Reply:
+        """Buy, trying again after faults. Being asked to wait is no fault: where there is a pace,
+        it decides how long that may go on."""
+        faults = waits = 0
+        while True:
             try:
                 return await self._buy(request, purchase)
+            except RateLimited as error:
+                waits += 1
+                if self.route.pace is None and waits > UNPACED_WAITS:
+                    raise self._gave_up(error, waits) from error
+                await self._wait(waits, error)
             except TransientError as error:
-                if attempt > self.lab.bench.retries:
-                    raise ProviderFailure(
-                        f"{self.name}: {error} (gave up after {attempt} tries)"
-                    ) from error
-                await self._wait(attempt, error)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                faults += 1
+                if faults > self.lab.bench.retries:
+                    raise self._gave_up(error, faults) from error
+                await self._wait(faults, error)
+
+    def _gave_up(self, error: TransientError, tries: int) -> ProviderFailure:
+        return ProviderFailure(f"{self.name}: {error} (gave up after {tries} tries)")
 
     async def _buy(self, request: Request, purchase: Purchase) -> Reply:
         ledger, pace = self.lab.bench.ledger, self.route.pace
-        if pace is not None:
-            await pace.admit(request)
+        ticket = await pace.admit(request) if pace is not None else None
         reply: Reply | None = None
         error: Exception | None = None
         try:
             intent = await ledger.open(purchase)
             try:
                 reply = self._priced(await self._send(request))
-            except (ProviderStop, InputError, TransientError) as caught:
+            except (SubjectError, InputError, TrialFailed) as caught:
                 error = caught
                 lost = isinstance(caught, TransientError) and caught.lost
                 await (ledger.lose if lost else ledger.release)(intent, purchase)
@@ -146,7 +193,7 @@ class Seat:
             raise RunHalted("provider", f"{self.name}: {stop}") from stop
         finally:
             if pace is not None:
-                pace.done(reply, error)
+                pace.done(ticket, reply, error)
 
     async def _send(self, request: Request) -> Reply:
         asked, start = time.time(), time.perf_counter()
@@ -192,3 +239,8 @@ class Seat:
             "asked_at": reply.asked_at, "request_id": reply.request_id, "messages": request.messages,
         }  # fmt: skip
         self.lab.events.append(event)
+
+
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,8 +1,8 @@
 """From a subject's name to the way it is reached: wire, price, pace.
 
-Names: `sim:KIND…` (simulated), `script:FILE` (recorded answers), `human:SEAT`, `hf:PATH` (in-process
-model), anything else is looked up in the registry. Invariant: one Route per name and run, so limits
-and connections are shared by all trials.
+Names: `sim:KIND…` (simulated), `script:FILE` (recorded answers), `human:SEAT`, `hf:PATH` (a model
+in this process), anything else is looked up in the registry. Invariant: one Route per name and run,
+so limits and connections are shared by all trials.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from peira.errors import InputError, TransientError
 from peira.subjects.simulated import PREFIX, SimulatedKinds, SimulatedWire
-from peira.subjects.subject import Reply, Request, Wire
+from peira.subjects.subject import Reply, Request, Sampling, Wire
 
 
 class Price(Protocol):
@@ -31,16 +31,16 @@ class Price(Protocol):
 class Pace(Protocol):
     """One provider's limits, shared by all trials of a run."""
 
-    async def admit(self, request: Request) -> None:
-        """Wait for a place: concurrency, requests and tokens per minute, pauses."""
+    async def admit(self, request: Request) -> Any:
+        """Wait for a place: concurrency, requests and tokens per minute, pauses. Returns a ticket."""
         ...
 
-    def done(self, reply: Reply | None, error: Exception | None) -> None:
-        """Give the place back and learn from what happened."""
+    def done(self, ticket: Any, reply: Reply | None, error: BaseException | None) -> None:
+        """Give the ticket's place back and learn from what happened."""
         ...
 
     def delay(self, attempt: int, error: TransientError) -> float:
-        """Seconds before the next try."""
+        """Seconds before the next try. Raises RunHalted when patience has run out."""
         ...
 
     def describe(self) -> str:
@@ -65,7 +65,8 @@ class FixedPrice:
 @dataclass(slots=True)
 class Route:
     """How a named subject is reached. `model` is the id sent to the provider; `durable`: replies
-    are on disk before the trial sees them; `sampling` holds the study's defaults."""
+    are on disk before the trial sees them; `sampling` holds the study's defaults; `fit` makes a
+    sampling what the wire can carry, or raises InputError; `batch`: calls go into batch jobs."""
 
     name: str
     wire: Wire
@@ -79,6 +80,8 @@ class Route:
     max_output: int | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    fit: Callable[[Sampling], Sampling] | None = None
+    batch: Any = None
 
     @property
     def free(self) -> bool:
@@ -104,6 +107,7 @@ class Routes:
     budgeted: bool = False
     wires: Mapping[str, Wire] = field(default_factory=dict)
     _open: dict[str, Route] = field(default_factory=dict)
+    _outlets: Any = None
 
     def open(self, name: str) -> Route:
         """The route of a subject. Raises InputError for an unknown name."""
@@ -116,6 +120,8 @@ class Routes:
         for route in self._open.values():
             await route.wire.close()
         self._open.clear()
+        if self._outlets is not None:
+            await self._outlets.close()
 
     def all(self) -> list[Route]:
         """The routes opened so far."""
@@ -128,9 +134,11 @@ class Routes:
         actual = self.stand_in(name) if self.stand_in is not None else name
         if actual.startswith(PREFIX):
             return _simulated(name, actual, self.kinds)
-        from peira.subjects.registry import open_model
+        from peira.subjects.registry import Outlets, open_model
 
-        route = open_model(actual, self.overrides.get(name, {}), budgeted=self.budgeted)
+        self._outlets = self._outlets or Outlets()
+        overrides = self.overrides.get(name, {})
+        route = open_model(actual, overrides, budgeted=self.budgeted, outlets=self._outlets)
         if self.offline and route.provider not in ("local", "script", "replay", "human"):
             raise InputError(
                 f"subject {name!r}: --offline forbids the network ({route.provider})\n"

@@ -123,8 +123,8 @@ class Subject(Protocol):
     ) -> Reply:
         """Ask once. `label` names the call ("round 3/vote"): it is the phase in cost tables and the
         ledger's key within the trial, so a seat may ask concurrently only under distinct labels.
-        `key` is a content key for subjects of run scope. `record=False` keeps the prompt out of the
-        transcript."""
+        `key` is a content key for subjects of run scope. `record=False` keeps the call out of the
+        transcript (for families that make very many)."""
         ...
 
 

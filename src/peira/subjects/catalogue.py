@@ -1,0 +1,201 @@
+"""The models Peira knows: `models.yaml`, a user's file of the same form over it.
+
+Invariant: every score names its source and date; an entry of the user's file replaces the fields it
+states and keeps the others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from peira.errors import InputError
+from peira.subjects.prices import PriceOptions
+
+SHIPPED = Path(__file__).with_name("models.yaml")
+USER_FILE = Path("~/.config/peira/models.yaml")
+ROUTER = "openrouter"
+# Prefixes of OpenRouter's ids whose maker has a wire of its own.
+MAKERS = {"openai": "openai", "anthropic": "anthropic", "google": "google", "x-ai": "xai",
+          "mistralai": "mistral", "deepseek": "deepseek"}  # fmt: skip
+SCALES = ("mmlu_pro", "arena_elo", "params_b")
+WireName = Literal["openai", "responses", "anthropic", "google"]
+
+
+class Part(BaseModel):
+    """Base of the file's parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Score(Part):
+    """A capability score. `source` and `date` say who measured it and when."""
+
+    value: float
+    source: str = "user"
+    date: str = ""
+
+
+class ProviderEntry(Part):
+    """A provider's interface. `local`: a server of one's own, free and allowed offline."""
+
+    wire: WireName = "openai"
+    base_url: str
+    keys: tuple[str, ...] = ()
+    prices: str | None = None
+    prefix: str = ""
+    lacks: frozenset[str] = frozenset()
+    quirks: frozenset[str] = frozenset()
+    seeds: bool = False
+    local: bool = False
+    batch: Literal["openai", "anthropic", "fireworks"] | None = None
+
+
+class ModelEntry(Part):
+    """A model. `at` is provider/id, `router` its id at OpenRouter, used when only that key is set."""
+
+    at: str
+    router: str | None = None
+    aliases: tuple[str, ...] = ()
+    window: int | None = Field(None, ge=1)
+    output: int | None = Field(None, ge=1)
+    lacks: frozenset[str] = frozenset()
+    fixed: dict[str, float] = Field(default_factory=dict)
+    quirks: frozenset[str] = frozenset()
+    allowance: int = Field(0, ge=0, description="tokens added to max_tokens for reasoning")
+    price: PriceOptions | None = None
+    scores: dict[Literal["mmlu_pro", "arena_elo", "params_b"], Score] = Field(default_factory=dict)
+
+    @property
+    def provider(self) -> str:
+        return self.at.partition("/")[0]
+
+    @property
+    def model(self) -> str:
+        return self.at.partition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All entries, found by name, alias, or their id at OpenRouter."""
+
+    providers: Mapping[str, ProviderEntry]
+    models: Mapping[str, ModelEntry]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, name: str) -> tuple[str, ModelEntry] | None:
+        """(registry name, entry), or None."""
+        known = self.names.get(name) or self.names.get(name.lower())
+        return None if known is None else (known, self.models[known])
+
+    def near(self, name: str) -> list[str]:
+        """Known names like this one."""
+        found = difflib.get_close_matches(name, self.names, n=6, cutoff=0.55)
+        return list(dict.fromkeys(self.names[each] for each in found))[:3]
+
+
+def catalogue() -> Catalogue:
+    """The shipped models and the user's file over them. Raises InputError naming file and path."""
+    stated = os.environ.get("PEIRA_MODELS")
+    path = Path(stated).expanduser() if stated else USER_FILE.expanduser()
+    if not path.is_file():
+        if stated:
+            raise InputError(
+                f"PEIRA_MODELS: {stated}: no such file\n  remedy: unset it, or mend it"
+            )
+        return _load(None, 0.0)
+    return _load(path, path.stat().st_mtime)
+
+
+@lru_cache(maxsize=4)
+def _load(user: Path | None, changed: float) -> Catalogue:
+    data = _read(SHIPPED)
+    if user is not None:
+        data = _overlay(data, _read(user), user)
+    where = user or SHIPPED
+    providers = _parts(ProviderEntry, data.get("providers"), where, "providers")
+    flat = {name: _flatten(name, raw, data, where) for name, raw in data["models"].items()}
+    models = _parts(ModelEntry, flat, where, "models")
+    return Catalogue(providers, models, _names(models))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        data = yaml.load(path.read_text("utf-8"), Loader=loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: {type(data).__name__}\n  allowed: {{models: …, providers: …}}")
+    return data
+
+
+def _overlay(base: dict[str, Any], over: dict[str, Any], path: Path) -> dict[str, Any]:
+    for section, entries in over.items():
+        if section not in base:
+            raise InputError(f"{path}: {section}\n  allowed: {', '.join(base)}")
+        for name, entry in (entries or {}).items():
+            old = base[section].get(name, {})
+            base[section][name] = {**old, **entry} if isinstance(entry, dict) else entry
+    return base
+
+
+def _flatten(name: str, raw: Any, data: dict[str, Any], where: Path) -> Any:
+    """An entry with its preset filled in and its scores' sources spelt out."""
+    if not isinstance(raw, dict):
+        return raw
+    entry = dict(raw)
+    preset = entry.pop("preset", None)
+    if preset is not None:
+        if preset not in data.get("presets", {}):
+            known = ", ".join(data.get("presets", {}))
+            raise InputError(f"{where}: models.{name}.preset: {preset!r}\n  allowed: {known}")
+        entry = {**data["presets"][preset], **entry}
+    scores = entry.get("scores")
+    if isinstance(scores, dict):
+        entry["scores"] = {scale: _score(each, data) for scale, each in scores.items()}
+    return entry
+
+
+def _score(raw: Any, data: dict[str, Any]) -> Any:
+    if isinstance(raw, list) and len(raw) == 2:
+        source = data.get("sources", {}).get(raw[1], {})
+        return {"value": raw[0], "source": source.get("text", str(raw[1])),
+                "date": str(source.get("date", ""))}  # fmt: skip
+    return {"value": raw} if isinstance(raw, int | float) else raw
+
+
+P = TypeVar("P", bound=Part)
+
+
+def _parts(
+    kind: type[P], entries: Mapping[str, Any] | None, where: Path, section: str
+) -> dict[str, P]:
+    parts: dict[str, P] = {}
+    for name, raw in (entries or {}).items():
+        try:
+            parts[name] = kind.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join(map(str, (section, name, *first["loc"])))
+            raise InputError(f"{where}: {path}: {first['msg']}") from error
+    return parts
+
+
+def _names(models: Mapping[str, ModelEntry]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for name, entry in models.items():
+        for alias in (name, *entry.aliases, entry.router, entry.at):
+            if alias:
+                names.setdefault(alias, name)
+                names.setdefault(alias.lower(), name)
+    return names
