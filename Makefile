@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick lint format types imports docs sims bench torture clean
+.PHONY: demo test quick lint format types imports docs site sims bench torture clean
 
 demo: $(STAMP)          ## a whole negotiation study, offline, on real code paths
 	$(BIN)/peira run studies/negotiation/quickstart.yaml
@@ -35,6 +35,14 @@ imports: $(DEV_STAMP)
 
 docs: $(DEV_STAMP)      ## run every snippet of README and docs
 	$(BIN)/python -m pytest tests/docs
+
+site: $(DEV_STAMP)      ## the documentation as a website, in site/
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m sphinx -W -q -b html docs site
+	@echo "Look at: site/index.html"
+
+torture: $(DEV_STAMP)   ## kill, fill, corrupt, confuse: every family, bounded in time
+	$(BIN)/python benchmarks/torture.py
 
 sims: $(DEV_STAMP)      ## simulation gate of the statistics (minutes)
 	$(BIN)/python benchmarks/sims_stats.py

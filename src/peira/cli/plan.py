@@ -86,6 +86,14 @@ def configs(question: api.Question, options: api.Options) -> list[Path]:
     for cell, trial in plan(question.study, question.family, question.cells()):
         path = run_dir / "configs" / f"config_{trial.index}.json"
         folder = run_dir / question.family.folder / question.family.slug(cell.settings, trial)
-        write_file(path, dumps(question.family.config(cell.settings, trial, str(folder))))
+        data = question.family.config(cell.settings, trial, str(folder))
+        if "fixed" in data:  # a one-trial study; other forms name their family by their keys
+            data["family"] = _portable(question)
+        write_file(path, dumps(data))
         written.append(path)
     return written
+
+
+def _portable(question: api.Question) -> str:
+    """The family as another directory can name it."""
+    return question.reference if question.reference.startswith("/") else question.study.family

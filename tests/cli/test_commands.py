@@ -1,0 +1,129 @@
+"""Each command as a user types it: what it prints, what it writes, its exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from peira.cli.main import COMMANDS, run
+
+TOY = Path(__file__).parents[1] / "engine" / "toy.py"
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    """An empty working directory with a small study in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.yaml").write_text(
+        f"family: {TOY}:Toy\nname: toy\nfactors:\n  level: [0, 1]\nreplicates: 2\n"
+    )
+    return tmp_path
+
+
+def test_run_analyses_reports_and_says_where_to_look(desk, capsys):
+    assert run(["run", "toy.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "planned 4 = done 4 + failed 0 + halted 0 + pending 0" in out
+    assert "experiments/toy/report.html" in out
+    for name in ("report.md", "report.html", "results.csv", "summary.json", "manifest.json"):
+        assert (desk / "experiments" / "toy" / name).is_file(), name
+    assert list((desk / "experiments/toy/figures").glob("*.png"))
+
+
+def test_json_output_is_one_object(desk, capsys):
+    assert run(["run", "toy.yaml", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["done"], data["exit_code"]) == (4, 0)
+    assert run(["status", "toy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == 4
+    assert run(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "toy"
+    assert run(["plan", "toy.yaml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["to_run"] == 0
+
+
+def test_show_prints_a_trial_without_driving_the_terminal(desk, capsys):
+    run(["run", "toy.yaml"])
+    assert run(["show", "toy", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "[roller]" in out
+    assert "\x1b" not in out
+
+
+def test_status_lists_failures_and_exits_3(desk, capsys):
+    (desk / "bad.yaml").write_text(f"family: {TOY}:Toy\nname: bad\nfixed: {{fail: refused}}\n")
+    assert run(["run", "bad.yaml"]) == 3
+    assert run(["status", "bad", "--failed"]) == 3
+    assert "planted failure" in capsys.readouterr().out
+
+
+def test_dry_run_writes_nothing(desk, capsys):
+    assert run(["run", "toy.yaml", "--dry-run"]) == 0
+    assert "4 trials" in capsys.readouterr().out
+    assert not (desk / "experiments").exists()
+
+
+def test_write_configs_gives_files_that_run(desk, capsys):
+    assert run(["plan", "toy.yaml", "--write-configs"]) == 0
+    config = desk / "experiments/toy/configs/config_3.json"
+    assert config.is_file()
+    assert run(["run", str(config)]) == 0
+
+
+def test_export_and_collect(desk, capsys):
+    run(["run", "toy.yaml"])
+    assert run(["export", "toy", "--what", "events", "-o", "events.csv"]) == 0
+    assert (desk / "events.csv").read_text().count("\n") > 4
+    assert run(["collect", "toy"]) == 0
+
+
+def test_a_new_experiment_runs_as_written(desk, capsys):
+    assert run(["new", "experiment", "my-idea"]) == 0
+    assert run(["run", "my_idea.yaml", "--subjects", "simulated"]) == 0
+    assert "planned 60 = done 60" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "nope.yaml"], "no such file"),
+        (["run", "toy.yaml", "--parallel", "0"], "--parallel"),
+        (["run", "toy.yaml", "--executor", "moon"], "allowed: local"),
+        (["run", "toy.yaml", "--subjects", "imaginary"], "allowed: simulated"),
+        (["run", "toy.yaml", "--resume"], "nothing to resume"),
+        (["run", "toy.yaml", "--bogus"], "--help"),
+        (["runn", "toy.yaml"], "did you mean `peira run`"),
+        (["status", "nope"], "no run here"),
+        (["show", "nope"], "no run here"),
+        (["collect", "nope"], "no run here"),
+        (["analyse", "nope"], "no run here"),
+        (["report", "nope"], "no run here"),
+        (["plot", "nope"], "no run here"),
+        (["export", "nope"], "no run here"),
+        (["plan", "nope.yaml"], "no such file"),
+        (["new", "castle", "x"], "allowed: experiment"),
+        (["new", "experiment", "9"], "not a name"),
+        (["negotiate", "--models", "sim:skill=0.5"], "models"),
+        (["negotiate", "--models", "sim:skill=0.5", "sim:bogus"], "unknown kind"),
+    ],
+)
+def test_wrong_input_gets_a_message_and_exit_2(desk, capsys, words, said):
+    assert run(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_every_command_has_help(capsys):
+    for name in (name for group in COMMANDS.values() for name in group):
+        assert run([name, "--help"]) == 0, name
+        assert len(capsys.readouterr().out) > 80, name
+
+
+def test_a_bug_is_not_hidden(desk, monkeypatch):
+    from peira import api
+
+    def broken(*args, **options):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(api, "ask", broken)
+    with pytest.raises(ZeroDivisionError):
+        run(["run", "toy.yaml"])
