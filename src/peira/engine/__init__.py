@@ -1,1 +1,1 @@
-""""""
+"""The work: planning, running, paying, remembering."""

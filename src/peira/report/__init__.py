@@ -1,1 +1,1 @@
-""""""
+"""How it is told: tables, figures, documents."""

@@ -1,1 +1,1 @@
-""""""
+"""What remains: the run directory, records, exports, archives."""

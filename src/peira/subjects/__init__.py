@@ -1,1 +1,1 @@
-""""""
+"""The models: one interface, whatever serves them."""
