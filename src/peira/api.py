@@ -24,6 +24,7 @@ from peira.engine.budget import Account, Budget, micro
 from peira.engine.engine import Driver, Executor, Selection
 from peira.engine.journal import Journal
 from peira.engine.ledger import Ledger
+from peira.engine.loops import loop_factory
 from peira.engine.plan import PlannedCell, plan_cells, register
 from peira.engine.states import Cause, Tally
 from peira.engine.workplace import Workplace
@@ -254,10 +255,11 @@ class Session:
                 self.question.family, self.bench, parallel=limits.max_parallel,
                 trial_seconds=limits.trial_seconds,
             )  # fmt: skip
+        from peira.engine.executors.pool import Post
         from peira.engine.executors.registry import make
 
-        return make(self.options.executor, self.place, self.ledger, limits.max_parallel,
-                    self.options.executor_options)  # fmt: skip
+        post = Post(self.place, self.ledger, self.bench.routes, limits.max_parallel, self.journal)
+        return make(self.options.executor, post, self.options.executor_options)
 
     async def drive(self) -> Tally:
         """Run to the end, with a heartbeat in run.db and Ctrl+C in two steps."""
@@ -345,13 +347,7 @@ def live(session: Session) -> dict[str, Any]:
 
 
 def _loop(session: Session) -> Tally:
-    try:
-        import uvloop
-
-        factory: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
-    except ImportError:
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(session.drive())
 
 

@@ -25,6 +25,7 @@ Catch `PeiraError` at the edge only; `cli.main` turns it into a message and an e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 EXIT_OK, EXIT_BUG, EXIT_INPUT, EXIT_INCOMPLETE, EXIT_BUDGET, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -33,6 +34,18 @@ class PeiraError(Exception):
     """Base of all errors Peira raises on purpose. `exit_code` is what the command returns."""
 
     exit_code = EXIT_INCOMPLETE
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with the message alone; ours may take other arguments.
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(kind: type[PeiraError], args: tuple[Any, ...], state: dict[str, Any]) -> PeiraError:
+    """An error that crossed to another process, whatever arguments its class takes."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(PeiraError):

@@ -17,7 +17,7 @@ TOY = f"{Path(__file__).parents[1] / 'engine' / 'toy.py'}:Toy"
 
 def trial(level: float, seed: int, **changes) -> ImportedTrial:
     base = {
-        "slug": f"level_{level}/run_{seed}", "settings": {"model": "gpt-x", "level": level},
+        "slug": f"level_{level}/run_{seed}", "settings": {"model": "sim:dice", "level": level},
         "seed": seed, "factors": {"level": level}, "outcome": {"total": 7, "draw": 0.5},
         "events": [{"kind": "said", "text": "hello"}], "artifacts": {"note.txt": "as it was"},
         "subjects": {"roller": {"name": "gpt-x", "served_model": "gpt-x-1", "simulated": False}},
@@ -41,7 +41,7 @@ def test_records_transcripts_artifacts_and_costs_are_there(imported):
         assert record.cost == 1500
         assert run.events(record.number) == [{"n": 0, "kind": "said", "text": "hello"}]
         assert run.artifacts(record.number) == {"note.txt": b"as it was"}
-        assert run.study.fixed["model"] == "gpt-x"
+        assert run.study.fixed["model"] == "sim:dice"
         assert run.study.cells == [{"level": 0.0}, {"level": 0.5}]
     assert (imported.path / "trials/level_0.0/run_1/note.txt").read_text() == "as it was"
     assert json.loads((imported.path / "summary.json").read_text())["spent_usd"] == 0.0075

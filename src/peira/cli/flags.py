@@ -20,6 +20,10 @@ BudgetFlag = Annotated[
 ExecutorFlag = Annotated[
     str, typer.Option("--executor", help="Where trials run: local, processes, ray, slurm.")
 ]
+ExecutorOptions = Annotated[
+    list[str] | None,
+    typer.Option("--executor-option", metavar="NAME=VALUE", help="May be repeated: partition=gpu."),
+]
 Subjects = Annotated[
     str | None,
     typer.Option("--subjects", help="`simulated` seats a simulated subject for each real one."),
@@ -42,3 +46,14 @@ def simulated(subjects: str | None, flag: bool) -> bool:
     if subjects not in (None, "simulated", "real"):
         raise InputError(f"--subjects {subjects}: unknown\n  allowed: simulated, real")
     return flag or subjects == "simulated"
+
+
+def executor_options(words: list[str] | None) -> dict[str, str]:
+    """`--executor-option name=value` pairs. Raises InputError for a word without `=`."""
+    found = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"--executor-option {word}: no value\n  allowed: name=value")
+        found[name.replace("-", "_")] = value
+    return found

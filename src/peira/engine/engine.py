@@ -123,7 +123,7 @@ class Driver:
         memory, checkpoints = Memory(), {}
         if attempts:
             self._set_failure_aside(number)
-            memory, checkpoints = self.ledger.memory(number), self._checkpoints(number)
+            memory, checkpoints = self.ledger.memory(number), self.ledger.checkpoints(number)
         self.journal.put(
             "UPDATE trials SET state='running', attempts=?, started=? WHERE number=?",
             (attempts + 1, now, number),
@@ -154,10 +154,6 @@ class Driver:
         settings, factors = rows[0]
         return orjson.loads(settings), orjson.loads(factors)
 
-    def _checkpoints(self, number: int) -> dict[str, bytes]:
-        rows = self.journal.read("SELECT name, data FROM checkpoints WHERE trial=?", (number,))
-        return dict(rows)
-
     # -- results ----------------------------------------------------------------------------
     def _report(self, result: TrialResult) -> None:
         self.ledger.keep(result.number, result.kept)
@@ -181,9 +177,10 @@ def store_result(journal: Journal, result: TrialResult) -> None:
     """Queue everything one attempt left."""
     journal.put(
         "UPDATE trials SET state=?, cause=?, message=?, finished=?, seconds=?, outcome=?, usage=?,"
-        " subjects=?, simulated=? WHERE number=?",
+        " subjects=?, simulated=?, attempts=MAX(attempts, ?) WHERE number=?",
         (result.state, result.cause, result.message, result.finished, result.seconds,
-         result.outcome, result.usage, result.subjects, int(result.simulated), result.number),
+         result.outcome, result.usage, result.subjects, int(result.simulated), result.attempt,
+         result.number),
     )  # fmt: skip
     journal.put(
         "INSERT OR REPLACE INTO attempts VALUES(?,?,?,?,?,?,?)",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -142,6 +142,7 @@ class Ledger:
         self.journal = journal
         self.budget = budget
         self.stopping: Halt | None = None
+        self.on_stop: list[Callable[[Halt], None]] = []  # executors pass it on to their workers
         self.in_flight = 0
         (last,) = journal.read("SELECT COALESCE(MAX(number), 0) FROM replies")[0]
         self._numbers = itertools.count(last + 1)
@@ -155,7 +156,10 @@ class Ledger:
 
     def stop(self, halt: Halt) -> None:
         """Let no new call begin; calls in flight are kept."""
-        self.stopping = self.stopping or halt
+        if self.stopping is None:
+            self.stopping = halt
+            for tell in self.on_stop:
+                tell(halt)
 
     # -- buying -----------------------------------------------------------------------------
     async def open(self, purchase: Purchase) -> int:
@@ -246,6 +250,11 @@ class Ledger:
             "SELECT key, hash, reply, cost FROM replies WHERE trial=? AND state='done'", (trial,)
         )
         return Memory({key: (digest, reply, cost) for key, digest, reply, cost in rows})
+
+    def checkpoints(self, trial: int) -> dict[str, bytes]:
+        """What earlier attempts of a trial checkpointed, by name."""
+        rows = self.journal.read("SELECT name, data FROM checkpoints WHERE trial=?", (trial,))
+        return dict(rows)
 
     def supersede(self, trial: int, key: str | None) -> None:
         """Set aside the failing reply (or, with None, all) so that a retry buys it afresh."""

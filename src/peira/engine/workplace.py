@@ -37,10 +37,12 @@ class Workplace:
         loader: Callable[[str], Any] = getattr(importlib.import_module(module), function)
         return loader(self.family)
 
-    def routes(self, wires: Mapping[str, Wire] | None = None) -> Routes:
+    def routes(
+        self, wires: Mapping[str, Wire] | None = None, kind: type[Routes] = Routes
+    ) -> Routes:
         """The subjects as this study reaches them."""
         family = self.load()
-        return Routes(
+        return kind(
             kinds=family.simulated,
             overrides=self.overrides,
             stand_in=(lambda name: stand_in(family, name)) if self.stand_ins else None,

@@ -1,7 +1,8 @@
-"""The driver's ledger as a worker in another process sees it: every purchase is asked for.
+"""The driver's ledger and pace as a worker in another process sees them: every purchase is asked for.
 
-A worker never opens run.db and never holds money: it asks the driver to open, settle, release or
-lose a purchase, and waits for the answer. So the budget holds across any number of workers.
+A worker never opens run.db, never holds money and admits no call by itself: it asks the driver and
+waits for the answer. So budget and rate limits hold across any number of workers, and a reply of
+run scope is bought by one of them for all.
 """
 
 from __future__ import annotations
@@ -9,33 +10,40 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from peira.engine.ledger import Kept, Ledger, Purchase
-from peira.errors import Halt
-from peira.subjects.subject import Reply
+from peira.engine.ledger import Kept, Purchase, Sharing
+from peira.errors import Halt, RateLimited, StoreError, TransientError
+from peira.subjects.route import Route, Routes
+from peira.subjects.subject import Reply, Request, Sampling, Usage
 
-METHODS = frozenset({"recall_shared", "open", "settle", "release", "lose", "checkpoint"})
+LONGEST_BACKOFF = 60.0
+GONE = "the driver is gone; what this worker paid for is with it"
 
 
 class RemoteLedger:
-    """`LedgerPort` over a channel. `send(id, method, args)` must reach `serve` at the driver."""
+    """`LedgerPort` over a channel: `send(kind, …)` reaches the driver, `answer` brings its words."""
 
-    def __init__(self, send: Callable[[tuple[Any, ...]], None]) -> None:
-        self._send = send
+    def __init__(self, send: Callable[..., None]) -> None:
+        self.send = send
         self._ids = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._gone = False
         self.stopping: Halt | None = None
 
     def check(self) -> None:
         if self.stopping is not None:
             raise self.stopping
 
-    async def _ask(self, method: str, *args: Any) -> Any:
+    async def ask(self, method: str, *args: Any) -> Any:
+        """Ask the driver; raises what it raised."""
+        if self._gone:
+            raise StoreError(GONE)
         number = next(self._ids)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        self._send(("ask", number, method, args))
+        self.send("ask", number, method, args)
         return await future
 
     def answer(self, number: int, value: Any, error: BaseException | None) -> None:
@@ -48,31 +56,95 @@ class RemoteLedger:
         else:
             future.set_result(value)
 
+    def hang_up(self) -> None:
+        """The driver is gone: nobody will answer any more."""
+        self._gone = True
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(StoreError(GONE))
+        self._waiting.clear()
+
     async def recall_shared(self, key: str, digest: bytes) -> Reply | None:
-        found: Reply | None = await self._ask("recall_shared", key, digest)
+        found: Reply | None = await self.ask("recall_shared", key, digest)
         return found
 
     async def open(self, purchase: Purchase) -> int:
-        return int(await self._ask("open", purchase))
+        return int(await self.ask("open", purchase))
 
     async def settle(self, intent: int, purchase: Purchase, reply: Reply) -> None:
-        await self._ask("settle", intent, purchase, reply)
+        await self.ask("settle", intent, purchase, reply)
 
     async def release(self, intent: int, purchase: Purchase) -> None:
-        await self._ask("release", intent, purchase)
+        await self.ask("release", intent, purchase)
 
     async def lose(self, intent: int, purchase: Purchase) -> None:
-        await asyncio.shield(self._ask("lose", intent, purchase))
+        await asyncio.shield(self.ask("lose", intent, purchase))
 
     async def checkpoint(self, trial: int, name: str, data: bytes) -> None:
-        await self._ask("checkpoint", trial, name, data)
+        await self.ask("checkpoint", trial, name, data)
 
     def keep(self, trial: int, replies: Sequence[Kept]) -> None:
-        self._send(("keep", trial, list(replies)))
+        self.send("keep", trial, list(replies))
 
 
-async def serve(ledger: Ledger, method: str, args: tuple[Any, ...]) -> Any:
-    """Answer one question of a worker, at the driver."""
-    if method not in METHODS:
-        raise ValueError(f"unknown question {method!r}")
-    return await getattr(ledger, method)(*args)
+class RemoteSharing(Sharing):
+    """Tells the driver when this worker is done with a content key, so that others may ask."""
+
+    def __init__(self, ledger: RemoteLedger) -> None:
+        super().__init__()
+        self._ledger = ledger
+
+    def end(self, key: str, reply: Reply | None, error: BaseException | None) -> None:
+        super().end(key, reply, error)
+        self._ledger.send("tell", "unclaim", (key,))
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a pace needs to know of a request; the prompt itself stays with the worker."""
+
+    prompt_bytes: int
+    sampling: Sampling
+
+
+class RemotePace:
+    """`Pace` at the driver, shared by all workers."""
+
+    def __init__(self, name: str, ledger: RemoteLedger) -> None:
+        self.name = name
+        self._ledger = ledger
+
+    async def admit(self, request: Request) -> int:
+        weight = Weight(request.prompt_bytes, request.sampling)
+        return int(await self._ledger.ask("admit", self.name, weight))
+
+    def done(self, ticket: int, reply: Reply | None, error: BaseException | None) -> None:
+        usage = None if reply is None else reply.usage
+        slow = error is not None and isinstance(error.__cause__, TimeoutError)
+        self._ledger.send("tell", "leave", (ticket, usage, error, slow))
+
+    def delay(self, attempt: int, error: TransientError) -> float:
+        if isinstance(error, RateLimited):
+            return 0.0  # the driver's pause holds everybody, this call too
+        return float(min(LONGEST_BACKOFF, 0.5 * 2.0 ** (attempt - 1)))
+
+    def describe(self) -> str:
+        return f"{self.name}: paced by the driver"
+
+
+class WorkerRoutes(Routes):
+    """A worker's routes: wires of its own, the driver's pace."""
+
+    ledger: RemoteLedger
+
+    def open(self, name: str) -> Route:
+        known = name in self._open
+        route = super().open(name)
+        if not known and route.pace is not None:
+            route.pace = RemotePace(name, self.ledger)
+        return route
+
+
+def as_reply(usage: Usage | None) -> Reply | None:
+    """A reply as far as a pace looks at it."""
+    return None if usage is None else Reply("", usage=usage)
