@@ -1,0 +1,81 @@
+"""The negotiation family: settings, trial, outcome, analysis, figures under one name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from peira.engine.lab import Lab
+from peira.families.family import Family, Forecast
+from peira.families.negotiation.outcome import NegotiationOutcome
+from peira.families.negotiation.settings import NegotiationSettings
+from peira.families.negotiation.simulated import Kinds
+from peira.families.negotiation.trial import play
+from peira.study.study import TrialPlan
+from peira.subjects.simulated import Answerer, SimSpec
+
+if TYPE_CHECKING:
+    from peira.store.records import RunView, TrialView
+
+UNKNOWN_MMLU_PRO = 50.0  # a middling stand-in for a model whose score nobody has registered
+MMLU_PRO_RANGE = (25.0, 90.0)  # percent that map to skill 0 and 1
+
+
+class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
+    """Two or more subjects split items they value differently (specs/negotiation.md)."""
+
+    name: ClassVar[str] = "negotiation"
+    version: ClassVar[int] = 1
+    simulated: ClassVar[Mapping[str, Callable[[SimSpec], Answerer]]] = Kinds.ALL
+    Settings = NegotiationSettings
+    Outcome = NegotiationOutcome
+
+    def identity(self, settings: NegotiationSettings) -> dict[str, Any]:
+        """All settings but the guide's `run_number`, which only names a folder."""
+        return settings.model_dump(mode="json", exclude_defaults=True, exclude={"run_number"})
+
+    def slug(self, settings: NegotiationSettings, trial: TrialPlan) -> str:
+        """`<weak>_vs_<strong>/<order>/comp_<c>/run_<k>`, as in the guide."""
+        from peira.families.negotiation.files import trial_slug
+
+        return trial_slug(settings, trial)
+
+    def seats(self, settings: NegotiationSettings) -> dict[str, str]:
+        """`Agent k` -> subject name."""
+        return {f"Agent {k + 1}": model for k, model in enumerate(settings.models)}
+
+    def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
+        """`sim:skill` by MMLU-Pro, so that the whole study can be seen at no cost."""
+        low, high = MMLU_PRO_RANGE
+        score = capability.get("mmlu_pro", UNKNOWN_MMLU_PRO)
+        return f"sim:skill={min(1.0, max(0.0, (score - low) / (high - low))):.2f}"
+
+    def forecast(self, settings: NegotiationSettings) -> list[Forecast]:
+        """Calls and tokens of one game, if it ends in round 1, in the middle, or never."""
+        from peira.families.negotiation.forecast import forecast
+
+        return forecast(settings)
+
+    async def run(self, settings: NegotiationSettings, lab: Lab) -> NegotiationOutcome:
+        """Play one game."""
+        return await play(settings, lab)
+
+    def config(
+        self, settings: NegotiationSettings, trial: TrialPlan, folder: str
+    ) -> dict[str, Any]:
+        """One trial as the guide's `config_N.json`."""
+        from peira.families.negotiation.files import config
+
+        return config(settings, trial, folder)
+
+    def files(self, view: TrialView) -> Iterable[tuple[str, bytes]]:
+        """result.json, all_interactions.json, transcript.md."""
+        from peira.families.negotiation.files import trial_files
+
+        return trial_files(view)
+
+    def run_files(self, run: RunView) -> Iterable[tuple[str, bytes]]:
+        """logs/experiment_<i>.log."""
+        from peira.families.negotiation.files import log_files
+
+        return log_files(run)

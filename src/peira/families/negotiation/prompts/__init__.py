@@ -1,0 +1,58 @@
+"""Prompt templates of the negotiation: read once, compiled once, versioned by their hash.
+
+Invariant: `prompt_hash` changes whenever any template does, and it stands in every record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined, Template
+
+VERSION = 1
+
+
+@cache
+def sources() -> dict[str, str]:
+    """Template text by name (`system`, `vote`, …)."""
+    folder = files(__package__)
+    return {
+        place.name.removesuffix(".md"): place.read_text("utf-8")
+        for place in sorted(folder.iterdir(), key=lambda place: place.name)
+        if place.name.endswith(".md")
+    }
+
+
+@cache
+def prompt_hash() -> str:
+    """First 16 hex of SHA-256 over version and all templates."""
+    digest = hashlib.sha256(f"version {VERSION}".encode())
+    for name, text in sorted(sources().items()):
+        digest.update(f"\0{name}\0{text}".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _environment() -> Environment:
+    # Plain text for models, not HTML: escaping would change what is said.
+    return Environment(loader=DictLoader(sources()), undefined=StrictUndefined, autoescape=False)
+
+
+@cache
+def template(name: str) -> Template:
+    """A compiled template. Raises jinja2.TemplateNotFound for an unknown name."""
+    return _environment().get_template(name)
+
+
+def render(name: str, **values: Any) -> str:
+    """A template filled in, without trailing white space."""
+    return template(name).render(values).rstrip()
+
+
+@cache
+def macros() -> Any:
+    """The macros of `history.md`: how public record and private notes are written."""
+    return template("history").module

@@ -1,0 +1,67 @@
+"""The rules of a round that need no subject: who speaks when, what passes, who wins.
+
+Invariant: pure functions; the same votes always give the same deal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peira.families.negotiation.game import Allocation
+from peira.families.negotiation.settings import Acceptance, NegotiationSettings
+from peira.study.seeds import generator
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A legal proposal: number as listed (from 1), proposer's seat, owner of each item."""
+
+    number: int
+    seat: int
+    allocation: Allocation
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Public counts of one proposal."""
+
+    number: int
+    accepts: int
+    rejects: int
+
+
+def votes_needed(acceptance: Acceptance, n: int) -> int:
+    """Accepting votes a proposal needs: n, ceil(2n/3), or more than n/2."""
+    if acceptance == "unanimity":
+        return n
+    return math.ceil(2 * n / 3) if acceptance == "two_thirds" else n // 2 + 1
+
+
+def tabulate(proposals: Sequence[Proposal], votes: Sequence[Sequence[bool]]) -> list[Tally]:
+    """Counts for each proposal; `votes[seat][index]` is True for accept."""
+    tallies = []
+    for index, proposal in enumerate(proposals):
+        accepts = sum(seat[index] for seat in votes)
+        tallies.append(Tally(proposal.number, accepts, len(votes) - accepts))
+    return tallies
+
+
+def passed(tallies: Sequence[Tally], needed: int) -> Tally | None:
+    """The deal: most accepts among those that pass, then the lowest number."""
+    winners = [tally for tally in tallies if tally.accepts >= needed]
+    return min(winners, key=lambda tally: (-tally.accepts, tally.number), default=None)
+
+
+def speaking_order(settings: NegotiationSettings, round_number: int, seed: int) -> tuple[int, ...]:
+    """Seats in the order they speak (and proposals are numbered) in a round."""
+    n = settings.num_agents
+    if settings.speaking_order == "rotate":
+        start = (round_number - 1) % n
+        return tuple((start + k) % n for k in range(n))
+    if settings.speaking_order == "random":
+        rng = generator(seed, "negotiation/speaking order", round_number)
+        return tuple(int(k) for k in rng.permutation(n))
+    return tuple(range(n))

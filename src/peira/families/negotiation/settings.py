@@ -1,0 +1,150 @@
+"""What one negotiation may be asked: the game, the protocol, who sits where.
+
+Invariant: `models` is always resolved (2 to 10 names in seat order), whichever form was given; the
+guide's form (`weak_model`, `strong_model`, `model_order`) stays in the record beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Phase = Literal["discussion", "thinking", "proposal", "vote", "reflection"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+Acceptance = Literal["unanimity", "two_thirds", "majority"]
+SpeakingOrder = Literal["fixed", "rotate", "random"]
+ModelOrder = Literal["weak_first", "strong_first"]
+
+DEFAULT_MAX_TOKENS: dict[Phase, int] = {
+    "discussion": 2048,
+    "thinking": 4096,
+    "proposal": 4096,
+    "vote": 2048,
+    "reflection": 2048,
+}
+
+
+class SubjectSampling(BaseModel):
+    """How one subject's replies are drawn. `max_tokens` is one number or one for each phase."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    max_tokens: int | dict[Phase, int] | None = None
+    reasoning_effort: str | None = None
+
+    def limit(self, phase: Phase) -> int:
+        """Output tokens a reply of this phase may use."""
+        if isinstance(self.max_tokens, int):
+            return self.max_tokens
+        return (self.max_tokens or {}).get(phase, DEFAULT_MAX_TOKENS[phase])
+
+
+class NegotiationSettings(BaseModel):
+    """Settings of one trial (specs/negotiation.md §1)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[str, ...] = Field(description="2 to 10 subject names, in seat order")
+    weak_model: str | None = Field(None, description="guide form; needs strong_model")
+    strong_model: str | None = Field(None, description="guide form; needs weak_model")
+    model_order: ModelOrder | None = Field(None, description="guide form: who sits first")
+    num_items: int = Field(5, ge=1, le=30)
+    num_agents: int = Field(2, ge=2, le=10, description="must agree with `models`")
+    max_rounds: int = Field(10, ge=1, le=1000)
+    gamma_discount: float = Field(0.9, gt=0, le=1, description="payoff factor per round of delay")
+    competition_level: float = Field(0.5, ge=0, le=1, description="cosine of any two value vectors")
+    preferences: Literal["vector", "matrix"] = "vector"
+    cooperation: float = Field(
+        0.0, ge=-1, le=1, description="matrix only: weight on others' values"
+    )
+    acceptance: Acceptance = "unanimity"
+    discussion_turns: int = Field(2, ge=0, le=20, description="laps of public talk; 0 is none")
+    thinking: bool = True
+    reflection: bool = True
+    speaking_order: SpeakingOrder = "fixed"
+    anonymous: bool = Field(True, description="prompts say Agent 1..n, never a model's name")
+    disagreement: float = Field(0.0, description="payoff of no deal, for every seat")
+    sampling: dict[str, SubjectSampling] = Field(
+        default_factory=dict, description="by subject name, or `default` for all"
+    )
+    random_seed: int | None = Field(None, description="default: the trial's seed")
+    run_number: int | None = Field(None, ge=1, description="guide form: names the trial's folder")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_models(cls, data: Any) -> Any:
+        return _resolved(dict(data)) if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NegotiationSettings:
+        faults = list(_faults(self))
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def sampling_of(self, model: str) -> SubjectSampling:
+        """The sampling of one subject: its own, else `default`, else the provider's defaults."""
+        return self.sampling.get(model) or self.sampling.get("default") or SubjectSampling()
+
+    @property
+    def first_is_weak(self) -> bool | None:
+        """Whether seat 1 holds the guide's weak model; None outside the guide's form."""
+        return None if self.weak_model is None else self.model_order != "strong_first"
+
+    @property
+    def seats(self) -> tuple[str, ...]:
+        """Seat labels as prompts show them, in seat order."""
+        return seat_labels(self.models, self.anonymous)
+
+
+def seat_labels(models: tuple[str, ...], anonymous: bool = True) -> tuple[str, ...]:
+    """`Agent k`, or the model's name with its seat where names are shown (`gpt_4o_1`)."""
+    if anonymous:
+        return tuple(f"Agent {k + 1}" for k in range(len(models)))
+    plain = ("".join(c if c.isalnum() else "_" for c in model) for model in models)
+    return tuple(f"{name}_{k + 1}" for k, name in enumerate(plain))
+
+
+def _resolved(data: dict[str, Any]) -> dict[str, Any]:
+    """Fill `models` from the guide's form, and `num_agents` from `models`."""
+    weak, strong = data.get("weak_model"), data.get("strong_model")
+    if weak and strong:
+        order = data.setdefault("model_order", "weak_first")
+        pair = (weak, strong) if order == "weak_first" else (strong, weak)
+        given = data.get("models")
+        if given is not None and sorted(given) != sorted(pair):
+            raise ValueError(
+                f"models: {list(given)}: allowed: {list(pair)}, as weak_model and strong_model say: "
+                "give one form"
+            )
+        data["models"] = pair
+    models = data.get("models")
+    if isinstance(models, list | tuple) and data.get("num_agents") is None:
+        data["num_agents"] = max(2, min(10, len(models)))
+    return data
+
+
+def _faults(settings: NegotiationSettings) -> Any:
+    """Cross-field faults, each as `path: value: allowed: remedy`."""
+    count = len(settings.models)
+    if not 2 <= count <= 10:
+        yield f"models: {count} names: allowed 2 to 10: one name for each seat"
+    elif settings.num_agents != count:
+        yield f"num_agents: {settings.num_agents}: allowed {count}, the number of `models`"
+    if (settings.weak_model is None) != (settings.strong_model is None):
+        yield "weak_model: needs strong_model: give both, or `models` alone"
+    if settings.model_order and settings.weak_model is None:
+        yield "model_order: needs weak_model and strong_model: or give `models` in seat order"
+    if settings.competition_level == 0 and count > settings.num_items:
+        yield (
+            f"competition_level: 0 with {count} agents and {settings.num_items} items: "
+            f"disjoint interests need num_items >= {count}: raise num_items or competition_level"
+        )
+    if settings.cooperation and settings.preferences == "vector":
+        yield f"cooperation: {settings.cooperation}: allowed 0 here: set preferences to matrix"
+    unknown = set(settings.sampling) - {*settings.models, "default"}
+    if unknown:
+        yield f"sampling: {sorted(unknown)}: allowed {['default', *settings.models]}"
