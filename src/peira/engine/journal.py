@@ -108,11 +108,11 @@ class Journal:
             try:
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                self._connection.execute("ROLLBACK")
-                raise as_store_error(self.path, error) from error
-            except BaseException:
-                self._connection.execute("ROLLBACK")
+            except BaseException as error:
+                if self._connection.in_transaction:  # a full disk rolls back by itself
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise as_store_error(self.path, error) from error
                 raise
         return result
 
@@ -185,7 +185,12 @@ class Journal:
                 raise
 
     def _lay_ballast(self) -> None:
-        self._ballast.write_bytes(b"\0" * BALLAST)
+        try:
+            self._ballast.write_bytes(b"\0" * BALLAST)
+        except OSError as error:
+            self._ballast.unlink(missing_ok=True)
+            self._connection.close()
+            raise as_store_error(self.path, sqlite3.OperationalError("disk is full")) from error
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:

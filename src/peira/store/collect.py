@@ -16,7 +16,7 @@ import orjson
 from peira.engine.states import State
 from peira.store import exports
 from peira.store.records import Filter, Record, RunView, TrialView
-from peira.store.rundir import dumps, write_file
+from peira.store.rundir import dumps, write_file, write_stream
 
 
 class Projector(Protocol):
@@ -78,16 +78,6 @@ def _json_parts(run: RunView) -> Iterator[bytes]:
     for number, record in enumerate(run.records()):
         yield (b",\n" if number else b"") + orjson.dumps(record.to_dict())
     yield b"\n]\n"
-
-
-def write_stream(path: Path, parts: Iterator[bytes]) -> None:
-    """Like `write_file` for content that does not fit in memory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    with aside.open("wb") as handle:
-        for part in parts:
-            handle.write(part)
-    aside.replace(path)
 
 
 def summary(run: RunView) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from peira.errors import InputError
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 
-
 Triple = tuple[float, float, float]
 
 
@@ -84,14 +83,21 @@ def _model(name: str, rows: list[Triple], study: Any, simulated: bool) -> dict[s
 
 
 def _price(name: str, rows: list[Triple], study: Any) -> tuple[Any, str]:
-    from peira.subjects.prices import per_token
+    """USD, low / expected / high, from list prices; None with the reason where unknown."""
+    from peira.subjects.registry import describe_model
 
     try:
-        rate_in, rate_out = per_token(name, study.subjects.get(name, {}))
+        price = describe_model(name, study.subjects.get(name)).price
     except InputError as error:
         return None, str(error).splitlines()[0]
+    if price is None:
+        return None, "no known price; state one under `subjects` to set a budget"
+    rates = price.rates[0]
     _, tokens_in, tokens_out = rows
-    return tuple(tokens_in[k] * rate_in + tokens_out[k] * rate_out for k in range(3)), ""
+    return tuple(
+        (tokens_in[k] * rates.input.base + tokens_out[k] * rates.output.base) / 1e6
+        for k in range(3)
+    ), ""
 
 
 def _sum(models: list[dict[str, Any]]) -> Any:

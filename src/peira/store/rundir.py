@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
@@ -65,11 +65,16 @@ class RunDir:
                     f"{self.path}: {holder} is already driving this run\n"
                     "  remedy: wait for it, or stop it; watch with peira status --watch"
                 ) from None
+            self._sign(handle)
+            yield
+
+    def _sign(self, handle: TextIO) -> None:
+        """Say who holds the lock; on a full disk the lock holds unsigned."""
+        with contextlib.suppress(OSError):
             handle.seek(0)
             handle.truncate()
             handle.write(f"process {os.getpid()} on {socket.gethostname()} since {utc_now()}")
             handle.flush()
-            yield
 
     def set_aside(self) -> Path | None:
         """Move an existing run out of the way (`--fresh`); nothing is deleted."""
@@ -141,7 +146,27 @@ def write_file(path: Path, data: bytes | str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror})\n"
-            "  remedy: free space or permissions, then peira collect rebuilds every file"
-        ) from error
+        raise unwritten(path, error) from error
+
+
+def write_stream(path: Path, parts: Iterator[bytes]) -> None:
+    """Like `write_file` for content that does not fit in memory."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as handle:
+            for part in parts:
+                handle.write(part)
+        aside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise unwritten(path, error) from error
+
+
+def unwritten(path: Path, error: OSError) -> StoreError:
+    """Why a projection could not be written, and what to do."""
+    return StoreError(
+        f"{path}: cannot be written ({error.strerror})\n"
+        "  remedy: free space or permissions, then peira collect rebuilds every file"
+    )

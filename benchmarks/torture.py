@@ -1,0 +1,378 @@
+"""`make torture`: kill, fill, corrupt, confuse. Small runs of every family, bounded in time.
+
+After each case: nothing paid is lost or bought twice, counts add up, the error is clear. Prints a
+table of cases and outcomes (kept in docs/reliability.md). Exit code 1 if any case fails.
+
+    python benchmarks/torture.py [--seconds 240] [--only kill,disk] [--markdown FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from peira import api
+from peira.errors import PeiraError
+from peira.store.records import RunView
+from peira.store.rundir import RunDir
+from peira.study.study import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case, as the table shows it."""
+
+    case: str
+    family: str
+    runs: int
+    outcome: str
+    good: bool
+
+
+# -- small studies of every family -----------------------------------------------------------
+def studies(folder: Path) -> dict[str, api.Question]:
+    """A small priced study of each family; priced, so that the ledger matters."""
+    paid = "cost=0.001,worst=0.002"
+    found = {
+        "toy": api.ask(
+            Study(
+                family=f"{ROOT / 'tests/engine/toy.py'}:Toy", name="toy", replicates=4,
+                fixed={"model": f"sim:dice,{paid}"}, limits={"budget_usd": 5},
+            )
+        ),
+        "negotiation": api.ask(
+            Study(
+                family="negotiation", name="negotiation", replicates=2,
+                fixed={"max_rounds": 3, "competition_level": 0.5,
+                       "models": [f"sim:skill=0.3,{paid}", f"sim:skill=0.8,{paid}"]},
+                limits={"budget_usd": 5},
+            )
+        ),
+    }  # fmt: skip
+    batch = {
+        "experiment_name": "torture", "base_scenario": str(ROOT / "scenarios/hello-scenario"),
+        "runs_per_variation": 2, "budget_limit": 5.0, "output_dir": str(folder / "scenario"),
+    }  # fmt: skip
+    path = folder / "batch-config.yaml"
+    path.write_text(json.dumps(batch))
+    found["scenarios"] = api.ask(path)
+    found["prompts"] = api.ask(_evaluation(folder))
+    found["representations"] = api.ask(
+        Study(
+            family="representations", name="representations",
+            fixed={"experiment": "css", "model": "sim:mixer,d=32,layers=2", "n_contexts": 4},
+        )
+    )  # fmt: skip
+    return found
+
+
+def _evaluation(folder: Path) -> Path:
+    prompts = {}
+    for arm, text in {"control": "Answer.", "treatment": "Answer briefly."}.items():
+        (folder / f"{arm}.txt").write_text(text)
+        prompts[arm] = str(folder / f"{arm}.txt")
+    path = folder / "eval_config.yaml"
+    path.write_text(
+        json.dumps(
+            {
+                "model_id": "sim:respondent,skill=0.5,cost=0.001,worst=0.002",
+                "prompt_sets": {"default": prompts},
+                "data": {"source": "sample"},
+                "sizes": {"closed_book_max_items": 6, "open_book_max_items": 6},
+                "limits": {"budget_usd": 5},
+            }
+        )
+    )
+    return path
+
+
+# -- tools -----------------------------------------------------------------------------------
+def child(work: Callable[[], int]) -> int:
+    """Start `work` in a forked process; returns its pid."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                code = work()
+        finally:
+            os._exit(code)
+    return pid
+
+
+def drive(question: api.Question, folder: Path, **options) -> int:
+    """Run in this process; exit code."""
+    return api.run(question, api.Options(run_dir=folder, **options)).exit_code
+
+
+def outcomes(folder: Path) -> dict[str, object]:
+    with RunView(RunDir(folder)) as run:
+        return {r.slug: (str(r.state), r.outcome) for r in run.records()}
+
+
+def faults(folder: Path, reference: dict[str, object], kills: int, parallel: int) -> list[str]:
+    """What is wrong with a finished run, in words; empty means nothing."""
+    found = []
+    with RunView(RunDir(folder)) as run:
+        tally = run.tally
+        if tally.planned != tally.done:
+            found.append(f"not all done: {tally}")
+        twice = run.query(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM replies WHERE state='done' GROUP BY trial, key"
+            " HAVING COUNT(*) > 1)"
+        )[0][0]
+        lost = run.query("SELECT COUNT(*) FROM replies WHERE state='unsettled'")[0][0]
+    if twice:
+        found.append(f"{twice} replies bought twice")
+    if lost > kills * parallel:
+        found.append(f"{lost} calls lost by {kills} kills of {parallel} in flight")
+    if timeless(outcomes(folder)) != timeless(reference):
+        found.append("outcomes differ from an unbroken run's")
+    return found
+
+
+def timeless(value: object) -> object:
+    """Outcomes without what time alone decides."""
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "timestamp", "cost")}
+    if isinstance(value, (list, tuple)):
+        return [timeless(item) for item in value]
+    return value
+
+
+# -- cases -----------------------------------------------------------------------------------
+def kill_driver(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
+    """SIGKILL the driver at random moments until the run is done; again and again."""
+    reference_dir = folder / "reference"
+    start = time.time()
+    drive(question, reference_dir, parallel=3)
+    whole = time.time() - start
+    reference = outcomes(reference_dir)
+    dice, runs, kills, wrong = random.Random(family), 0, 0, []
+    deadline = time.time() + seconds
+    while time.time() < deadline and not wrong:
+        target = folder / f"run{runs}"
+        killed = 0
+        for _ in range(40):
+            pid = child(lambda target=target: drive(question, target, parallel=3))
+            if killed < 6:
+                time.sleep(dice.random() * whole)
+                os.kill(pid, signal.SIGKILL)
+            if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
+                break
+            killed += 1
+        runs, kills = runs + 1, kills + killed
+        wrong = faults(target, reference, killed, 3)
+        shutil.rmtree(target)
+    text = "; ".join(wrong) or f"{kills} kills: all done, equal outcomes, nothing bought twice"
+    return Row("SIGKILL of the driver", family, runs, text, not wrong)
+
+
+def kill_workers(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
+    """SIGKILL worker processes while the driver lives."""
+    import psutil
+
+    reference = folder / "reference"
+    drive(question, reference, parallel=2)
+    pid = child(lambda: drive(question, folder / "run", parallel=2, executor="processes"))
+    killed, deadline = 0, time.time() + seconds
+    driver = psutil.Process(pid)
+    while killed < 2 and time.time() < deadline and driver.status() != "zombie":
+        workers = driver.children()
+        if workers and time.time() > deadline - seconds + 0.8:
+            workers[0].kill()
+            killed += 1
+        time.sleep(0.3)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    wrong = [f"driver exit {code}"] if code else faults(folder / "run", outcomes(reference), killed, 2)
+    return Row("SIGKILL of workers", family, 1, "; ".join(wrong) or f"{killed} killed: done", not wrong)
+
+
+@contextlib.contextmanager
+def tmpfs(size: str) -> Iterator[Path | None]:
+    """A small file system of its own, or None where it cannot be mounted."""
+    folder = Path(tempfile.mkdtemp(prefix="peira-tmpfs-"))
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+                          capture_output=True)  # fmt: skip
+    try:
+        yield folder if done.returncode == 0 else None
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], capture_output=True)
+        folder.rmdir()
+
+
+def disk_full(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
+    """The disk fills in mid-run; after space is freed the same command goes on."""
+    reference = folder / "reference"
+    drive(question, reference, parallel=3)
+    said: list[str] = []
+    wrong: list[str] = []
+    with tmpfs("4m") as small:
+        if small is None:
+            return Row("disk full", family, 0, "skipped: no tmpfs may be mounted here", True)
+        for free in range(1_000_000, 2_200_000, 100_000):
+            (small / "filler").write_bytes(b"x" * ((4 << 20) - free))
+            message = _message(lambda: drive(question, small / "run", parallel=3))
+            said += [message] if message else []
+            (small / "filler").unlink()
+            code = drive(question, small / "run", parallel=3)
+            wrong += [] if code == 0 else [f"exit {code} after space was freed"]
+            wrong += faults(small / "run", outcomes(reference), 2, 3)
+            shutil.rmtree(small / "run")
+    wrong += [f"unclear: {m!r}" for m in said if "full" not in m and "cannot be written" not in m]
+    return Row("disk full, then freed", family, 12, "; ".join(wrong) or f"halted {len(said)} times in words; done once freed", not wrong)
+
+
+def _message(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except PeiraError as error:
+        return str(error)
+    return ""
+
+
+def corrupt(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
+    """run.db cut in half: refused in words. Projections cut or gone: rebuilt."""
+    target = folder / "run"
+    drive(question, target)
+    wrong = []
+    for path in [p for p in target.rglob("*") if p.suffix in (".json", ".csv", ".md")]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    api.collect(RunDir(target))
+    for path in target.glob("*.json"):
+        json.loads(path.read_bytes())
+    for name in ("run.db-wal", "run.db-shm"):
+        (target / name).unlink(missing_ok=True)
+    data = (target / "run.db").read_bytes()
+    (target / "run.db").write_bytes(data[: len(data) // 2 - 1000])
+    message = _message(lambda: drive(question, target, retry_failed=True))
+    if "damaged" not in message and "run.db" not in message:
+        wrong.append(f"no clear message for a cut run.db: {message!r}")
+    return Row("run.db cut, projections cut", family, 1, "; ".join(wrong) or "rebuilt; refused in words", not wrong)
+
+
+def two_drivers(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
+    """Two drivers at once: one works, the other is refused, results are whole."""
+    reference = folder / "reference"
+    drive(question, reference)
+    pids = [child(lambda: _code(lambda: drive(question, folder / "run"))) for _ in range(2)]
+    codes = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids)
+    wrong = [] if codes in ([0, 0], [0, 2]) else [f"exit codes {codes}"]
+    wrong += faults(folder / "run", outcomes(reference), 0, 1)
+    return Row("two drivers", family, 1, "; ".join(wrong) or f"exit codes {codes}", not wrong)
+
+
+def _code(work: Callable[[], int]) -> int:
+    try:
+        return work()
+    except PeiraError as error:
+        return error.exit_code
+
+
+def clock_jumps(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
+    """The clock jumps by hours, back and forth, during the run."""
+    reference = folder / "reference"
+    drive(question, reference)
+    real, dice = time.time, random.Random(1)
+    time.time = lambda: real() + dice.uniform(-7200, 7200)  # type: ignore[assignment]
+    try:
+        code = drive(question, folder / "run")
+    finally:
+        time.time = real  # type: ignore[assignment]
+    wrong = [f"exit {code}"] if code else faults(folder / "run", outcomes(reference), 0, 1)
+    return Row("clock jumps", family, 1, "; ".join(wrong) or "no difference", not wrong)
+
+
+def read_only(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
+    """A directory that cannot be written is refused before anything starts."""
+    message = _message(lambda: drive(question, Path("/proc/peira/run")))
+    good = "cannot be written" in message
+    return Row("unwritable directory", family, 1, message.splitlines()[0] if good else "no message", good)
+
+
+CASES = {
+    "kill": kill_driver, "workers": kill_workers, "disk": disk_full, "corrupt": corrupt,
+    "two": two_drivers, "clock": clock_jumps, "readonly": read_only,
+}  # fmt: skip
+LONG = {"kill"}
+
+
+def crowd() -> Row:
+    """10,000 simulated calls at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(
+            family=f"{ROOT / 'tests/engine/toy.py'}:Toy", name="crowd", replicates=10_000,
+            fixed={"model": "sim:dice,latency=0.05", "calls": 1}, save_individual_runs=False,
+            limits={"max_parallel": 10_000},
+        )  # fmt: skip
+        code = drive(api.ask(study), Path(folder) / "run")
+    return Row("10,000 concurrent calls", "toy", 1, f"exit {code}", code == 0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=240, help="about how long in all")
+    parser.add_argument("--only", default="", help="cases, comma-separated")
+    parser.add_argument("--family", default="", help="families, comma-separated")
+    parser.add_argument("--markdown", type=Path, help="write the table here, too")
+    chosen = parser.parse_args()
+    rows = list(run_all(chosen))
+    text = table(rows)
+    print(text)
+    if chosen.markdown:
+        chosen.markdown.write_text(text + "\n")
+    return 0 if all(row.good for row in rows) else 1
+
+
+def run_all(chosen: argparse.Namespace) -> Iterator[Row]:
+    """Every case on every family, then the crowd."""
+    with tempfile.TemporaryDirectory() as base:
+        questions = studies(Path(base))
+        if chosen.family:
+            questions = {k: v for k, v in questions.items() if k in chosen.family.split(",")}
+        cases = {k: v for k, v in CASES.items() if not chosen.only or k in chosen.only.split(",")}
+        share = chosen.seconds * 0.6 / max(1, len(questions))
+        for name, case in cases.items():
+            for family, question in questions.items():
+                folder = Path(base) / f"{name}-{family}"
+                folder.mkdir()
+                yield guarded(case, question, family, folder, share if name in LONG else 15.0)
+                shutil.rmtree(folder, ignore_errors=True)
+        if not chosen.only or "crowd" in chosen.only:
+            yield crowd()
+
+
+def guarded(case, question, family: str, folder: Path, seconds: float) -> Row:
+    """A case that itself breaks is a failed case, told in words."""
+    try:
+        row = case(question, family, folder, seconds)
+    except Exception as error:  # noqa: BLE001 - the table must show every case
+        row = Row(case.__name__, family, 0, f"{type(error).__name__}: {error}"[:120], False)
+    print(f"  {'ok  ' if row.good else 'FAIL'} {row.case}: {row.family}: {row.outcome}", file=sys.stderr)
+    return row
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["| case | family | runs | outcome |", "|---|---|---:|---|"]
+    lines += [f"| {r.case} | {r.family} | {r.runs} | {'' if r.good else '**FAILED** '}{r.outcome} |" for r in rows]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
