@@ -81,7 +81,7 @@ def drawn(figures: Mapping[str, Callable[[], Figure]]) -> Iterator[Picture]:
 
 
 def write_analysis(run: RunView, analysis: Analysis) -> None:
-    """analysis/findings.json, the family's own JSON files, and one CSV a table."""
+    """analysis/findings.json, the family's own JSON (and .md) files, and one CSV a table."""
     folder = run.path / "analysis"
     for name, data in {"findings.json": findings_json(run, analysis), **analysis.files}.items():
         write_file(folder / f"{file_stem(name.removesuffix('.json'))}.json", dumps(plain(data)))
