@@ -21,11 +21,12 @@ from peira.families.scenarios.settings import Metric, Scenario
 from peira.families.scenarios.state import Measure
 from peira.families.scenarios.success import Criteria, succeeded
 from peira.families.scenarios.variations import label
+from peira.store.rundir import loads_or_none
 
 if TYPE_CHECKING:
     from peira.store.records import Record, RunView
 
-MANUAL = "manual-metrics.csv"
+MANUAL, FROZEN = "manual-metrics.csv", "hypotheses.json"
 MANUAL_FIELDS = ("run_id", "turn", "metric", "value", "coder")
 Values = Mapping[str, Value | None]
 
@@ -139,7 +140,7 @@ def from_run(run: RunView) -> Batch:
         length=max(own.turns for own in cache.values()), turn_duration=scenario.turn_duration,
         budget=study.limits.budget_usd, trial_limit=study.limits.trial_usd,
         spent=spent / 1e6, unsettled=unsettled / 1e6,
-        frozen=(run.meta.get("manifest") or {}).get("hypotheses") or {},
+        frozen=loads_or_none(run.path / FROZEN) or {},
     )  # fmt: skip
 
 
@@ -213,6 +214,13 @@ def with_manual(
 ) -> Trial:
     """The trial with its coded values in place; disagreeing coders average, or tie."""
     manual = {n: m for n, (m, _) in series(scenario).items() if m.extraction_method == "manual"}
+    return with_manual_series(trial, manual, coded)
+
+
+def with_manual_series(
+    trial: Trial, manual: Mapping[str, Metric], coded: Mapping[tuple[str, int, str], list[str]]
+) -> Trial:
+    """The same, for these series."""
     if not manual or not trial.done or not coded:
         return trial
     by_turn = {turn: dict(values) for turn, values in trial.by_turn.items()}

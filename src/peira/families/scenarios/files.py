@@ -189,7 +189,8 @@ def totals(entries: Iterable[Entry], key: Callable[[Entry], Any]) -> dict[str, d
     sums: dict[str, dict[str, float]] = {}
     for entry in entries:
         row = sums.setdefault(
-            str(key(entry)), {"calls": 0, "tokens_in": 0, "tokens_out": 0, "seconds": 0.0, "usd": 0.0}
+            str(key(entry)),
+            {"calls": 0, "tokens_in": 0, "tokens_out": 0, "seconds": 0.0, "usd": 0.0},
         )
         row["calls"] += 1
         for name in ("tokens_in", "tokens_out", "seconds", "usd"):
@@ -264,7 +265,9 @@ def _turn_log(turn: Entry) -> Iterator[str]:
     for name in turn["events"]:
         yield f"turn {turn['number']} event {name}"
     for name, measure in turn["metrics"].items():
-        value = measure["value"] if measure["value"] is not None else f"missing ({measure['reason']})"
+        value = (
+            measure["value"] if measure["value"] is not None else f"missing ({measure['reason']})"
+        )
         yield f"turn {turn['number']} metric {name} = {value}"
     for verdict in turn["verdicts"]:
         if verdict["action"] in ("log", "warn", "halt"):

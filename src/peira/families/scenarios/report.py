@@ -1,0 +1,529 @@
+"""The batch told in words and tables: the sections of the report and analysis-report.md.
+
+Invariant: every number shown comes from `Results`; what is exploratory is headed so, and each
+section says what its intervals are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from peira.families.scenarios.batch import Batch
+from peira.families.scenarios.effects import SUCCESS, Effect
+from peira.families.scenarios.summaries import numeric, success_rate
+from peira.report.analysis import Column, Table
+from peira.report.tables import markdown_text, to_markdown
+from peira.stats.result import Estimate
+
+if TYPE_CHECKING:
+    from peira.families.scenarios.analysis import Results
+
+SIMULATED = "> **Simulated subjects: no real model took part in these trials.**"
+Rows = list[dict[str, Any]]
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for prose; `undefined` when there is none."""
+    return "undefined" if value is None else f"{value:.{digits}g}"
+
+
+def percent(value: float | None) -> str:
+    """A share in whole per cent."""
+    return "undefined" if value is None else f"{100 * value:.0f} %"
+
+
+def between(low: float | None, high: float | None, *, share: bool = False) -> str:
+    """`[low, high]`, or nothing."""
+    if low is None or high is None:
+        return ""
+    return f" [{percent(low)}, {percent(high)}]" if share else f" [{number(low)}, {number(high)}]"
+
+
+@dataclass
+class Story:
+    """Answer, tables, sections and limits, in the order in which they are told."""
+
+    answer: str
+    tables: dict[str, Table] = field(default_factory=dict)
+    sections: dict[str, str] = field(default_factory=dict)
+    limits: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, results: Results) -> Story:
+        """Tell the results."""
+        story = cls(answer(results))
+        for title, tell in SECTIONS.items():
+            body = list(tell(results, story))
+            if body:
+                story.sections[title] = "\n\n".join(body)
+        story.limits = list(limits(results))
+        return story
+
+    def place(
+        self, name: str, title: str, columns: Sequence[Column], rows: Rows, note: str = ""
+    ) -> str:
+        """Add a table and return the line that places it."""
+        self.tables[name] = Table(name, title, tuple(columns), tuple(rows), note)
+        return f"[table: {name}]"
+
+
+# -- the answer ---
+def answer(results: Results) -> str:
+    """The batch in one or two sentences, with intervals."""
+    batch = results.batch
+    rate = success_rate(batch.trials, bool(batch.criteria))
+    what = "met all criteria" if batch.criteria else "ran to the end"
+    hits = round((rate.estimate or 0.0) * rate.n)
+    of = "planned" if batch.criteria else "started"
+    words = (
+        f"{hits} of {rate.n} {of} trials {what}"
+        f" ({percent(rate.estimate)}{between(rate.low, rate.high, share=True)})."
+    )
+    strong = [
+        e for e in results.effects.confirmatory
+        if e.p_adjusted is not None and e.p_adjusted < 0.05 and e.estimate.estimate is not None
+    ]  # fmt: skip
+    if strong:
+        strongest = min(strong, key=lambda e: (e.p_adjusted or 1.0, e.outcome == SUCCESS))
+        return f"{words} {_told(strongest)}"
+    if results.effects.confirmatory:
+        return f"{words} No declared effect was found ({len(results.effects.confirmatory)} tested)."
+    return words
+
+
+def _told(effect: Effect) -> str:
+    e = effect.estimate
+    what = "the success rate" if effect.outcome == SUCCESS else effect.outcome
+    return (
+        f"With {effect.factor} {effect.b} instead of {effect.a}, {what} changes by"
+        f" {number(e.estimate)}{between(e.low, e.high)} (Holm p = {number(effect.p_adjusted, 2)})."
+    )
+
+
+# -- sections ---
+def success(results: Results, story: Story) -> Iterator[str]:
+    """Success over planned trials, overall and by variation."""
+    batch = results.batch
+    if batch.criteria:
+        yield "Success means that all of these hold at the end:"
+        yield "\n".join(
+            f"- **{markdown_text(name)}**: "
+            + markdown_text(", ".join(f"{metric} {text}" for metric, text in condition.items()))
+            for name, condition in batch.criteria.items()
+        )
+    else:
+        yield "No success criteria are declared: the rate is that of completion (done / started)."
+    counts = batch.counts()
+    yield (
+        f"Planned {counts['planned']} = done {counts['done']} + failed {counts['failed']} + halted"
+        f" {counts['halted']} + pending {counts['pending']}. Trials that did not finish count as"
+        " not met; intervals are Wilson's, 95 %."
+    )
+    rows: Rows = []
+    for key, text in batch.variations.items():
+        trials = [t for t in batch.trials if t.variation == key]
+        entry = results.variations[str(key)]
+        bounds = entry["success_bounds"]
+        rows.append({
+            "id": key, "description": text, "rate": success_rate(trials, bool(batch.criteria)),
+            "done": entry["done"], "planned": entry["planned"],
+            "bounds": f"{percent(bounds[0])} to {percent(bounds[1])}" if bounds else None,
+        })  # fmt: skip
+    columns = [
+        Column("id", "variation", digits=0), Column("description", "description", kind="text"),
+        Column("rate", "success" if batch.criteria else "completion", kind="percent"),
+        Column("done", "done", digits=0), Column("planned", "planned", digits=0),
+    ]  # fmt: skip
+    if batch.criteria:
+        columns.append(
+            Column("bounds", "if the lost trials all failed / all succeeded", kind="text")
+        )
+    yield story.place(
+        "success", "Success by variation" if batch.criteria else "Completion", columns, rows
+    )
+
+
+def metrics(results: Results, story: Story) -> Iterator[str]:
+    """Every metric over all done trials."""
+    rows: Rows = []
+    for name, metric in results.batch.metrics.items():
+        entry = results.metrics[name]
+        reasons = ", ".join(f"{why} {n}" for why, n in entry["missing_reasons"].items())
+        rows.append({
+            "metric": name, "unit": metric.unit, "mean": _estimate(entry, "mean"),
+            "std": entry["std"], "median": entry["median"],
+            "range": f"{number(entry['min'])} to {number(entry['max'])}"
+            if entry["min"] is not None else None,
+            "levels": _levels(entry), "n": entry["n"], "missing": entry["missing"],
+            "reasons": reasons,
+        })  # fmt: skip
+    if not rows:
+        yield "The scenario defines no metrics."
+        return
+    yield "Over done trials; missing values are left out and counted, with their reasons."
+    columns = (
+        Column("metric", "metric", kind="text"), Column("unit", "unit", kind="text"),
+        Column("mean", "mean [95 % interval]", kind="estimate"), Column("std", "std"),
+        Column("median", "median"), Column("range", "min to max", kind="text"),
+        Column("levels", "levels", kind="text"), Column("n", "n", digits=0),
+        Column("missing", "missing", digits=0), Column("reasons", "why missing", kind="text"),
+    )  # fmt: skip
+    note = "Intervals are t, over replicate means when there are several variations."
+    yield story.place("metrics", "Run values of the metrics", columns, rows, note)
+
+
+def _estimate(entry: Mapping[str, Any], key: str) -> Estimate | None:
+    if entry.get(key) is None:
+        return None
+    low, high = entry["ci"] or (None, None)
+    reason = entry.get("reason")
+    return Estimate(entry[key], low, high, n=entry["n"], missing=entry["missing"], method="t",
+                    reason=reason)  # fmt: skip
+
+
+def _levels(entry: Mapping[str, Any]) -> str:
+    levels = entry.get("levels") or {}
+    return ", ".join(f"{name} {percent(v['share'])}" for name, v in levels.items() if v["n"])
+
+
+def comparison(results: Results, story: Story) -> Iterator[str]:
+    """Variation means of each numeric metric, and all pairs."""
+    batch = results.batch
+    chosen = [name for name, metric in batch.metrics.items() if numeric(metric)]
+    if len(batch.variations) < 2 or not chosen:
+        return
+    rows: Rows = []
+    for key, text in batch.variations.items():
+        row: dict[str, Any] = {"id": key, "description": text}
+        for name in chosen:
+            row[name] = _estimate(results.variations[str(key)]["metrics"][name], "mean")
+        rows.append(row)
+    columns = [
+        Column("id", "variation", digits=0),
+        Column("description", "description", kind="text"),
+    ]
+    columns += [
+        Column(name, name, unit=batch.metrics[name].unit, kind="estimate") for name in chosen
+    ]
+    yield story.place("variations", "Means by variation", columns, rows, "95 % t intervals.")
+    yield "[figure: comparison]"
+    pairs = [e for e in results.effects.all if e.kind == "pair" and e.estimate.estimate is not None]
+    if pairs:
+        yield story.place("pairs", "Pairs of variations, by replicate (exploratory)", EFFECT_COLUMNS,
+                          [_effect_row(e) for e in pairs if not _slow(e)][:200])  # fmt: skip
+
+
+def _slow(effect: Effect) -> bool:
+    return effect.outcome.endswith((" slope", " change"))
+
+
+EFFECT_COLUMNS = (
+    Column("outcome", "outcome", kind="text"), Column("factor", "factor", kind="text"),
+    Column("levels", "b - a", kind="text"), Column("effect", "difference", kind="estimate"),
+    Column("p", "p"), Column("p_adjusted", "adjusted p"),
+)  # fmt: skip
+
+
+def _effect_row(effect: Effect) -> dict[str, Any]:
+    levels = (
+        f"{effect.b} - {effect.a}" if effect.kind != "interaction" else f"{effect.a}; {effect.b}"
+    )
+    return {
+        "outcome": effect.outcome, "factor": effect.factor, "levels": levels,
+        "effect": effect.estimate.with_(p=None), "p": effect.p, "p_adjusted": effect.p_adjusted,
+    }  # fmt: skip
+
+
+def effects(results: Results, story: Story) -> Iterator[str]:
+    """What the factors do, confirmatory first, and where the variance lies."""
+    if not results.batch.factors:
+        return
+    yield (
+        "Contrasts are averaged equally over the other factors' cells, by least squares on cells and"
+        " replicate blocks, with HC2 t intervals; p values permute labels within replicate and cell."
+    )
+    declared = results.effects.confirmatory
+    if declared:
+        yield f"**Confirmatory** ({len(declared)} hypotheses, Holm): success and primary metrics."
+        yield story.place("confirmatory", "Confirmatory effects", EFFECT_COLUMNS,
+                          [_effect_row(e) for e in declared])  # fmt: skip
+    rest = [
+        e for e in results.effects.all
+        if e.role == "exploratory" and e.kind in ("effect", "omnibus", "interaction")
+        and e.estimate.estimate is not None
+    ]  # fmt: skip
+    if rest:
+        yield f"**Exploratory** ({len(rest)} contrasts, Benjamini-Hochberg): read as hints."
+        yield story.place("exploratory", "Exploratory effects", EFFECT_COLUMNS,
+                          [_effect_row(e) for e in rest])  # fmt: skip
+    yield from _categories(results, story)
+    yield from _variance(results, story)
+    if len(results.batch.factors) >= 2:
+        yield "[figure: heat]"
+
+
+def _categories(results: Results, story: Story) -> Iterator[str]:
+    tests = [e for e in results.effects.all if e.kind == "effect" and e.b == "levels"]
+    if tests:
+        said = ", ".join(
+            f"{e.outcome} by {e.factor}: p = {number(e.p, 2)}, adjusted {number(e.p_adjusted, 2)}"
+            for e in tests
+        )
+        yield f"Categories against factors, permutation χ²: {markdown_text(said)}."
+
+
+def _variance(results: Results, story: Story) -> Iterator[str]:
+    rows: Rows = []
+    for name, entry in results.metrics.items():
+        for term, share in entry.get("variance", {}).items():
+            rows.append({"outcome": name, "term": term, **share,
+                         "interval": between(*share["ci"]) if share["ci"] else None})  # fmt: skip
+    if rows:
+        columns = (
+            Column("outcome", "outcome", kind="text"), Column("term", "term", kind="text"),
+            Column("df", "df", digits=0), Column("ss", "sum of squares"), Column("eta2", "η²", digits=3),
+            Column("omega2", "ω²", digits=3), Column("partial_eta2", "partial η²", digits=3),
+            Column("interval", "its 95 % interval", kind="text"),
+        )  # fmt: skip
+        note = "Type II. The residual is the noise between replicates; ω² may be negative."
+        yield story.place("variance", "Where the variance lies", columns, rows, note)
+
+
+def trajectories(results: Results, story: Story) -> Iterator[str]:
+    """How the metrics move over the turns."""
+    batch = results.batch
+    chosen = [name for name, metric in batch.metrics.items() if metric.numeric]
+    if not chosen or batch.length < 2:
+        return
+    last = str(batch.length)
+    rows: Rows = []
+    for name in chosen:
+        for key in batch.variations:
+            turns = results.metrics[name]["trajectory"].get(str(key), {})
+            first, end = turns.get("0", {}), turns.get(last, {})
+            rows.append({"metric": name, "id": key, "start": first.get("mean"),
+                         "end": _point(end), "ended": end.get("ended", 0)})  # fmt: skip
+    columns = (
+        Column("metric", "metric", kind="text"), Column("id", "variation", digits=0),
+        Column("start", "mean at turn 0"), Column("end", f"mean at turn {last}", kind="estimate"),
+        Column("ended", "ended earlier", digits=0),
+    )  # fmt: skip
+    yield story.place("trajectories", "From the first turn to the last", columns, rows,
+                      "Pointwise 95 % t intervals.")  # fmt: skip
+    yield "[figure: trajectories]"
+
+
+def _point(entry: Mapping[str, Any]) -> Estimate | None:
+    if not entry or entry["mean"] is None:
+        return None
+    low, high = entry["ci"] or (None, None)
+    return Estimate(entry["mean"], low, high, n=entry["n"], missing=entry["missing"], method="t")
+
+
+def patterns(results: Results, story: Story) -> Iterator[str]:
+    """What goes with success, what stands in its way, which variation did best."""
+    found = results.patterns
+    if found["success_basis"] == "criteria":
+        yield (
+            f"{found['tested']} candidates were searched on odd replicates and tried again on even"
+            " ones. Only assigned levels may be called causes."
+        )
+        if not found["success_factors"]:
+            yield "None was found on one half and confirmed on the other."
+        yield from _factors(found, story)
+    modes = found["failure_modes"]
+    if modes:
+        columns = (
+            Column("mode", "mode", kind="text"), Column("kind", "kind", kind="text"),
+            Column("n", "trials", digits=0), Column("share", "share of planned", kind="percent"),
+            Column("interval", "95 % interval", kind="text"),
+        )  # fmt: skip
+        rows = [{**mode, "interval": between(*mode["ci"], share=True).strip()} for mode in modes]
+        yield story.place("failure-modes", "How trials fall short", columns, rows)
+    best = found["best_variation"]
+    if best:
+        yield (
+            f"Highest rate: variation {best['variation_id']} ({markdown_text(best['description'])}),"
+            f" {percent(best['success_rate'])}; shrunken towards the mean"
+            f" {percent(best['shrunken'])}{between(*best['ci'], share=True)} ({best['interval']})."
+        )
+
+
+def _factors(found: Mapping[str, Any], story: Story) -> Iterator[str]:
+    rows = [
+        {**row, "status": "confirmed" if row["confirmed"] else "candidate",
+         "odds": _odds(row), "simpson": "yes" if row["simpson"] else "no"}
+        for row in (*found["success_factors"], *found["candidates"])
+    ]  # fmt: skip
+    if rows:
+        columns = (
+            Column("factor", "factor", kind="text"), Column("level", "level", kind="text"),
+            Column("kind", "kind", kind="text"), Column("odds", "odds ratio", kind="estimate"),
+            Column("p_found", "found (p)"), Column("p_confirmed", "confirmed (p)"),
+            Column("simpson", "reversed in a stratum", kind="text"),
+            Column("status", "status", kind="text"), Column("n", "trials", digits=0),
+        )  # fmt: skip
+        yield story.place("success-factors", "What goes with success", columns, rows)
+
+
+def _odds(row: Mapping[str, Any]) -> Estimate:
+    low, high = row["ci"] or (None, None)
+    return Estimate(row["odds_ratio"], low, high, n=row["n"], method="Mantel-Haenszel",
+                    reason=row["reason"])  # fmt: skip
+
+
+def cost(results: Results, story: Story) -> Iterator[str]:
+    """What trials and successes cost."""
+    rows: Rows = []
+    for row in results.patterns["cost_efficiency"]:
+        rows.append({
+            **row, "description": results.batch.variations[row["variation_id"]],
+            "interval": between(*row["ci"]).strip() if row["ci"] else None,
+            "on": "yes" if row["pareto"] else "no",
+        })  # fmt: skip
+    if results.batch.spent <= 0:
+        yield "All seats were free: nothing was spent, so nothing can be said per dollar."
+        return
+    columns = (
+        Column("variation_id", "variation", digits=0),
+        Column("description", "description", kind="text"),
+        Column("usd_per_run", "per done trial", kind="usd"),
+        Column("runs_per_dollar", "done trials per dollar"),
+        Column("usd_per_success", "per success", kind="usd"),
+        Column("interval", "95 % bootstrap interval", kind="text"),
+        Column("on", "on the Pareto line", kind="text"),
+    )  # fmt: skip
+    yield story.place("cost", "Cost efficiency (US dollars)", columns, rows)
+    yield "[figure: cost]"
+
+
+def quality(results: Results, story: Story) -> Iterator[str]:
+    """How answers were read, what was refused, what the checks found."""
+    rungs: dict[tuple[str, str], dict[str, int]] = {}
+    for trial in results.batch.done:
+        for seat, kinds in trial.rungs.items():
+            for kind, counts in kinds.items():
+                row = rungs.setdefault((seat, kind), {})
+                for rung, n in counts.items():
+                    row[rung] = row.get(rung, 0) + n
+    names = list(dict.fromkeys(rung for row in rungs.values() for rung in row))
+    if rungs:
+        rows: Rows = [{"seat": s, "kind": k, **dict.fromkeys(names, 0), **row}
+                      for (s, k), row in sorted(rungs.items())]  # fmt: skip
+        columns = [Column("seat", "seat", kind="text"), Column("kind", "call", kind="text")]
+        columns += [Column(name, name, digits=0) for name in names]
+        yield story.place("rungs", "How answers were read", columns, rows)
+    with_defaults = sum(1 for trial in results.batch.done if trial.defaults)
+    yield f"{with_defaults} of {len(results.batch.done)} done trials hold a default answer."
+    yield from _without_defaults(results, with_defaults)
+    yield from _checks(results)
+
+
+def _without_defaults(results: Results, held: int) -> Iterator[str]:
+    """The primary numbers again, without trials that hold defaults."""
+    if not held:
+        return
+    clean = [t for t in results.batch.done if not t.defaults]
+    for name, metric in results.batch.metrics.items():
+        if metric.primary and numeric(metric):
+            values = [float(v) for t in clean if (v := t.final.get(name)) is not None]
+            mean = sum(values) / len(values) if values else None
+            whole = results.metrics[name]["mean"]
+            yield (
+                f"Without them {markdown_text(name)} has mean {number(mean)} (n {len(values)}), with"
+                f" them {number(whole)}."
+            )
+
+
+def _checks(results: Results) -> Iterator[str]:
+    totals: dict[str, int] = {}
+    for trial in results.batch.done:
+        for word, n in trial.quality.items():
+            totals[word] = totals.get(word, 0) + n
+    if totals:
+        said = ", ".join(f"{word} {n}" for word, n in sorted(totals.items()))
+        yield f"Quality checks: {said}. An unreadable verdict is unknown, never a pass."
+    quotes = sum(t.quotes[0] for t in results.batch.done)
+    lost = sum(t.quotes[1] for t in results.batch.done)
+    if quotes:
+        yield f"Readings by a model: {lost} of {quotes} quotes are not in the text they quote."
+
+
+SECTIONS = {
+    "Success": success, "Metrics": metrics, "Comparison of variations": comparison,
+    "Effects and variance": effects, "Trajectories": trajectories, "Patterns": patterns,
+    "Cost efficiency": cost, "Quality": quality,
+}  # fmt: skip
+
+
+def limits(results: Results) -> Iterator[str]:
+    """What this evidence cannot carry."""
+    batch = results.batch
+    yield from results.warnings
+    yield "The unit is one trial (variation and seed); turns and messages of a trial are not units."
+    if batch.replicates < 20:
+        yield (
+            f"{batch.replicates} replicates per variation: intervals are wide and rest on normality."
+        )
+    if not batch.criteria:
+        yield "Without success criteria, completion says whether trials ran, not how they went."
+    if batch.simulated:
+        yield "Subjects were simulated: this tests the pipeline and says nothing about a model."
+    lost = batch.counts()["planned"] - batch.counts()["done"]
+    if lost:
+        yield f"{lost} planned trials are not done; means are over the others."
+
+
+# -- analysis-report.md ---
+def markdown(results: Results, story: Story, reproduce: str) -> str:
+    """analysis-report.md: what was run, the sections, limits, how to do it again."""
+    batch = results.batch
+    parts = [f"# {markdown_text(batch.name)}"]
+    if batch.simulated:
+        parts.append(SIMULATED)
+    parts += [f"**{markdown_text(story.answer)}**", "## What was run", *_what(batch)]
+    for title, body in story.sections.items():
+        parts.append(f"## {title}")
+        parts.append(_filled(body, story.tables))
+    parts += ["## Limits of this evidence"]
+    parts.append("\n".join(f"- {markdown_text(line)}" for line in story.limits))
+    parts += ["## Reproduce", _commands(batch, reproduce)]
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def _what(batch: Batch) -> Iterator[str]:
+    if batch.description:
+        yield markdown_text(batch.description)
+    lines = [
+        f"Scenario: {batch.scenario_name} (folder {batch.base})"
+        + (f", by {batch.author}" if batch.author else ""),
+        f"{len(batch.variations)} variations, {batch.replicates} runs each,"
+        f" {batch.length} turns" + (f" of {batch.turn_duration}" if batch.turn_duration else ""),
+    ]
+    lines += [f"Factor {name}: {', '.join(levels)}" for name, levels in batch.factors.items()]
+    lines.append(f"Spent: {batch.spent:.4f} USD" + (
+        f" and {batch.unsettled:.4f} unsettled" if batch.unsettled else ""
+    ))  # fmt: skip
+    yield "\n".join(f"- {markdown_text(line)}" for line in lines)
+
+
+def _filled(body: str, tables: Mapping[str, Table]) -> str:
+    lines = []
+    for line in body.split("\n\n"):
+        kind, _, name = line.strip("[]").partition(": ")
+        if kind == "table" and name in tables:
+            lines.append(to_markdown(tables[name]))
+        elif kind == "figure":
+            lines.append(f"![{name}](../figures/{name}.png)")
+        else:
+            lines.append(line)
+    return "\n\n".join(lines)
+
+
+def _commands(batch: Batch, place: str) -> str:
+    return (
+        "```text\npeira run batch-config.yaml    # runs what is missing, nothing twice\n"
+        "peira analyse .                 # from run.db, in this directory\n```"
+    )
