@@ -87,12 +87,14 @@ def _price(name: str, rows: list[Triple], study: Any) -> tuple[Any, str]:
     from peira.subjects.registry import describe_model
 
     try:
-        price = describe_model(name, study.subjects.get(name)).price
+        card = describe_model(name, study.subjects.get(name))
     except InputError as error:
         return None, str(error).splitlines()[0]
-    if price is None:
+    if card.free:
+        return (0.0, 0.0, 0.0), "runs on your own machine"
+    if card.price is None:
         return None, "no known price; state one under `subjects` to set a budget"
-    rates = price.rates[0]
+    rates = card.price.rates[0]
     _, tokens_in, tokens_out = rows
     return tuple(
         (tokens_in[k] * rates.input.base + tokens_out[k] * rates.output.base) / 1e6

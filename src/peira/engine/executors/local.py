@@ -42,8 +42,13 @@ class LocalExecutor:
         report: Callable[[TrialResult], None],
     ) -> None:
         while not self._interrupted:
-            async with lock:
-                task = await anext(tasks, None)
+            try:
+                async with lock:
+                    task = await anext(tasks, None)
+            except asyncio.CancelledError:
+                if self._interrupted:
+                    return
+                raise
             if task is None:
                 return
             report(await attempt(self.runner, task, self.bench, self.trial_seconds))
