@@ -20,7 +20,7 @@ class LocalExecutor:
         self.parallel = parallel
         self.trial_seconds = trial_seconds
         self._current: set[asyncio.Task[None]] = set()
-        self._interrupted = False
+        self._interrupted = asyncio.Event()
 
     async def run(
         self, tasks: AsyncIterator[TrialTask], report: Callable[[TrialResult], None]
@@ -41,12 +41,12 @@ class LocalExecutor:
         lock: asyncio.Lock,
         report: Callable[[TrialResult], None],
     ) -> None:
-        while not self._interrupted:
+        while not self._interrupted.is_set():
             try:
                 async with lock:
                     task = await anext(tasks, None)
             except asyncio.CancelledError:
-                if self._interrupted:
+                if self._interrupted.is_set():
                     return
                 raise
             if task is None:
@@ -55,6 +55,6 @@ class LocalExecutor:
 
     def interrupt(self) -> None:
         """Cancel what is in flight; each trial reports itself as halted."""
-        self._interrupted = True
+        self._interrupted.set()
         for task in self._current:
             task.cancel()
