@@ -257,12 +257,13 @@ class SharedPace:
     def _judge(self, now: float, error: TransientError, wait: float = 0.0) -> None:
         if not self.patience.over(now, wait):
             return
+        # Cause `provider` (exit 3), not `interrupted` (130): nobody pressed Ctrl+C.
         if self.patience.only_limits:
-            detail = f"rate_limit: {self.name} answered nothing but 429"
-            halt = RunHalted("interrupted", f"{detail} for {self.patience.seconds:.0f} s: {error}")
+            seconds = f"for {self.patience.seconds:g} s" if wait < self.patience.seconds else ""
+            words = f"rate_limit: {self.name} answered nothing but 429 {seconds}".rstrip()
+            halt = RunHalted("provider", f"{words}: {error}")
         else:
             halt = RunHalted("provider", f"{self.name} has been down: {error}")
-        halt.exit_code = 3  # not the user's Ctrl+C: the provider stopped us
         self._give_up(halt)
 
     def _give_up(self, halt: Halt) -> None:

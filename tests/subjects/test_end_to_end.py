@@ -1,0 +1,206 @@
+"""Studies on a served model that misbehaves: same outcomes, nothing bought twice, no key kept."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from peira import api
+from peira.store.records import RunView
+from peira.store.rundir import RunDir
+from peira.study.study import Study
+from peira.testing import Faults, FaultServer
+
+FAMILY = f"{Path(__file__).with_name('chat.py')}:Chat"
+PRICE = {"input_per_million": 100.0, "output_per_million": 400.0}
+
+
+def study(server: FaultServer, *, replicates: int = 6, **changes) -> Study:
+    options = {
+        "base_url": f"{server.url}/v1", "model": "m-1", "price": PRICE, "backoff": 0.01,
+        "timeout": 20.0, **changes.pop("options", {}),
+    }  # fmt: skip
+    limits = {"max_parallel": 16, "retries": 20, **changes.pop("limits", {})}
+    return Study(
+        family=FAMILY, name="served", fixed={"model": "served", **changes.pop("fixed", {})},
+        factors={"topic": ["rain", "wind"]}, replicates=replicates, limits=limits,
+        subjects={"served": options}, **changes,
+    )  # fmt: skip
+
+
+def outcomes(folder: Path) -> dict:
+    with RunView(RunDir(folder)) as run:
+        return {record.slug: (record.state, record.outcome) for record in run.records()}
+
+
+def run(question: Study, folder: Path, **options) -> api.RunReport:
+    return api.run(question, api.Options(run_dir=folder, **options))
+
+
+@pytest.mark.parametrize("wire", ["openai", "responses", "anthropic", "google"])
+def test_thirty_percent_faults_change_no_outcome(tmp_path, wire):
+    base = "v1beta" if wire == "google" else "v1"
+    with FaultServer().running() as server:
+        options = {"wire": wire, "base_url": f"{server.url}/{base}"}
+        calm = run(study(server, options=options), tmp_path / "calm")
+        server.faults = Faults(rate=0.3)
+        server.attempts.clear()
+        server.log.clear()
+        rough = run(study(server, options=options), tmp_path / "rough")
+        faults = Counter(entry.fault for entry in server.log)
+    assert (calm.exit_code, rough.exit_code) == (0, 0)
+    assert sum(count for fault, count in faults.items() if fault) > 10
+    assert outcomes(tmp_path / "calm") == outcomes(tmp_path / "rough")
+
+
+def test_a_lost_answer_stays_charged_at_its_worst_case(tmp_path):
+    with FaultServer(Faults(rate=1.0, kinds=("drop",), most=1)).running() as server:
+        report = run(study(server, replicates=1), tmp_path / "run")
+    assert report.exit_code == 0
+    assert report.unsettled_usd > report.spent_usd > 0
+
+
+def test_refusals_and_cut_replies_come_back_marked(tmp_path):
+    with FaultServer(Faults(refuse=0.3, truncate=0.3)).running() as server:
+        run(study(server, replicates=3), tmp_path / "run")
+    seen = Counter()
+    for _, outcome in outcomes(tmp_path / "run").values():
+        seen.update(outcome["finishes"])
+    assert set(seen) == {"stop", "refusal", "length"}
+
+
+def test_a_budget_is_never_exceeded_and_a_raised_one_finishes(tmp_path):
+    with FaultServer(Faults(jitter=0.01)).running() as server:
+        first = run(study(server, limits={"budget_usd": 0.12}), tmp_path / "run")
+        asked = len(server.log)
+        second = run(study(server, limits={"budget_usd": 5.0}), tmp_path / "run")
+        digests = Counter(entry.digest for entry in server.log)
+    assert first.exit_code == 4
+    assert 0 < first.spent_usd + first.unsettled_usd <= 0.12
+    assert second.exit_code == 0
+    assert 0 < asked < len(server.log) == 72
+    assert set(digests.values()) == {1}
+
+
+def test_a_run_scope_key_is_bought_once_at_any_parallelism(tmp_path):
+    with FaultServer(Faults(jitter=0.01)).running() as server:
+        shared = study(server, replicates=8, fixed={"scope": "run"})
+        report = run(shared, tmp_path / "run")
+        digests = Counter(entry.digest for entry in server.log)
+    assert report.exit_code == 0
+    assert len(digests) == 2 * 3 * 2 and set(digests.values()) == {1}
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
+def test_a_providers_no_stops_the_run_with_its_words_and_no_key(tmp_path, monkeypatch, status):
+    key = "sk-planted-0123456789abcdefghij"
+    monkeypatch.setenv("PLANTED_KEY", key)
+    faults = Faults(status=status, status_from=4, message="no more for {key}, friend")
+    with FaultServer(faults).running() as server:
+        question = study(server, options={"api_key_env": "PLANTED_KEY"})
+        report = run(question, tmp_path / "run")
+    assert report.exit_code == 3
+    assert report.tally.done == 0 and report.tally.failed == 0
+    assert "friend" in report.message and "key hidden" in report.message
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file():
+            assert key.encode() not in path.read_bytes(), path
+
+
+def test_nothing_but_429_halts_the_run_as_stopped_by_its_provider(tmp_path):
+    faults = Faults(rate=1.0, kinds=("busy",), most=10**9)
+    with FaultServer(faults).running() as server:
+        report = run(study(server, options={"patience": 0.5}), tmp_path / "run")
+        server.faults = Faults()
+        again = run(study(server), tmp_path / "run")
+    assert report.exit_code == 3 and "rate_limit" in report.message
+    assert report.tally.failed == 0 and report.tally.done == 0
+    assert again.exit_code == 0
+
+
+def test_an_unknown_price_under_a_budget_is_refused_before_the_first_call(tmp_path):
+    from peira.errors import InputError
+
+    with FaultServer().running() as server:
+        question = study(
+            server, limits={"budget_usd": 1.0}, options={"price": None, "provider": "openai"}
+        )
+        question.subjects["served"]["base_url"] = "http://provider.invalid/v1"
+        with pytest.raises(InputError, match="no price is known"):
+            run(question, tmp_path / "run")
+        assert server.log == []
+
+
+def test_what_a_wire_cannot_carry_is_refused_before_any_call(tmp_path):
+    with FaultServer().running() as server:
+        question = study(server, options={"lacks": ["temperature"]})
+        report = run(question, tmp_path / "run")
+        assert server.log == []
+        dropped = study(server, options={"lacks": ["temperature"], "allow_drop": ["temperature"]})
+        assert run(dropped, tmp_path / "dropped").exit_code == 0
+    assert report.exit_code != 0
+    with RunView(RunDir(tmp_path / "run")) as view:
+        messages = {record.message for record in view.records()}
+    assert any("cannot carry temperature" in (message or "") for message in messages)
+
+
+def test_offline_allows_a_server_on_this_machine_and_nothing_else(tmp_path):
+    from peira.errors import InputError
+
+    with FaultServer().running() as server:
+        assert run(study(server, replicates=1), tmp_path / "run", offline=True).exit_code == 0
+        away = study(server, replicates=1, options={"base_url": "http://provider.invalid/v1"})
+        with pytest.raises(InputError, match="forbids the network"):
+            run(away, tmp_path / "away", offline=True)
+
+
+def test_killed_in_mid_flight_nothing_answered_is_asked_again(tmp_path):
+    """kill -9 while calls are in flight, three times; the server's own log is the judge."""
+    kills = {40, 90, 140}
+    victim: list[subprocess.Popen] = []
+    seen = []
+
+    def kill(line: str) -> None:
+        seen.append(line)
+        if len(seen) in kills:
+            victim[0].kill()
+
+    with FaultServer(Faults(latency=0.01, jitter=0.02), on_request=kill).running() as server:
+        question = study(server, replicates=16)
+        file = tmp_path / "study.json"
+        file.write_text(question.model_dump_json())
+        killed = 0
+        for _ in range(len(kills) + 1):
+            victim[:] = [_driver(file, tmp_path / "run")]
+            killed += victim[0].wait(60) == -9
+        digests = Counter(entry.digest for entry in server.log)
+        with RunView(RunDir(tmp_path / "run")) as view:
+            tally = view.tally
+            lost = view.query("SELECT COUNT(*) FROM replies WHERE state='unsettled'")[0][0]
+            done = view.query("SELECT COUNT(*) FROM replies WHERE state='done'")[0][0]
+    calls = 2 * 16 * 3 * 2
+    assert killed == len(kills)
+    assert (tally.done, tally.planned, done) == (32, 32, calls)
+    repeated = sum(count - 1 for count in digests.values())
+    assert len(digests) == calls and 0 < repeated <= lost <= 32 * 2 * len(kills)
+
+
+def _driver(file: Path, folder: Path) -> subprocess.Popen:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom peira import api\n"
+        "from peira.study.study import Study\n"
+        "study = Study.model_validate_json(Path(sys.argv[1]).read_text())\n"
+        "sys.exit(api.run(study, api.Options(run_dir=Path(sys.argv[2]))).exit_code)\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(file), str(folder)])
+
+
+def test_the_manifest_says_how_a_subject_was_reached(tmp_path):
+    with FaultServer().running() as server:
+        run(study(server, replicates=1), tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    text = json.dumps(manifest)
+    assert server.url in text and "input_per_million" in text
