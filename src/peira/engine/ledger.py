@@ -12,6 +12,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -38,13 +39,16 @@ INSERT_BATCHED = (
 
 def request_hash(model: str, messages: Iterable[Message], sampling: Sampling) -> bytes:
     """16 bytes that change whenever what is sent changes."""
-    digest = blake2b(digest_size=16)
-    digest.update(model.encode())
-    digest.update(repr(sampling).encode())
+    parts = [model, _sampling_text(sampling)]
     for message in messages:
-        digest.update(b"\0" + message.role.encode() + b"\0")
-        digest.update(message.content.encode("utf-8", "surrogatepass"))
-    return digest.digest()
+        parts += (message.role, message.content)
+    text = "\0".join([*parts, *(str(len(part)) for part in parts)])
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+@lru_cache(maxsize=1024)
+def _sampling_text(sampling: Sampling) -> str:
+    return repr(sampling)
 
 
 def pack(reply: Reply) -> bytes:

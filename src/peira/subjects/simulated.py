@@ -138,16 +138,17 @@ class SimulatedWire:
         self.cost = round(spec.number("cost", 0.0) * 1_000_000)
         self.worst = round(spec.number("worst", 0.0) * 1_000_000) or self.cost
         self.misfortune = Misfortune.of(spec)
+        self.unlucky = self.misfortune.any
         self.free = self.cost == 0 and not (self.misfortune.status or self.misfortune.rate_limit)
         self._calls = 0
 
     async def send(self, request: Request) -> Reply:
         """Answer, after whatever misfortune the name asks for."""
-        if self.misfortune.any:
+        if self.unlucky:
             await self._suffer()
         answer = self.answerer.answer(request)
         reply = answer if isinstance(answer, Reply) else self._reply(request, answer)
-        return self._spoil(reply, request) if self.misfortune.any else reply
+        return self._spoil(reply, request) if self.unlucky else reply
 
     async def close(self) -> None:
         return None
