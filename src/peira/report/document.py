@@ -84,7 +84,11 @@ def write_analysis(run: RunView, analysis: Analysis) -> None:
     """analysis/findings.json, the family's own JSON (and .md) files, and one CSV a table."""
     folder = run.path / "analysis"
     for name, data in {"findings.json": findings_json(run, analysis), **analysis.files}.items():
-        write_file(folder / f"{file_stem(name.removesuffix('.json'))}.json", dumps(plain(data)))
+        text = name.endswith(".md")  # a report of the family's own
+        stem = file_stem(name.removesuffix(".md" if text else ".json"))
+        write_file(
+            folder / f"{stem}{'.md' if text else '.json'}", data if text else dumps(plain(data))
+        )
     for table in analysis.tables:
         write_file(folder / "tables" / f"{file_stem(table.name)}.csv", to_csv(table))
 
