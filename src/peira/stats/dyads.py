@@ -148,7 +148,7 @@ def capability_slope(
     gap in a balanced design, with an honest error. Under three models nothing is estimable.
     """
     scored = model_scores(first, second, y)
-    about = {
+    about: dict[str, Any] = {
         "level": check_level(level),
         "n": len(scored.models),
         "n_rows": scored.n_games,
@@ -166,7 +166,7 @@ def capability_slope(
         return undefined(RANK_DEFICIENT, **about)
     flags = ("conditional_on_one_baseline",) if scored.star else ()
     extra = {"order_effect": scored.order, "r_squared": _r_squared(fit)}
-    base = Estimate(float(fit.beta[1]), flags=flags, extra=extra, **about)  # type: ignore[arg-type]
+    base = Estimate(float(fit.beta[1]), flags=flags, extra=extra, **about)
     se = math.sqrt(fit.sigma2 * fit.bread[1, 1])
     if se <= 1e-12 * max(1.0, abs(float(fit.beta[1]))):
         return base.with_(reason=ZERO_VARIANCE)

@@ -7,6 +7,7 @@ grows with the correlation of the arms, so it is never called plainly "Cohen's d
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,10 @@ def standardised_difference(
     if kind not in ("d_z", "g_z", "d_av"):
         raise ValueError(f"kind must be 'd_z', 'g_z' or 'd_av'; got {kind!r}")
     data = read_pairs(treatment, control)
-    about = data.about(level) | {"method": "noncentral t", "estimand": f"standardised: {kind}"}
+    about: dict[str, Any] = data.about(level) | {
+        "method": "noncentral t",
+        "estimand": f"standardised: {kind}",
+    }
     if data.reason:
         return undefined(data.reason, **about)
     d = data.differences
@@ -73,7 +77,7 @@ def cliffs_delta(first: Values, second: Values, level: float = 0.95) -> Estimate
     given = floats(first), floats(second)
     x, y = (a[np.isfinite(a)] for a in given)
     missing = sum(a.size for a in given) - x.size - y.size
-    about = {
+    about: dict[str, Any] = {
         "level": check_level(level),
         "n": x.size + y.size,
         "missing": missing,
@@ -85,16 +89,16 @@ def cliffs_delta(first: Values, second: Values, level: float = 0.95) -> Estimate
     rows, columns = _dominance_means(x, y)
     delta = float(rows.mean())
     if abs(delta) == 1 or min(x.size, y.size) < 2:
-        return Estimate(delta, reason=ZERO_VARIANCE, **about)  # type: ignore[arg-type]
+        return Estimate(delta, reason=ZERO_VARIANCE, **about)
     variance = _delta_variance(rows, columns, delta)
     if variance <= 0:
-        return Estimate(delta, reason=ALL_TIED, **about)  # type: ignore[arg-type]
+        return Estimate(delta, reason=ALL_TIED, **about)
     z, se = normal_quantile(level), math.sqrt(variance)
     scale = 1 - delta**2 + z**2 * variance
     half = z * se * math.sqrt((1 - delta**2) ** 2 + z**2 * variance)
     centre = delta - delta**3
     low, high = (centre - half) / scale, (centre + half) / scale
-    return Estimate(delta, max(low, -1.0), min(high, 1.0), se=se, **about)  # type: ignore[arg-type]
+    return Estimate(delta, max(low, -1.0), min(high, 1.0), se=se, **about)
 
 
 def _dominance_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -125,7 +129,7 @@ def dominance(treatment: Values, control: Values | None = None, level: float = 0
     superiority, (gains + ties/2)/n.
     """
     data = read_pairs(treatment, control)
-    about = data.about(level) | {
+    about: dict[str, Any] = data.about(level) | {
         "method": "sign statistic + Tango score",
         "estimand": "share of units that gain less share that lose",
     }
@@ -172,7 +176,7 @@ def _against_margin(
         raise ValueError(f"need margin > 0 and 0 < alpha < 0.5; got {margin=}, {alpha=}")
     data = read_pairs(treatment, control)
     name = "TOST equivalence" if both else "non-inferiority"
-    about = data.about(1 - 2 * alpha) | {
+    about: dict[str, Any] = data.about(1 - 2 * alpha) | {
         "method": f"{name}, paired t",
         "estimand": "mean paired difference",
     }

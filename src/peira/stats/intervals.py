@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -252,7 +253,7 @@ def correlation(
     both = np.column_stack([floats(x), floats(y)])
     pairs: Floats = both[np.isfinite(both).all(axis=1)]
     n = len(pairs)
-    about = {
+    about: dict[str, Any] = {
         "level": check_level(level),
         "n": n,
         "missing": len(both) - n,
@@ -273,7 +274,7 @@ def correlation(
 
 
 def _fisher_z(r: float, kind: str, about: dict[str, object]) -> Estimate:
-    result = Estimate(r, **about)  # type: ignore[arg-type]
+    result = Estimate(r, **about)
     n = result.n
     if abs(r) > 1 - 1e-12:
         return result.with_(reason=ZERO_VARIANCE, flags=("perfect_correlation",))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -99,7 +100,7 @@ def conditional_odds_ratio(
     if method not in solvers:
         raise ValueError(f"method must be one of {sorted(solvers)}; got {method!r}")
     limits, p_value = solvers[method]
-    about = {
+    about: dict[str, Any] = {
         "level": check_level(level),
         "n": b + c,
         "method": f"{method} binomial",
@@ -110,7 +111,7 @@ def conditional_odds_ratio(
         return undefined(NO_DISCORDANT_PAIRS, p=1.0, **about)
     low, high = limits(b, c, 1 - level)
     ratio = b / c if c else math.inf
-    return Estimate(ratio, _odds(low), _odds(high), p=p_value(b, c), **about)  # type: ignore[arg-type]
+    return Estimate(ratio, _odds(low), _odds(high), p=p_value(b, c), **about)
 
 
 def _central_limits(b: int, c: int, alpha: float) -> Limits:
@@ -241,7 +242,7 @@ def paired_binary(b: int, c: int, n: int, *, test: str = "mid-p", level: float =
     _check_counts(b, c, n)
     if test not in ("mid-p", "exact"):
         raise ValueError(f"test must be 'mid-p' or 'exact'; got {test!r}")
-    about = {
+    about: dict[str, Any] = {
         "level": check_level(level),
         "n": n,
         "n_rows": 2 * n,
@@ -266,7 +267,7 @@ def paired_binary(b: int, c: int, n: int, *, test: str = "mid-p", level: float =
             "odds_ratio_low": ratio.low,
             "odds_ratio_high": ratio.high,
         },
-        **about,  # type: ignore[arg-type]
+        **about,
     )
 
 

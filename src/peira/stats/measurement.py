@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,14 +41,18 @@ def corrected_slope(x: ArrayLike, y: ArrayLike, se_x: ArrayLike) -> Estimate:
     """Least-squares slope divided by the axis' reliability (Fuller 1987)."""
     values, outcome = floats(x), floats(y)
     same_length(x=values, y=outcome)
-    about = {"n": values.size, "method": "moment correction", "estimand": "slope on the true axis"}
+    about: dict[str, Any] = {
+        "n": values.size,
+        "method": "moment correction",
+        "estimand": "slope on the true axis",
+    }
     share = reliability(x, se_x)
     if share is None:
         return undefined(ZERO_VARIANCE if values.size > 1 else EMPTY, **about)
     naive = float(np.cov(values, outcome)[0, 1] / values.var(ddof=1))
     if share <= 0:
         return undefined(NOT_IDENTIFIED, extra={"reliability": share, "naive": naive}, **about)
-    return Estimate(naive / share, extra={"reliability": share, "naive": naive}, **about)  # type: ignore[arg-type]
+    return Estimate(naive / share, extra={"reliability": share, "naive": naive}, **about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,11 @@ def simex_slope(
     """
     values, outcome, errors = (floats(a) for a in (x, y, se_x))
     same_length(x=values, y=outcome, se_x=errors)
-    about = {"n": values.size, "method": "SIMEX, quadratic", "estimand": "slope on the true axis"}
+    about: dict[str, Any] = {
+        "n": values.size,
+        "method": "SIMEX, quadratic",
+        "estimand": "slope on the true axis",
+    }
     if values.size < 6:
         return undefined(TOO_FEW_MODELS if values.size else EMPTY, **about)
     noise = generator(seed).standard_normal((draws, values.size))
@@ -145,7 +154,7 @@ def simex_slope(
     rest = [np.arange(n) != i for i in range(n)]
     left_out = np.array([_simex(values[r], outcome[r], errors[r], noise[:, r]) for r in rest])
     se = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
-    return from_t(Estimate(estimate, **about), se, n - 2)  # type: ignore[arg-type]
+    return from_t(Estimate(estimate, **about), se, n - 2)
 
 
 def _simex(x: Floats, y: Floats, errors: Floats, noise: Floats) -> float:

@@ -122,7 +122,7 @@ def paired_difference(
     are kept within the differences it allows, and flagged when that cut them.
     """
     data = pairs(treatment, control)
-    about = data.about(level)
+    about: dict[str, Any] = data.about(level)
     if data.reason in (EMPTY, MISSING_ARM):
         return Estimate(None, reason=data.reason, method="paired", estimand=ESTIMAND, **about)
     if cluster is not None:

@@ -190,7 +190,7 @@ def pilot_sd(values: ArrayLike | Sequence[float | None], level: float = 0.8) -> 
 
     given = floats(values)
     d = given[np.isfinite(given)]
-    about = {
+    about: dict[str, Any] = {
         "level": level,
         "n": d.size,
         "missing": given.size - d.size,
@@ -203,4 +203,4 @@ def pilot_sd(values: ArrayLike | Sequence[float | None], level: float = 0.8) -> 
     if sd == 0:
         return undefined(ZERO_VARIANCE, **about)
     upper = sd * math.sqrt((d.size - 1) / float(chdtri(d.size - 1, level)))
-    return Estimate(sd, None, upper, flags=("one_sided_interval",), **about)  # type: ignore[arg-type]
+    return Estimate(sd, None, upper, flags=("one_sided_interval",), **about)

@@ -151,10 +151,14 @@ def power_law_interval(
 ) -> Estimate:
     """The exponent with a percentile interval, resampling models and refitting from the best."""
     fit = fit_power_law(compute, loss, delta=delta)
-    about = {"level": level, "n": fit.n, "estimand": "exponent of the offset power law"}
+    about: dict[str, Any] = {
+        "level": level,
+        "n": fit.n,
+        "estimand": "exponent of the offset power law",
+    }
     about["method"] = f"offset power law, bootstrap over models ({resamples} resamples)"
     if fit.exponent is None or fit.amplitude is None or fit.offset is None:
-        return Estimate(None, reason=fit.reason, **about)  # type: ignore[arg-type]
+        return Estimate(None, reason=fit.reason, **about)
     log_c, log_y = np.log(floats(compute) / fit.unit), np.log(floats(loss))
     seen = np.flatnonzero(np.isfinite(log_c) & np.isfinite(log_y))
     start = np.array([math.log(fit.amplitude), fit.exponent, math.log(fit.offset)])
@@ -165,7 +169,7 @@ def power_law_interval(
             exponents.append(float(_descend(start, log_c[rows], log_y[rows], delta)[1][1]))
     low, high = percentile_limits(np.array(exponents), level)
     extra = {"failed": resamples - len(exponents), "second_best": fit.second_best}
-    return Estimate(fit.exponent, low, high, extra=extra, **about)  # type: ignore[arg-type]
+    return Estimate(fit.exponent, low, high, extra=extra, **about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,10 @@ def sign_flip(
     Carlo with 9,999 draws. No interval: see `paired_difference`.
     """
     data = read_pairs(treatment, control)
-    about = data.about(level) | {"method": "sign-flip", "estimand": "mean paired difference"}
+    about: dict[str, Any] = data.about(level) | {
+        "method": "sign-flip",
+        "estimand": "mean paired difference",
+    }
     if data.reason in (EMPTY, MISSING_ARM):
         return undefined(data.reason or EMPTY, **about)
     test = sign_flip_p(data.differences, seed)
@@ -75,7 +79,7 @@ def wilcoxon(
     if zeros not in ("pratt", "drop"):
         raise ValueError(f"zeros must be 'pratt' or 'drop'; got {zeros!r}")
     data = read_pairs(treatment, control)
-    about = data.about(level) | {
+    about: dict[str, Any] = data.about(level) | {
         "method": f"Wilcoxon signed rank, zeros {'ranked (Pratt)' if zeros == 'pratt' else zeros}",
         "estimand": "matched rank-biserial correlation (W+ - W-)/(W+ + W-)",
     }
@@ -132,7 +136,7 @@ def hodges_lehmann(
     estimator stands in at large n. `extra["achieved_level"]` is the interval's true confidence.
     """
     data = read_pairs(treatment, control)
-    about = data.about(level) | {
+    about: dict[str, Any] = data.about(level) | {
         "method": "Hodges-Lehmann, Walsh order statistics",
         "estimand": "pseudomedian of the paired difference",
     }

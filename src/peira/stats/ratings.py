@@ -98,7 +98,7 @@ def bradley_terry(
     separated = not _strongly_connected(data)
     if separated:
         design, outcomes, weights = _with_half_wins(data, design, reference, order_effect)
-    solved = _logistic(design, outcomes, weights)
+    solved = logistic_regression(design, outcomes, weights)
     if solved is None:
         return _none(data, SEPARATION)
     beta, covariance, log_likelihood = solved
@@ -151,7 +151,9 @@ def _strongly_connected(data: Games) -> bool:
     return bool(reach.all())
 
 
-def _logistic(x: Floats, y: Floats, weights: Floats) -> tuple[Floats, Floats, float] | None:
+def logistic_regression(
+    x: Floats, y: Floats, weights: Floats
+) -> tuple[Floats, Floats, float] | None:
     """Weighted logistic regression by Newton steps; None if it runs off to infinity."""
     from scipy.special import expit, xlogy
 

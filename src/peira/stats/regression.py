@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -146,7 +147,7 @@ def contrast_t(
     """
     weights = np.asarray(contrast, dtype=np.float64)
     method = "OLS, HC2 with Satterthwaite df" if cluster is None else "OLS, CR2"
-    about = {
+    about: dict[str, Any] = {
         "level": check_level(level),
         "n_rows": len(floats(y)),
         "method": method,
@@ -161,7 +162,7 @@ def contrast_t(
         n=clusters,
         missing=fit.missing,
         extra={"clusters": clusters if cluster is not None else None},
-        **about,  # type: ignore[arg-type]
+        **about,
     )
     if cluster is not None and clusters < FEWEST_CLUSTERS:
         return base.with_(reason=TOO_FEW_CLUSTERS)

@@ -356,7 +356,7 @@ def parameter_interval(
     A side on which the profile never rises enough is None, flagged `one_sided_interval`.
     """
     fit = fit_form(form, x, y)
-    about = {
+    about: dict[str, Any] = {
         "level": level,
         "n": fit.n,
         "method": f"{form} fit over models, profile likelihood",
@@ -368,16 +368,16 @@ def parameter_interval(
     at = names.index(parameter)
     value = fit.parameters[parameter]
     if fit.covariance is None:
-        return Estimate(value, reason=NOT_IDENTIFIED, **about)  # type: ignore[arg-type]
+        return Estimate(value, reason=NOT_IDENTIFIED, **about)
     se = math.sqrt(fit.covariance[at, at])
     if FORMS[form].design is not None:
         half = t_quantile(level, fit.df) * se
         about["method"] = f"{form} fit over models, t"
-        return Estimate(value, value - half, value + half, se=se, df=fit.df, **about)  # type: ignore[arg-type]
+        return Estimate(value, value - half, value + half, se=se, df=fit.df, **about)
     low, high = (_profile_side(fit, at, se * side, floats(x), floats(y), level) for side in (-1, 1))
     flags = ("one_sided_interval",) if None in (low, high) else ()
     reason = NOT_IDENTIFIED if low is None and high is None else None
-    return Estimate(value, low, high, se=se, flags=flags, reason=reason, **about)  # type: ignore[arg-type]
+    return Estimate(value, low, high, se=se, flags=flags, reason=reason, **about)
 
 
 def _profile_side(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -102,10 +103,15 @@ def decide(rule: StopRule, differences: ArrayLike | Sequence[float | None]) -> D
 
 
 def _nothing(rule: StopRule, d: Floats, missing: int, reason: str) -> Estimate:
-    about = {"level": 1 - rule.alpha, "n": d.size, "missing": missing, "method": rule.method}
+    about: dict[str, Any] = {
+        "level": 1 - rule.alpha,
+        "n": d.size,
+        "missing": missing,
+        "method": rule.method,
+    }
     if d.size == 0:
         return undefined(reason, estimand=ESTIMAND, **about)
-    return Estimate(float(d.mean()), reason=reason, estimand=ESTIMAND, **about)  # type: ignore[arg-type]
+    return Estimate(float(d.mean()), reason=reason, estimand=ESTIMAND, **about)
 
 
 def _by_group_sequential(rule: StopRule, d: Floats, missing: int) -> Decision:
