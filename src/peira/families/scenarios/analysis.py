@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from peira.families.scenarios import factorial, patterns, report, summaries
+from peira.families.scenarios import factorial, patterns, report, report_file, summaries
 from peira.families.scenarios.batch import Batch, from_run
 from peira.families.scenarios.effects import SUCCESS, Effect, Effects
 from peira.families.scenarios.simulated import expected_level
@@ -151,13 +151,13 @@ def deviations(batch: Batch) -> list[str]:
 
 def analyse(run: RunView) -> Analysis:
     """Tables, findings and sections over the trials of a run."""
-    return told(Results(from_run(run)), reproduce=str(run.path))
+    return told(Results(from_run(run)))
 
 
-def told(results: Results, reproduce: str = "") -> Analysis:
+def told(results: Results) -> Analysis:
     """The results as an Analysis."""
     story = report.Story.of(results)
-    text = report.markdown(results, story, reproduce)
+    text = report_file.markdown(results.batch, story)
     return Analysis(
         answer=story.answer, tables=tuple(story.tables.values()),
         findings=tuple(findings(results)), notes=tuple(story.limits),

@@ -24,7 +24,12 @@ from pydantic import ValidationError
 from peira.errors import InputError
 from peira.families.scenarios.analysis import Results, jsonable, told
 from peira.families.scenarios.batch import (
-    MANUAL, Batch, Trial, judged, read_manual, with_manual_series,
+    MANUAL,
+    Batch,
+    Trial,
+    judged,
+    read_manual,
+    with_manual_series,
 )  # fmt: skip
 from peira.families.scenarios.settings import Metric
 from peira.families.scenarios.success import Criteria
@@ -196,14 +201,14 @@ class BatchAnalyzer:
 
     def generate_analysis_report(self) -> str:
         """The report as Markdown."""
-        return str(told(self._results, str(self.path)).files["analysis-report.md"])
+        return str(told(self._results).files["analysis-report.md"])
 
     def save_analysis_data(self) -> Path:
         """Write the JSON files and the report into analysis/; returns that folder."""
         from peira.store.rundir import dumps, write_file
 
         folder = self.path / "analysis"
-        for name, data in told(self._results, str(self.path)).files.items():
+        for name, data in told(self._results).files.items():
             write_file(folder / name, data if name.endswith(".md") else dumps(jsonable(data)))
         return folder
 

@@ -50,10 +50,8 @@ def frozen_hypotheses(run: RunView, batch: Batch) -> dict[str, Any]:
     """hypotheses.json: written with the first files, later only marked as looked at."""
     from peira.families.scenarios.analysis import hypotheses
 
-    looked = (run.path / "analysis").is_dir()
-    return dict(batch.frozen) | ({"looked": True} if looked else {}) or (
-        hypotheses(batch) | {"looked": looked}
-    )
+    looked = {"looked": True} if (run.path / "analysis").is_dir() else {}
+    return {**(batch.frozen or hypotheses(batch) | {"looked": False}), **looked}
 
 
 def _json(data: Any) -> bytes:

@@ -206,7 +206,7 @@ class Effects:
         ]
 
     def _pair(self, column: Column, a: int, b: int) -> Effect:
-        rows = {t: v for t, v in zip(_keys(self.batch.trials), column.values, strict=True)}
+        rows = dict(zip(_keys(self.batch.trials), column.values, strict=True))
         replicates = sorted({replicate for _, replicate in rows})
         left = [rows.get((a, r)) for r in replicates]
         right = [rows.get((b, r)) for r in replicates]

@@ -20,7 +20,12 @@ import numpy as np
 from peira.stats.intervals import from_t
 from peira.stats.permutation import sign_flip_p
 from peira.stats.result import (
-    EMPTY, NOT_IDENTIFIED, TOO_FEW_UNITS, ZERO_VARIANCE, Estimate, undefined,
+    EMPTY,
+    NOT_IDENTIFIED,
+    TOO_FEW_UNITS,
+    ZERO_VARIANCE,
+    Estimate,
+    undefined,
 )  # fmt: skip
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -110,10 +115,10 @@ class Fit:
         """Fit one layout."""
         cells = tuple(sorted(set(data.cell.tolist())))
         x = np.hstack([_dummies(data.cell, cells), _blocks(data.block)])
-        weights = np.linalg.pinv(x)
+        weights: Floats = np.asarray(np.linalg.pinv(x), dtype=np.float64)
         residuals = data.y - x @ (weights @ data.y)
         leverage = np.einsum("ij,ji->i", x, weights)
-        df = data.n - int(round(float(leverage.sum())))
+        df = data.n - round(float(leverage.sum()))
         return cls(cells, weights, weights @ x, residuals, leverage, df)
 
     def unit_weights(self, on_cells: Mapping[int, float]) -> Floats | None:
@@ -143,7 +148,8 @@ def _blocks(block: Ints) -> Floats:
     """Block dummies less the first, centred so that cell means stay means over blocks."""
     blocks = sorted(set(block.tolist()))
     dummies = _dummies(block, blocks[1:])
-    return dummies - 1.0 / max(1, len(blocks))
+    centred: Floats = dummies - 1.0 / max(1, len(blocks))
+    return centred
 
 
 # -- contrasts ---
@@ -263,7 +269,8 @@ def omnibus_p(data: Layout, factor: str, *, seed: int) -> float | None:
 
     def statistic(y: Floats) -> Floats:
         effects = y @ a.T
-        return np.einsum("bi,ij,bj->b", effects, scale, effects)
+        squares: Floats = np.einsum("bi,ij,bj->b", effects, scale, effects)
+        return squares
 
     return _permuted_p(data.y, data.others(factor), statistic, seed)
 
@@ -295,7 +302,8 @@ def category_p(data: Layout, factor: str, *, seed: int) -> float | None:
 
     def statistic(y: Floats) -> Floats:
         observed = np.stack([(y == v).astype(float) @ rows for v in values], axis=-1)
-        return ((observed - expected) ** 2 / expected).sum(axis=(1, 2))
+        chi2: Floats = ((observed - expected) ** 2 / expected).sum(axis=(1, 2))
+        return chi2
 
     return _permuted_p(data.y, data.others(factor), statistic, seed)
 

@@ -21,7 +21,13 @@ from peira.errors import Fault, InputError, StudyError
 from peira.families.scenarios import checks
 from peira.families.scenarios.messages import explain
 from peira.families.scenarios.settings import (
-    Actor, Background, Event, Metric, QualityRules, Scenario, ScenarioFile,
+    Actor,
+    Background,
+    Event,
+    Metric,
+    QualityRules,
+    Scenario,
+    ScenarioFile,
 )  # fmt: skip
 from peira.families.scenarios.yaml_file import Path as Keys
 from peira.families.scenarios.yaml_file import YamlFile, read_yaml

@@ -346,7 +346,7 @@ def final(
         return values[-1].value - first, None  # type: ignore[operator]
     if metric.aggregate == "mean":
         return sum(known) / len(known), None  # type: ignore[arg-type]
-    return {"min": min, "max": max, "sum": sum}[metric.aggregate](known), None  # type: ignore[operator, no-any-return]
+    return {"min": min, "max": max, "sum": sum}[metric.aggregate](known), None  # type: ignore[operator]
 
 
 def crossings(scenario: Scenario, turns: list[Turn]) -> list[dict[str, Any]]:

@@ -22,7 +22,11 @@ from peira.families.scenarios.batch import Batch, Trial
 from peira.families.scenarios.factorial import Floats
 from peira.families.scenarios.success import missed_criteria
 from peira.families.scenarios.summaries import (
-    as_number, cost_efficiency, limits, numeric, success_rate,
+    as_number,
+    cost_efficiency,
+    limits,
+    numeric,
+    success_rate,
 )  # fmt: skip
 from peira.stats.intervals import normal_quantile, wilson
 from peira.study.seeds import derive
@@ -133,8 +137,8 @@ def _max_t(
     trials: Sequence[Trial], met: Floats, asked: Sequence[Candidate], half: np.ndarray, seed: int
 ) -> list[float | None]:
     """Family-wise p of each candidate on one half of the trials."""
-    index = np.flatnonzero(half)
-    if index.size == 0 or not asked or met[index].min() == met[index].max():
+    index: list[int] = np.flatnonzero(half).tolist()
+    if not index or not asked or met[index].min() == met[index].max():
         return [None] * len(asked)
     table = np.array([[c.has[i] is True for i in index] for c in asked], dtype=float)
     known = np.array([[c.has[i] is not None for i in index] for c in asked], dtype=float)
@@ -263,11 +267,11 @@ def failure_modes(batch: Batch) -> list[dict[str, Any]]:
             modes.setdefault(mode, []).append(trial)
     planned = len(batch.trials)
     rows = []
-    for (kind, mode), trials in sorted(modes.items(), key=lambda item: -len(item[1])):
+    for (kind, name), trials in sorted(modes.items(), key=lambda item: -len(item[1])):
         share = wilson(len(trials), planned)
         by_variation = Counter(str(trial.variation) for trial in trials)
         rows.append({
-            "mode": mode, "kind": kind, "n": len(trials), "share": share.estimate,
+            "mode": name, "kind": kind, "n": len(trials), "share": share.estimate,
             "ci": limits(share), "by_variation": dict(sorted(by_variation.items())),
         })  # fmt: skip
     return rows

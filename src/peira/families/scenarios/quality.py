@@ -45,11 +45,10 @@ async def check(seats: Seats, prompter: Prompter, turn: Turn, last: bool) -> lis
         return []
     questions = list(_questions(seats, prompter, turn, rules))
     answers = await gathered([seats.answer(ask) for _, _, ask in questions])
-    verdicts = [
+    return [
         _verdict(rules, name, subject, answer)
         for (name, subject, _), answer in zip(questions, answers, strict=True)
     ]
-    return verdicts
 
 
 def stop_if_told(seats: Seats, verdicts: list[Verdict], keys: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The batch told in words and tables: the sections of the report and analysis-report.md.
+"""The batch told in words and tables: the sections of the report.
 
 Invariant: every number shown comes from `Results`; what is exploratory is headed so, and each
 section says what its intervals are.
@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from peira.families.scenarios.batch import Batch
 from peira.families.scenarios.effects import SUCCESS, Effect
 from peira.families.scenarios.summaries import numeric, success_rate
 from peira.report.analysis import Column, Table
-from peira.report.tables import markdown_text, to_markdown
+from peira.report.tables import markdown_text
 from peira.stats.result import Estimate
 
 if TYPE_CHECKING:
@@ -474,56 +473,3 @@ def limits(results: Results) -> Iterator[str]:
     lost = batch.counts()["planned"] - batch.counts()["done"]
     if lost:
         yield f"{lost} planned trials are not done; means are over the others."
-
-
-# -- analysis-report.md ---
-def markdown(results: Results, story: Story, reproduce: str) -> str:
-    """analysis-report.md: what was run, the sections, limits, how to do it again."""
-    batch = results.batch
-    parts = [f"# {markdown_text(batch.name)}"]
-    if batch.simulated:
-        parts.append(SIMULATED)
-    parts += [f"**{markdown_text(story.answer)}**", "## What was run", *_what(batch)]
-    for title, body in story.sections.items():
-        parts.append(f"## {title}")
-        parts.append(_filled(body, story.tables))
-    parts += ["## Limits of this evidence"]
-    parts.append("\n".join(f"- {markdown_text(line)}" for line in story.limits))
-    parts += ["## Reproduce", _commands(batch, reproduce)]
-    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
-
-
-def _what(batch: Batch) -> Iterator[str]:
-    if batch.description:
-        yield markdown_text(batch.description)
-    lines = [
-        f"Scenario: {batch.scenario_name} (folder {batch.base})"
-        + (f", by {batch.author}" if batch.author else ""),
-        f"{len(batch.variations)} variations, {batch.replicates} runs each,"
-        f" {batch.length} turns" + (f" of {batch.turn_duration}" if batch.turn_duration else ""),
-    ]
-    lines += [f"Factor {name}: {', '.join(levels)}" for name, levels in batch.factors.items()]
-    lines.append(f"Spent: {batch.spent:.4f} USD" + (
-        f" and {batch.unsettled:.4f} unsettled" if batch.unsettled else ""
-    ))  # fmt: skip
-    yield "\n".join(f"- {markdown_text(line)}" for line in lines)
-
-
-def _filled(body: str, tables: Mapping[str, Table]) -> str:
-    lines = []
-    for line in body.split("\n\n"):
-        kind, _, name = line.strip("[]").partition(": ")
-        if kind == "table" and name in tables:
-            lines.append(to_markdown(tables[name]))
-        elif kind == "figure":
-            lines.append(f"![{name}](../figures/{name}.png)")
-        else:
-            lines.append(line)
-    return "\n\n".join(lines)
-
-
-def _commands(batch: Batch, place: str) -> str:
-    return (
-        "```text\npeira run batch-config.yaml    # runs what is missing, nothing twice\n"
-        "peira analyse .                 # from run.db, in this directory\n```"
-    )

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from peira.subjects.simulated import SimSpec, parse_sim
+from peira.subjects.simulated import Answerer, SimSpec, parse_sim
 from peira.subjects.subject import Request
 
 OFFICES = ("world", "summary", "metrics", "quality")
@@ -143,7 +143,12 @@ class Anyone:
         return (self.judge if ask in ("verdict", "metrics") else self.actor).answer(request)
 
 
-KINDS = {"actor": Actor, "world": World, "judge": Judge, "anyone": Anyone}
+KINDS: Mapping[str, Callable[[SimSpec], Answerer]] = {
+    "actor": Actor,
+    "world": World,
+    "judge": Judge,
+    "anyone": Anyone,
+}
 
 
 def concession(action: str) -> float:

@@ -243,7 +243,7 @@ def _dominates(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     if a["rate"] is None:
         return False
     at_least = a["rate"] >= b["rate"] and a["mean_cost"] <= b["mean_cost"]
-    return at_least and (a["rate"] > b["rate"] or a["mean_cost"] < b["mean_cost"])
+    return bool(at_least and (a["rate"] > b["rate"] or a["mean_cost"] < b["mean_cost"]))
 
 
 def _per_success(batch: Batch, trials: Sequence[Trial]) -> list[float] | None:
@@ -287,7 +287,7 @@ def _fisher(table: list[list[int]], seed: int) -> float:
     from scipy import stats
 
     if len(table) == 2:
-        return float(stats.fisher_exact(table).pvalue)
+        return float(stats.fisher_exact(np.array(table)).pvalue)
     rng = np.random.default_rng(seed)
     method = stats.MonteCarloMethod(n_resamples=9_999, rng=rng)
     return float(stats.fisher_exact(np.array(table), method=method).pvalue)

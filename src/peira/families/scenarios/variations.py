@@ -15,7 +15,14 @@ from typing import Any
 from peira.errors import Fault, StudyError
 from peira.families.scenarios.checks import nearest
 from peira.families.scenarios.load import (
-    EVENTS, METRICS, RULES, SCENARIO, Base, Change, build, read_base,
+    EVENTS,
+    METRICS,
+    RULES,
+    SCENARIO,
+    Base,
+    Change,
+    build,
+    read_base,
 )  # fmt: skip
 from peira.families.scenarios.settings import BASE, ScenarioSettings
 from peira.families.scenarios.yaml_file import Path as Keys
