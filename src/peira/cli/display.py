@@ -21,7 +21,7 @@ def console(stderr: bool = False) -> Console:
     """A rich console that respects NO_COLOR and pipes."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return Console(stderr=stderr, highlight=False)
 
 
 def say(text: str = "") -> None:
@@ -94,6 +94,7 @@ async def _rich(session: Session) -> None:
 def _panel(session: Session) -> RenderableType:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
+    from rich.table import Table
     from rich.text import Text
 
     state = live(session)
@@ -101,11 +102,9 @@ def _panel(session: Session) -> RenderableType:
     head = Text(session.question.study.name or "study", style="bold")
     if session.options.simulated:
         head.append("  simulated subjects", style="yellow")
-    lines: list[RenderableType] = [
-        head,
-        ProgressBar(total=max(1, state["planned"]), completed=finished, width=60),
-        Text(_line(state)),
-    ]
+    bar = Table.grid()  # a bare progress bar would not end its line
+    bar.add_row(ProgressBar(total=max(1, state["planned"]), completed=finished, width=60))
+    lines: list[RenderableType] = [head, bar, Text(_line(state))]
     lines += [Text(f"  {text}", style="dim") for text in state["pace"]]
     lines += [Text(f"  running {slug}", style="dim") for slug in state["active"][:6]]
     if state["halt"]:

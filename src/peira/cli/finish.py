@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from peira.cli.display import note, say
@@ -12,6 +13,8 @@ from peira.store.records import RunView
 
 def finish(path: Path, *, quiet: bool, figures: bool = True) -> None:
     """Write analysis/, figures/ and the report of a run; print its answer."""
+    if not quiet and sys.stderr.isatty():
+        note("  analysing…")
     with RunView(path) as run:
         family = load_family(run.family)
         analysis = family.analyse(run)

@@ -69,7 +69,8 @@ def execute(question: api.Question, options: api.Options, json: bool, view: bool
         as_json(report_dict(report))
     else:
         ending(report)
-    if question.study.aggregate_metrics and report.tally.done:
+    interrupted = report.exit_code == 130  # who presses Ctrl+C wants out, not an analysis
+    if question.study.aggregate_metrics and report.tally.done and not interrupted:
         finish(report.path, quiet=json)
     if report.exit_code:
         note(_next_step(report))

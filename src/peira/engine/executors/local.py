@@ -52,6 +52,7 @@ class LocalExecutor:
             if task is None:
                 return
             report(await attempt(self.runner, task, self.bench, self.trial_seconds))
+            await asyncio.sleep(0)  # free subjects never wait: let signals and displays have a turn
 
     def interrupt(self) -> None:
         """Cancel what is in flight; each trial reports itself as halted."""
