@@ -248,6 +248,6 @@ def _lines(
     for path, place in source.lines.items():
         if path and path[0] in renamed:
             yield (*renamed[path[0]], *path[1:]), place
-        if len(path) >= 3 and path[0] == "variations" and path[2] == "values":
-            if isinstance(path[1], int) and path[1] < len(variations):
-                yield ("factors", variations[path[1]]["name"], *path[3:]), place
+        listed = len(path) >= 3 and path[0] == "variations" and path[2] == "values"
+        if listed and path[1] < len(variations):
+            yield ("factors", variations[path[1]]["name"], *path[3:]), place
