@@ -273,7 +273,7 @@ def correlation(
     return _fisher_z(min(1.0, max(-1.0, r)), kind, about)
 
 
-def _fisher_z(r: float, kind: str, about: dict[str, object]) -> Estimate:
+def _fisher_z(r: float, kind: str, about: dict[str, Any]) -> Estimate:
     result = Estimate(r, **about)
     n = result.n
     if abs(r) > 1 - 1e-12:

@@ -123,6 +123,22 @@ def meta_analysis(
     return MetaAnalysis(random, plain, tau2, q, i2, normal_se, prediction, name)
 
 
+def shrunken_means(estimates: ArrayLike, errors: ArrayLike) -> list[float | None]:
+    """Each group's estimate drawn toward the pooled mean by its unreliability (empirical Bayes).
+
+    For "the best variation": the largest of many noisy estimates is too large. None where an
+    estimate or its error is missing.
+    """
+    pooled = meta_analysis(estimates, errors)
+    mean, tau2 = pooled.random.estimate, pooled.tau2
+    return [
+        None
+        if mean is None or tau2 is None or not (math.isfinite(y) and math.isfinite(se))
+        else float(mean + tau2 / (tau2 + se**2) * (y - mean))
+        for y, se in zip(floats(estimates), floats(errors), strict=True)
+    ]
+
+
 def _dersimonian_laird(w: Floats, q: float) -> float:
     scale = float(w.sum() - (w**2).sum() / w.sum())
     return max(0.0, (q - (w.size - 1)) / scale)

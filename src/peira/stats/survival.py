@@ -101,7 +101,7 @@ def _median(
     times: Floats, survival: Floats, limits: tuple[Sides, Sides], about: tuple[float, int, int]
 ) -> Estimate:
     level, n, missing = about
-    told = {
+    told: dict[str, Any] = {
         "level": level,
         "n": n,
         "missing": missing,
