@@ -39,31 +39,31 @@ class Channel(asyncio.Protocol):
         self.on_message = on_message
         self.on_lost = on_lost
         self._admit = admit
-        self._transport: Any = None
+        self.transport: Any = None
         self._incoming = bytearray()
         self._outgoing: list[Any] = []
 
     def send(self, *message: Any) -> None:
         """Queue a message. After the channel is lost it goes nowhere: `on_lost` has told."""
         self._outgoing.append(message)
-        if len(self._outgoing) == 1 and self._transport is not None:
+        if len(self._outgoing) == 1 and self.transport is not None:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def close(self) -> None:
         """Send what is queued, then close."""
         self._flush()
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _flush(self) -> None:
         messages, self._outgoing = self._outgoing, []
-        if messages and self._transport is not None and not self._transport.is_closing():
+        if messages and self.transport is not None and not self.transport.is_closing():
             data = pickle.dumps(messages, protocol=5)
-            self._transport.write(HEAD.pack(len(data)) + data)
+            self.transport.write(HEAD.pack(len(data)) + data)
 
     # -- asyncio.Protocol -------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self.transport = transport
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -86,7 +86,7 @@ class Channel(asyncio.Protocol):
         if admit is None or not admit(self, token):
             self._incoming.clear()
             self._admit = lambda channel, token: False
-            self._transport.abort()
+            self.transport.abort()
             return False
         return True
 

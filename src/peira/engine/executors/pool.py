@@ -44,19 +44,35 @@ class Post:
 
 
 @dataclass(slots=True, eq=False)
-class Worker:
-    """A worker as the driver sees it."""
+class Lane:
+    """A place for one worker at a time, and what its dealer waits for."""
 
-    index: int
+    worker: Worker | None = None
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def news(self) -> None:
+        """Wait until something has changed since the last time."""
+        await self.event.wait()
+        self.event.clear()
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A worker as the driver sees it. `body` is the process, or whatever a pool needs to end it."""
+
+    lane: Lane
     channel: Channel
     tasks: dict[int, TrialTask] = field(default_factory=dict)
     intents: dict[int, Purchase] = field(default_factory=dict)
     tickets: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     claims: set[str] = field(default_factory=set)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
     lost: bool = False
     alone: bool = False
-    body: Any = None  # process, or whatever the kind of pool needs to end it
+    body: Any = None
+
+    def full(self, each: int) -> bool:
+        """True if it has enough to do, or works on a suspect alone."""
+        return self.alone or len(self.tasks) >= 2 * each
 
 
 class Pool(ABC):
@@ -65,9 +81,12 @@ class Pool(ABC):
     def __init__(self, post: Post, workers: int, each: int) -> None:
         self.post = post
         self.ledger = post.ledger
-        self.count = workers
         self.each = each
-        self._workers: dict[int, Worker] = {}
+        self._lanes = [Lane() for _ in range(workers)]
+        self._tasks: AsyncIterator[TrialTask]
+        self._lock = asyncio.Lock()
+        self._exhausted = False
+        self._out = 0  # trials taken and not yet ended
         self._report: Callable[[TrialResult], None] = lambda result: None
         self._answers: set[asyncio.Task[None]] = set()
         self._returned: deque[TrialTask] = deque()
@@ -75,6 +94,7 @@ class Pool(ABC):
         self._deaths_under: Counter[int] = Counter()
         self._deaths = 0
         self._claims: dict[str, asyncio.Event] = {}
+        self._launching: set[asyncio.Future[None]] = set()
         self._interrupted = False
 
     # -- what a kind of pool does its own way -----------------------------------------------
@@ -97,76 +117,121 @@ class Pool(ABC):
         self, tasks: AsyncIterator[TrialTask], report: Callable[[TrialResult], None]
     ) -> None:
         """See `Executor.run`."""
-        self._report = report
+        self._tasks, self._report = tasks, report
         self.ledger.on_stop.append(self._pass_on)
-        lock = asyncio.Lock()
         await self.opened()
-        lanes = [asyncio.create_task(self._lane(i, tasks, lock)) for i in range(self.count)]
+        lanes = [asyncio.create_task(self._lane(lane)) for lane in self._lanes]
         try:
             await asyncio.gather(*lanes)
         finally:
-            for lane in lanes:
-                lane.cancel()
+            for task in lanes:
+                task.cancel()
             self.ledger.on_stop.remove(self._pass_on)
             await self._dismiss()
 
-    async def _lane(self, index: int, tasks: AsyncIterator[TrialTask], lock: asyncio.Lock) -> None:
-        worker: Worker | None = None
+    async def _lane(self, lane: Lane) -> None:
+        """One worker after the other in one place. A lane ends only when all trials have ended, so
+        that the last worker's trials find another when it dies."""
         while True:
-            if worker is not None and worker.lost:
-                await self._bury(worker)
-                worker = None
-            if worker is not None and (worker.alone or len(worker.tasks) >= 2 * self.each):
-                await _news(worker)
+            if lane.worker is not None and lane.worker.lost:
+                await self._bury(lane)
+            if lane.worker is not None and lane.worker.full(self.each):
+                await lane.news()
                 continue
-            task = await self._next(worker, tasks, lock)
-            if task is not None:
-                worker = worker or await self._hire(index)
-                self._hand(worker, task)
-            elif worker is None or not worker.tasks:
+            task = await self._next(lane.worker)
+            if task is not None and lane.worker is not None:
+                self._hand(lane.worker, task)
+            elif task is not None:
+                self._put_back(task)
+                if not await self._hire(lane):
+                    return
+            elif self._exhausted and self._out == 0:
                 return
             else:
-                await _news(worker)
+                await lane.news()
 
-    async def _next(
-        self, worker: Worker | None, tasks: AsyncIterator[TrialTask], lock: asyncio.Lock
-    ) -> TrialTask | None:
+    async def _next(self, worker: Worker | None) -> TrialTask | None:
         idle = worker is None or not worker.tasks
         if idle and self._suspects:
             return self._suspects.popleft()
-        if self._interrupted:
-            return None
-        async with lock:
-            return self._returned.popleft() if self._returned else await anext(tasks, None)
+        async with self._lock:
+            if self._returned:
+                return self._returned.popleft()
+            task = None if self._exhausted else await anext(self._tasks, None)
+            if task is None:
+                self._exhausted = True
+            else:
+                self._out += 1
+            return task
+
+    def _put_back(self, task: TrialTask) -> None:
+        """A worker may be long in coming: until then others may take the trial."""
+        place = self._suspects if self._deaths_under[task.number] else self._returned
+        place.appendleft(task)
+        self._wake_all()
 
     def _hand(self, worker: Worker, task: TrialTask) -> None:
         worker.tasks[task.number] = task
         worker.alone = self._deaths_under[task.number] > 0
         worker.channel.send("task", task)
 
-    async def _hire(self, index: int) -> Worker:
-        worker = Worker(index, Channel())
+    async def _hire(self, lane: Lane) -> bool:
+        """A new worker for a lane; False if none is needed any more."""
+        worker = Worker(lane, Channel())
         worker.channel.on_message = lambda message: self._handle(worker, message)
-        worker.channel.on_lost = lambda: _lost(worker)
-        await self.launch(worker)
-        self._workers[index] = worker
+        worker.channel.on_lost = lambda: lost(worker)
+        launch = asyncio.ensure_future(self.launch(worker))
+        self._launching.add(launch)
+        try:
+            await launch
+        except asyncio.CancelledError:
+            if worker.body is not None:
+                await asyncio.to_thread(self.end, worker, now=True)
+            if not launch.cancelled() or not self._over:
+                raise
+            return False
+        finally:
+            self._launching.discard(launch)
+        lane.worker = worker
         worker.channel.send("hello", self.post.place, self.each)
         if self.ledger.stopping is not None:
             worker.channel.send("stop", self.ledger.stopping)
-        return worker
+        return True
+
+    @property
+    def _over(self) -> bool:
+        """No further worker is needed."""
+        return self.ledger.stopping is not None or (self._exhausted and self._out == 0)
+
+    def _ended(self, result: TrialResult) -> None:
+        self._out -= 1
+        self._report(result)
+        if self._over:
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for lane in self._lanes:
+            lane.event.set()
+        if self._over:
+            for launch in self._launching:
+                launch.cancel()
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return [lane.worker for lane in self._lanes if lane.worker is not None]
 
     async def _dismiss(self) -> None:
-        for worker in self._workers.values():
+        for worker in self._workers:
             worker.channel.send("quit")
             worker.channel.close()
-        for worker in self._workers.values():
+        for worker in self._workers:
             await asyncio.to_thread(self.end, worker, now=worker.lost)
-        self._workers.clear()
         await self.closed()
 
     # -- deaths -----------------------------------------------------------------------------
-    async def _bury(self, dead: Worker) -> None:
-        self._workers.pop(dead.index, None)
+    async def _bury(self, lane: Lane) -> None:
+        dead, lane.worker = lane.worker, None
+        assert dead is not None
         await asyncio.to_thread(self.end, dead, now=True)
         await self._settle_estate(dead)
         for place, task in enumerate(dead.tasks.values()):
@@ -175,11 +240,20 @@ class Pool(ABC):
             else:
                 self._returned.append(task)
         self._deaths += 1
-        if self._deaths > MAX_DEATHS * self.count and not self._interrupted:
+        if self._deaths > MAX_DEATHS * len(self._lanes) and not self._interrupted:
             raise StoreError(
                 "worker processes keep dying (killed, or out of memory)\n"
                 "  remedy: fewer at once (--parallel), then run again; nothing is lost"
             )
+        if self._interrupted:
+            self._drop_returned()
+        self._wake_all()
+
+    def _drop_returned(self) -> None:
+        """Trials that never started stay pending, for the next run."""
+        self._out -= len(self._returned)
+        self._returned.clear()
+        self._exhausted = True
 
     async def _settle_estate(self, dead: Worker) -> None:
         """Calls in flight stay charged; places and claims go to others."""
@@ -218,7 +292,7 @@ class Pool(ABC):
 
     def _conclude(self, task: TrialTask, state: State, cause: Cause, message: str) -> None:
         now = time.time()
-        self._report(TrialResult(task.number, task.attempt, state, cause, message, now, now, 0.0))
+        self._ended(TrialResult(task.number, task.attempt, state, cause, message, now, now, 0.0))
 
     # -- messages ---------------------------------------------------------------------------
     def _handle(self, worker: Worker, message: tuple[Any, ...]) -> None:
@@ -241,8 +315,8 @@ class Pool(ABC):
         worker.tasks.pop(result.number, None)
         worker.alone = False
         self._deaths = 0
-        self._report(result)
-        worker.changed.set()
+        self._ended(result)
+        worker.lane.event.set()
 
     async def _answer(
         self, worker: Worker, number: int, method: str, args: tuple[Any, ...]
@@ -322,25 +396,27 @@ class Pool(ABC):
     # -- stopping ---------------------------------------------------------------------------
     def _pass_on(self, halt: Halt) -> None:
         self._tell_all("stop", halt)
+        self._wake_all()
         for claimed in self._claims.values():
             claimed.set()
         self._claims.clear()
-        for worker in self._workers.values():
+        for worker in self._workers:
             worker.claims.clear()
 
     def _tell_all(self, *message: Any) -> None:
-        for worker in self._workers.values():
+        for worker in self._workers:
             worker.channel.send(*message)
 
     def interrupt(self) -> None:
         """Cancel what is in flight in every worker; by force what does not give up soon."""
         self._interrupted = True
+        self._drop_returned()
         halt = self.ledger.stopping or RunHalted(Cause.INTERRUPTED, "interrupted")
         self._tell_all("cancel", halt)
         asyncio.get_running_loop().call_later(PATIENCE, self._end_all)
 
     def _end_all(self) -> None:
-        for worker in list(self._workers.values()):
+        for worker in self._workers:
             if worker.tasks:
                 self.end(worker, now=True)
 
@@ -351,16 +427,10 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-async def _news(worker: Worker) -> None:
-    """Wait until a worker has finished something, or is lost."""
-    if not worker.lost:
-        await worker.changed.wait()
-    worker.changed.clear()
-
-
-def _lost(worker: Worker) -> None:
+def lost(worker: Worker) -> None:
+    """A worker is gone: its lane will bury it."""
     worker.lost = True
-    worker.changed.set()
+    worker.lane.event.set()
 
 
 def shared_out(parallel: int, workers: int) -> int:
