@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from peira.errors import Fault, InputError, StudyError
-from peira.study.reader import Source, validated
+from peira.study.reader import Source, load_yaml, validated
 from peira.study.study import Study
 
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -222,13 +222,34 @@ def scenario_folder(text: str, config: Path | None) -> Path:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """File -> hash, over all that a scenario is read from."""
+    """File -> hash, over all that a scenario is read from; metrics have one each, since those
+    that steer nothing may change while a batch goes on."""
     names = ("*.yaml", "*.py", "actors/*.yaml", "background/*.md")
     files = sorted({path for name in names for path in folder.glob(name)})
+    found: dict[str, str] = {}
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        found |= (
+            _metric_hashes(path) if name == "metrics.yaml" else {name: _hash(path.read_bytes())}
+        )
+    return found
+
+
+def _metric_hashes(path: Path) -> dict[str, str]:
+    try:
+        data, _ = load_yaml(path)
+    except InputError:  # the family will say what is wrong with it
+        return {path.name: _hash(path.read_bytes())}
+    metrics = data.get("metrics") if isinstance(data, dict) else None
+    listed = metrics if isinstance(metrics, dict) else {}
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in files
+        f"{path.name}:{name}": _hash(json.dumps(metric, sort_keys=True, default=str).encode())
+        for name, metric in listed.items()
     }
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def slug(name: str) -> str:

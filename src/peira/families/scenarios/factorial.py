@@ -1,8 +1,7 @@
 """Effects of assigned factors in a blocked factorial, one trial per cell and replicate.
 
 Least squares on cells plus replicate blocks; HC2 standard errors; p by permuting a factor's labels
-within replicate and remaining cell. Sources: MacKinnon and White 1985 (HC2); Steiger 2004
-(noncentral F intervals of partial eta squared); specs: statistics §7.
+within replicate and remaining cell. Source: MacKinnon and White 1985 (HC2); specs: statistics §7.
 Invariant: a contrast that the observed cells cannot carry is undefined, with a reason.
 """
 
@@ -27,6 +26,7 @@ from peira.stats.result import (
     Estimate,
     undefined,
 )  # fmt: skip
+from peira.stats.variance import partial_eta2_limits
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -380,27 +380,6 @@ def _share(ss: float, df: int, total: float, mse: float | None, rest: float, df_
     if mse is None or df < 1 or rest <= 1e-12 * total:
         return Share(ss, df, ss / total, reason=TOO_FEW_UNITS if mse is None else ZERO_VARIANCE)
     omega = (ss - df * mse) / (total + mse)
-    limits = partial_eta2_limits(ss / df / mse, df, df_rest)
-    return Share(ss, df, ss / total, omega, ss / (ss + rest), limits)
-
-
-def partial_eta2_limits(
-    f: float, df: int, df_rest: int, level: float = 0.95
-) -> tuple[float, float] | None:
-    """Limits of partial η² by inverting the noncentral F: η² = λ/(λ + df + df_rest + 1). None when
-    the F is so small that no interval has a width."""
-    from scipy.optimize import brentq
-    from scipy.special import ncfdtr
-
-    def noncentrality(target: float) -> float:
-        if ncfdtr(df, df_rest, 1e-12, f) <= target:
-            return 0.0
-        high = 10.0 + 4.0 * f * df
-        while ncfdtr(df, df_rest, high, f) > target and high < 1e7:
-            high *= 2
-        return float(brentq(lambda nc: ncfdtr(df, df_rest, nc, f) - target, 1e-12, high))
-
-    tail = (1 - level) / 2
-    bounds = [noncentrality(t) for t in (1 - tail, tail)]
-    low, high = (nc / (nc + df + df_rest + 1) for nc in bounds)
-    return (low, high) if high - low > 1e-9 else None
+    low, high = partial_eta2_limits(ss / df / mse, df, df_rest, 0.95)
+    shown = (low, high) if high - low > 1e-9 else None
+    return Share(ss, df, ss / total, omega, ss / (ss + rest), shown)

@@ -10,7 +10,7 @@ from peira.families.family import Family, Forecast
 from peira.families.scenarios import simulated, variations
 from peira.families.scenarios.outcome import ScenarioOutcome
 from peira.families.scenarios.settings import ScenarioSettings
-from peira.study.study import TrialPlan
+from peira.study.study import Study, TrialPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +47,12 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
     def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
         """One that takes any seat; a more capable model concedes more (an effect to be found)."""
         return f"sim:anyone,lift={simulated.planted_lift(capability):g}"
+
+    def check_change(self, before: Study, now: Study) -> None:
+        """A changed base scenario is refused; metrics that steer nothing may change."""
+        from peira.families.scenarios.variations import refuse_changed_base
+
+        refuse_changed_base(before, now)
 
     def forecast(self, settings: ScenarioSettings) -> list[Forecast]:
         from peira.families.scenarios.forecast import forecast

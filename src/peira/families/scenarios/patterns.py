@@ -2,8 +2,7 @@
 
 Only assigned levels are called causes; a fired event or an early metric goes with success. All
 p values come from one permutation of the success table (replicates as blocks, then variations within
-a replicate), so the search is corrected for its own size (max T). Sources: Westfall and Young 1993;
-Robins, Breslow and Greenland 1986 (interval of the Mantel-Haenszel odds ratio).
+a replicate), so the search is corrected for its own size (max T; Westfall and Young 1993).
 Invariant: nothing is a success factor that was not found on one half and confirmed on the other.
 """
 
@@ -28,7 +27,9 @@ from peira.families.scenarios.summaries import (
     numeric,
     success_rate,
 )  # fmt: skip
-from peira.stats.intervals import normal_quantile, wilson
+from peira.stats.intervals import wilson
+from peira.stats.patterns import area_under_curve
+from peira.stats.tables import mantel_haenszel as common_odds_ratio
 from peira.study.seeds import derive
 
 SUPPORT, DRAWS, ALPHA = 5, 9_999, 0.05
@@ -213,25 +214,13 @@ def mantel_haenszel(batch: Batch, candidate: Candidate, met: Floats) -> dict[str
         table = strata.setdefault(key, [0.0, 0.0, 0.0, 0.0])
         table[(0 if has else 2) + (0 if success else 1)] += 1
     tables = np.array(list(strata.values()))
-    a, b, c, d = tables.T
-    n = tables.sum(axis=1)
-    up, down = a * d / n, b * c / n
     crude = _log_odds(tables.sum(axis=0))
     signs = [_log_odds(table) for table in tables]
     simpson = crude is not None and any(s is not None and s * crude < 0 for s in signs)
-    empty = {"odds_ratio": None, "ci": None, "simpson": simpson}
-    if up.sum() == 0 or down.sum() == 0:
-        return empty | {"reason": "separation"}
-    ratio = float(up.sum() / down.sum())
-    p, q = (a + d) / n, (b + c) / n
-    variance = (
-        (p * up).sum() / (2 * up.sum() ** 2)
-        + (p * down + q * up).sum() / (2 * up.sum() * down.sum())
-        + (q * down).sum() / (2 * down.sum() ** 2)
-    )
-    half = normal_quantile(0.95) * math.sqrt(float(variance))
-    ci = [ratio * math.exp(-half), ratio * math.exp(half)]
-    return {"odds_ratio": ratio, "ci": ci, "simpson": simpson, "reason": None}
+    odds = common_odds_ratio(tables.reshape(-1, 2, 2))
+    return {
+        "odds_ratio": odds.estimate, "ci": limits(odds), "simpson": simpson, "reason": odds.reason
+    }  # fmt: skip
 
 
 def _log_odds(table: Floats) -> float | None:
@@ -250,12 +239,9 @@ def _auc(batch: Batch, met: Floats, odd: np.ndarray) -> float | None:
             hits[trial.variation] += int(success)
             totals[trial.variation] += 1
     scores = [(hits[t.variation] + 0.5) / (totals[t.variation] + 1) for t in batch.trials]
-    good = [s for s, m, o in zip(scores, met, odd, strict=True) if not o and m]
-    bad = [s for s, m, o in zip(scores, met, odd, strict=True) if not o and not m]
-    if not good or not bad or len(batch.variations) < 2:
+    if len(batch.variations) < 2:
         return None
-    wins = sum((g > b) + 0.5 * (g == b) for g in good for b in bad)
-    return wins / (len(good) * len(bad))
+    return area_under_curve(np.array(scores)[~odd], met[~odd])
 
 
 # -- how trials fall short ---

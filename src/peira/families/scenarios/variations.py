@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from peira.errors import Fault, StudyError
+from peira.errors import Fault, InputError, StudyError
 from peira.families.scenarios.checks import nearest
 from peira.families.scenarios.load import (
     EVENTS,
@@ -26,6 +26,7 @@ from peira.families.scenarios.load import (
 )  # fmt: skip
 from peira.families.scenarios.settings import BASE, ScenarioSettings
 from peira.families.scenarios.yaml_file import Path as Keys
+from peira.study.study import Study
 
 OFFICES = {
     "world": (SCENARIO, "world_state_model"), "summary": (SCENARIO, "summary_model"),
@@ -82,7 +83,10 @@ def _all_changes(
         spec = specs[name]
         yield from changes_of(base, spec, value, _where(spec, value))
     for path, value in (raw.get("set") or {}).items():
-        yield _set(base, path, value)
+        if path.startswith("seats."):
+            yield from _models(base, path.removeprefix("seats."), value, f"--model {path[6:]}")
+        else:
+            yield _set(base, path, value)
     if raw.get("success_criteria") is not None:
         yield Change(SCENARIO, ("success_criteria",), raw["success_criteria"], "success_criteria")
 
@@ -200,10 +204,17 @@ def _set(base: Base, path: str, value: Any) -> Change:
         return Change(_actor_file(base, rest[0], where), tuple(rest[1:]), value, where)
     if first == "turns" and not rest:
         return _turns(base, value, where)
+    if first == "events" and len(rest) == 2:
+        return _event_field(base, rest[0], rest[1], value, where)
     if first in ROOTS:
         keys = tuple(rest) if first == "quality" else ("metrics", *rest)
         return Change(ROOTS[first], keys, value, where)
     return Change(SCENARIO, (first, *rest), value, where)
+
+
+def _event_field(base: Base, name: str, key: str, value: Any, where: str) -> Change:
+    switch = _switches(base, name, True, where)
+    return Change(EVENTS, (*switch[0].path[:-1], key), value, where)
 
 
 def _once_each(changes: list[Change]) -> None:
@@ -273,3 +284,23 @@ def identity(settings: ScenarioSettings) -> dict[str, Any]:
 def _measured(metric: Mapping[str, Any]) -> dict[str, Any]:
     told = ("goal", "primary", "thresholds", "aggregate")
     return {key: value for key, value in metric.items() if key not in told}
+
+
+# -- going on with a batch ---
+def refuse_changed_base(before: Study, now: Study) -> None:
+    """Raise InputError when scenario files changed in a way that changes trials: any file but
+    metrics.yaml, and there any metric that steers."""
+    old, new = before.fixed.get("files") or {}, now.fixed.get("files") or {}
+    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    if not changed or before.fixed.get("base_scenario") is None:
+        return
+    folder = Path(now.fixed["base_scenario"])
+    steering = build(cached_base(str(folder), _stamp(folder))).steering()
+    metric = f"{METRICS}:"
+    serious = [n for n in changed if not n.startswith(metric) or n.removeprefix(metric) in steering]
+    if serious:
+        raise InputError(
+            f"the base scenario changed since this batch was begun: {', '.join(serious)}\n"
+            "  allowed: the files as they were\n"
+            "  remedy: restore them, take a new output_dir, or --fresh (sets the old batch aside)"
+        )
