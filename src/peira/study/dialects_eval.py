@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peira.errors import Fault, StudyError
+from peira.errors import Fault, InputError, StudyError
 from peira.study.reader import Source, suggestion
 from peira.study.study import Limits, Study
 
@@ -48,6 +48,10 @@ class Changes:
     prompt_sets: tuple[str, ...] = ()
     temps: tuple[float, ...] = ()
     no_sweep: bool = False
+    mode: str | None = None
+    condition: str = "both"
+    limit_items: int | None = None
+    batch: tuple[tuple[str, Any], ...] = ()
 
 
 def eval_config(data: dict[str, Any], path: Path, source: Source) -> tuple[Study, Source]:
@@ -57,7 +61,7 @@ def eval_config(data: dict[str, Any], path: Path, source: Source) -> tuple[Study
 
 def changed(data: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     """The file's data under a command line's changes."""
-    new = dict(data)
+    new = dict(data) | _asked(data, changes)
     sweep = dict(new.get("sweep") or {})
     for name in ("models", "prompt_sets", "temps"):
         if values := list(getattr(changes, name)):
@@ -71,6 +75,26 @@ def changed(data: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
         new["trials"] = [t for t in new["trials"] if _kept(t, new, changes)]
         sweep = {}
     return new | ({"sweep": sweep} if sweep else {})
+
+
+def _asked(data: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    """Mode, selection and batch options of a command line."""
+    if changes.mode not in (None, "live", "batch"):
+        raise InputError(f"--mode {changes.mode}\n  allowed: live, batch")
+    batch = bool(data.get("use_batch_api")) if changes.mode is None else changes.mode == "batch"
+    new: dict[str, Any] = {"use_batch_api": batch, "condition": changes.condition}
+    arms = {arm for arms in (data.get("prompt_sets") or {}).values() for arm in arms or ()}
+    if changes.condition not in {"both", "all", *arms}:
+        raise InputError(
+            f"--condition {changes.condition}: no such arm\n  allowed: both, {', '.join(arms)}"
+        )
+    if changes.limit_items is not None:
+        new["limit_items"] = changes.limit_items
+    if batch and changes.batch:
+        provider = data.get("provider")
+        named = provider if isinstance(provider, Mapping) else {"name": provider}
+        new["provider"] = {k: v for k, v in named.items() if v} | {"batch": dict(changes.batch)}
+    return new
 
 
 def _kept(trial: Any, data: Mapping[str, Any], changes: Changes) -> bool:
@@ -149,7 +173,7 @@ class Translation:
                 continue
             if part is not None:
                 self._known((name,), part, known)
-        trials = self.data.get("trials") or ()
+        trials = self.data.get("trials") or []
         if not isinstance(trials, list):
             self._fault(("trials",), trials, "a list of trials")
             return

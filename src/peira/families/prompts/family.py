@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peira.families.family import Family, Forecast
 from peira.families.prompts.inputs import inputs_of
 from peira.families.prompts.outcome import PromptsOutcome
+from peira.families.prompts.phases import VIEWS
 from peira.families.prompts.rows import n_rows
 from peira.families.prompts.scoring import asks_models, load_scorer
 from peira.families.prompts.settings import PromptsSettings
@@ -33,6 +34,9 @@ class Prompts(Family[PromptsSettings, PromptsOutcome]):
     Settings = PromptsSettings
     Outcome = PromptsOutcome
     simulated: ClassVar[Mapping[str, Any]] = {"respondent": Respondent}
+
+    def __init__(self, phases: frozenset[str] = VIEWS) -> None:
+        self.phases = phases
 
     def identity(self, settings: PromptsSettings) -> dict[str, Any]:
         """What makes the rows what they are: bytes of prompts and items, model, decoding."""
@@ -97,7 +101,7 @@ class Prompts(Family[PromptsSettings, PromptsOutcome]):
     def run_files(self, run: RunView) -> Iterable[tuple[str, bytes]]:
         from peira.families.prompts.files import run_files
 
-        return run_files(run)
+        return run_files(run, self.phases)
 
     def analyse(self, run: RunView) -> Analysis:
         from peira.families.prompts.analysis import analyse

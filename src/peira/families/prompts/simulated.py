@@ -144,10 +144,10 @@ class Respondent:
         text = reply_text(seen, dials, effect)
         usage = _usage(request, text)
         if fault == "refused":
-            return Reply("", usage=replace(usage, completion_tokens=0), finish="refusal")
+            return Reply("", "", replace(usage, completion_tokens=0), "refusal", request.model)
         if fault == "truncated":
-            return Reply(text[: len(text) // 2], usage=usage, finish="length")
-        return Reply(text, usage=usage)
+            return Reply(text[: len(text) // 2], "", usage, "length", request.model)
+        return Reply(text, "", usage, "stop", request.model)
 
     def resolve(self, seen: Observation) -> tuple[Parameters, Effect]:
         """Dials and effect: the study's, overruled by this subject's own options."""

@@ -1,0 +1,300 @@
+"""What `peira evaluate` does: find the run, go through the phases, say how it ended.
+
+Invariant: `--resume` never buys a row twice and never mixes runs; planning writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from peira import api
+from peira.cli.display import as_json, ending, note, report_dict, say, table, watcher
+from peira.engine.plan import plan as planned_trials
+from peira.errors import InputError, PeiraError
+from peira.families.prompts import planning
+from peira.families.prompts.family import Prompts
+from peira.families.prompts.phases import ASKING, VIEWS, Choice
+from peira.families.prompts.prepare import prepare, require_prepared
+from peira.families.prompts.settings import PromptsSettings
+from peira.families.prompts.slugs import decimal_label
+from peira.store.collect import collect
+from peira.store.records import RunView
+from peira.store.rundir import RunDir, list_runs
+from peira.study.dialects_eval import Changes, changed, eval_config
+from peira.study.reader import load_yaml
+
+DEFAULT = Path("config/eval_config.yaml")
+BUILT_IN = Path(planning.__file__).parent / "builtin" / "config" / "eval_config.yaml"
+FAMILY = "peira.families.prompts:Prompts"
+ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One command line."""
+
+    config: Path
+    changes: Changes
+    choice: Choice
+    run_id: str | None
+    resume: bool
+    archive: bool
+    experiments: Path | None
+    simulated: bool
+    budget: float | None
+    parallel: int | None
+    executor: str
+    json: bool
+
+
+class Evaluation:
+    """A command line on its way through the phases."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.phases = request.choice.phases
+        self.family = Prompts(self.phases & VIEWS)
+        self.question = self._question()
+        first = self.question.study
+        paths = first.fixed.get("paths") or {}
+        self.experiments = request.experiments or Path(paths.get("experiments_dir", "experiments"))
+
+    def _question(self) -> api.Question:
+        config = self.request.config
+        if config == DEFAULT and not config.exists() and self.request.simulated:
+            note("no config/eval_config.yaml here: the built-in one, with the sample items")
+            config = BUILT_IN
+        data, source = load_yaml(config)
+        if not isinstance(data, dict):
+            raise InputError(f"{config}: not a config\n  allowed: a mapping with `prompt_sets`, …")
+        study, lines = eval_config(changed(data, self.request.changes), config, source)
+        return api.Question(study, lines, FAMILY, self.family, config.resolve().parent)
+
+    # -- phases -----------------------------------------------------------------------------
+    def run(self) -> int:
+        """All chosen phases. Returns the exit code."""
+        self._prepare()
+        target = self._target()
+        if self.phases & ASKING:
+            return self._ask(target)
+        if "build" in self.phases:
+            return self._build(target)
+        return self._project(target)
+
+    def _prepare(self) -> None:
+        plans = {cell.settings.data_plan for cell in self._settings_first()}
+        for plan in plans:
+            if "prepare" in self.request.choice.skipped:
+                require_prepared(plan)
+            elif "prepare" in self.phases and not self.request.choice.only == "prepare":
+                prepare(plan)
+            elif "prepare" in self.phases:
+                loaded = prepare(plan)
+                say(f"{len(loaded.items)} items ready, {loaded.merged} duplicates merged")
+
+    def _settings_first(self) -> list[Any]:
+        """The cells' settings need the items for their identity, so `prepare` comes before."""
+        from peira.study.grid import cells
+
+        @dataclass(frozen=True)
+        class Cell:
+            settings: PromptsSettings
+
+        first = next(cells(self.question.study))
+        return [Cell(_validated(self.question, first))]
+
+    def _ask(self, target: RunDir) -> int:
+        request = self.request
+        options = api.Options(
+            run_dir=target.path, parallel=request.parallel, budget_usd=request.budget,
+            executor=request.executor, retry_failed=target.exists, simulated=request.simulated,
+            on_start=watcher(request.json),
+        )  # fmt: skip
+        report = api.run(self.question, options)
+        if request.json:
+            as_json(report_dict(report))
+        else:
+            ending(report)
+        partial = self._selection_finished(report)
+        if "report" in self.phases and report.tally.done:
+            from peira.cli.finish import finish
+
+            finish(target.path, quiet=request.json)
+        self._say_what_lacks(target, partial)
+        code = 0 if partial else report.exit_code
+        if code == 0 and request.archive:
+            self._archive(target, partial)
+        return code
+
+    def _selection_finished(self, report: api.RunReport) -> bool:
+        """True if all rows selected by --condition are there, and the rest was not asked for."""
+        selected = self.request.changes.condition not in ("both", "all")
+        tally = report.tally
+        return selected and not (tally.failed or tally.halted or report.message) and (
+            tally.done + tally.pending == tally.planned
+        )  # fmt: skip
+
+    def _say_what_lacks(self, target: RunDir, partial: bool) -> None:
+        if self.request.json:
+            return
+        if partial:
+            with RunView(target) as run:
+                for record in run.records():
+                    if not record.done:
+                        say(f"  {record.slug}: pending, {record.message}")
+            say("  the selected rows are complete; nothing is compared until all arms are there")
+        say(f"  look: {target.path}/aggregate_report.md, {target.path}/report.html")
+
+    def _build(self, target: RunDir) -> int:
+        """The planned rows, and in batch mode the input files; no call is made."""
+        written = planning.write_inputs(self.question, target.path, self.request.simulated)
+        for path, lines in written:
+            say(f"{path}: {lines} rows")
+        if not written:
+            rows = sum(planning.rows_of(cell.settings) for cell in self.question.cells())
+            say(f"{rows} rows planned; input files are written in batch mode only")
+        return 0
+
+    def _project(self, target: RunDir) -> int:
+        """Files of finished phases, made again from run.db."""
+        if self.phases <= {"prepare"}:
+            return 0
+        if not target.exists:
+            raise InputError(f"{target.path}: no run here\n  remedy: --run-id NAME, or --resume")
+        with RunView(target) as run:
+            collect(run, self.family)
+            tally = run.tally
+        if "report" in self.phases and tally.done:
+            from peira.cli.finish import finish
+
+            finish(target.path, quiet=self.request.json)
+        say(f"{target.path}: {tally}")
+        return tally.exit_code(set())
+
+    # -- the run ------------------------------------------------------------------------------
+    def _target(self) -> RunDir:
+        request = self.request
+        if request.run_id is not None:
+            return self._named(request.run_id)
+        derived = not self.phases & ASKING and "build" not in self.phases
+        if request.resume or derived:
+            found = self._newest()
+            if found is not None:
+                note(f"going on with {found.path}")
+                return found
+            if derived:
+                return RunDir(self.experiments / "run_")
+        target = RunDir(self.experiments / f"run_{self._fresh_id()}")
+        if request.resume:
+            note(f"no run holds these trials: starting {target.path}")
+        return target
+
+    def _named(self, text: str) -> RunDir:
+        import re
+
+        path = Path(text)
+        if len(path.parts) > 1:
+            return RunDir(path)
+        name = text.removeprefix("run_")
+        if not re.fullmatch(ID, name):
+            raise InputError(
+                f"--run-id {text}\n  allowed: 1 to 64 letters, digits, dots, `_` and `-`,"
+                " beginning with a letter or digit"
+            )
+        return RunDir(self.experiments / f"run_{name}")
+
+    def _fresh_id(self) -> str:
+        stamp = "r" + time.strftime("%Y%m%d%H%M%S", time.gmtime())
+        taken = (stamp, *(f"{stamp}-{k}" for k in range(2, 1000)))
+        return next(name for name in taken if not (self.experiments / f"run_{name}").exists())
+
+    def _newest(self) -> RunDir | None:
+        """The newest run that holds one of these trials, simulated or real as asked."""
+        if not self.experiments.is_dir():
+            return None
+        wanted = set(self.trial_ids)
+        for run in list_runs(self.experiments):
+            if run.path.parent == self.experiments and self._holds(run, wanted):
+                return run
+        return None
+
+    def _holds(self, run: RunDir, wanted: set[str]) -> bool:
+        if (run.path / "archive_manifest.json").exists():
+            return False
+        try:
+            with RunView(run) as view:
+                ids = {row[0] for row in view.query("SELECT id FROM trials")}
+                return bool(ids & wanted) and view.meta.get("simulated") == self.request.simulated
+        except PeiraError:
+            return False
+
+    @cached_property
+    def trial_ids(self) -> list[str]:
+        question = self.question
+        trials = planned_trials(question.study, self.family, question.cells())
+        return [trial.id for _, trial in trials]
+
+    def _archive(self, target: RunDir, partial: bool) -> None:
+        from peira.store.archive import seal
+
+        temps = {t for cell in self.question.cells() for t in cell.settings.temps}
+        labels = "-".join(decimal_label(t) for t in sorted(temps))
+        name = f"t{labels}_{target.path.name.removeprefix('run_')}"
+        sealed = seal(target, self.experiments / name, allow_incomplete=partial)
+        say(f"  {sealed.describe()}")
+
+    # -- planning -----------------------------------------------------------------------------
+    def plan(self) -> int:
+        """What would be run and cost; writes nothing."""
+        target = self._target_if_any()
+        data = planning.plan(self.question, target, self.request.simulated)
+        if self.request.json:
+            as_json(data)
+            return 0
+        for line in _planned_lines(data):
+            say(line)
+        table("arms", ("prompt set", "arm", "file", "SHA-256", "tokens", "length / control"),
+              [[a[k] for k in ("prompt_set", "arm", "path", "sha", "tokens", "ratio")]
+               for a in data["arms"]])  # fmt: skip
+        return 0
+
+    def _target_if_any(self) -> RunDir | None:
+        if self.request.run_id is not None:
+            return self._named(self.request.run_id)
+        return self._newest() if self.request.resume else None
+
+
+def _validated(question: api.Question, cell: Any) -> PromptsSettings:
+    from pydantic import ValidationError
+
+    try:
+        return PromptsSettings.model_validate(cell.settings)
+    except ValidationError:
+        question.cells()  # says the same with lines and remedies
+        raise
+
+
+def _planned_lines(data: dict[str, Any]) -> Iterator[str]:
+    yield f"{len(data['trials'])} trials, {data['rows']:,} rows, {data['paid']:,} already paid for"
+    for trial in data["trials"]:
+        yield f"  {trial['slug']}: {trial['rows']:,} rows, {trial['items']:,} items"
+    yield f"  distinct requests: {data['requests']:,}"
+    low, expected, high = data["tokens_in"]
+    yield f"  tokens in {low:,.0f} / {expected:,.0f} / {high:,.0f} (low, expected, high)"
+    usd = data["usd"]
+    if usd is None:
+        yield f"  cost unknown: {data['note']}"
+    elif usd[2] == 0:
+        yield "  free"
+    else:
+        yield f"  ${usd[0]:.4f} / ${usd[1]:.4f} / ${usd[2]:.4f}"
+    for kind, effect in data["detectable"].items():
+        yield (
+            f"  {kind}: {effect['n']:,} items find differences from {effect['low']:.3f} (10 % of"
+            f" items change) to {effect['high']:.3f} (30 % change), power {effect['power']:.0%}"
+        )

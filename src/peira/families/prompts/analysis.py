@@ -1,0 +1,202 @@
+"""What a run says: one sentence, findings, tables; and the same for one trial.
+
+Invariant: a claim stands on `p_adjusted` alone; where nothing was shown, the report says how large
+an effect it could have seen.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peira.families.prompts import tables
+from peira.families.prompts.evaluated import Evaluated, TrialData, evaluate
+from peira.families.prompts.settings import CONTROL
+from peira.families.prompts.significance import (
+    Compared,
+    RunSignificance,
+    labels,
+    run_significance,
+)
+from peira.families.prompts.truth import planted, simulation_truth, truth_table
+from peira.report.analysis import Analysis, Finding
+
+if TYPE_CHECKING:
+    from peira.store.records import RunView
+
+DIFF_LINES = 60
+WORDS = {
+    "em": "exact match", "f1": "token F1", "abstain_rate": "abstention rate",
+    "false_answer_rate": "false answer rate", "unsupported_rate": "unsupported answer rate",
+}  # fmt: skip
+
+
+@dataclass
+class Told:
+    """Everything an analysis is told from; made once per state of a run."""
+
+    found: Evaluated
+    significance: RunSignificance
+    truth: dict[str, Any]
+
+
+_told: dict[int, tuple[Evaluated, Told]] = {}
+
+
+def tell(run: RunView) -> Told:
+    """Rows, comparisons and planted truth of a run."""
+    found = evaluate(run)
+    kept = _told.get(id(found))
+    if kept is not None and kept[0] is found:
+        return kept[1]
+    truth = simulation_truth(found.trials) if run.simulated else {"trials": {}}
+    told = Told(found, run_significance(found), truth)
+    _told.clear()
+    _told[id(found)] = (found, told)
+    return told
+
+
+def analyse(run: RunView) -> Analysis:
+    """The analysis of a whole run."""
+    told = tell(run)
+    return _analysis(told, told.found.trials, told.significance.compared)
+
+
+def trial_analysis(told: Told, trial: TrialData) -> Analysis:
+    """The same for one trial, with its flips and prompts."""
+    compared = [part for part in told.significance.compared if part.at.trial is trial]
+    whole = _analysis(told, [trial], compared)
+    return Analysis(
+        whole.answer, (*whole.tables, tables.flips(trial)), whole.findings, whole.notes,
+        sections={"Prompts": prompt_diff(trial)},
+    )  # fmt: skip
+
+
+def _analysis(told: Told, trials: list[TrialData], compared: list[Compared]) -> Analysis:
+    known = told.truth["trials"]
+    shown = [
+        tables.completeness(trials),
+        tables.forest(compared, told.significance.family_size),
+        tables.ranking(trials),
+        tables.metrics(compared),
+        tables.selective(compared),
+        tables.arms(trials),
+        tables.costs(trials),
+    ]
+    if known:
+        shown.insert(2, truth_table(compared, known))
+    return Analysis(
+        answer(compared, told.significance),
+        tuple(table for table in shown if table.rows),
+        tuple(
+            _finding(part, label, name, known)
+            for part, label in zip(compared, labels(compared), strict=True)
+            for name in part.block["metrics"]
+        ),
+        tuple(notes(told, trials, compared)),
+        files={"family": {"primary_tests": told.significance.family_size}},
+    )
+
+
+def _finding(part: Compared, where: str, name: str, known: dict[str, Any]) -> Finding:
+    entry = part.block["metrics"][name]
+    exploratory = entry["role"] == "exploratory"
+    label = " (post hoc)" if "post_hoc" in part.cell["flags"] else ""
+    what = f"mean over items of {WORDS.get(name, name)}, {part.at.arm} − {part.at.reference}"
+    return Finding(
+        name=f"{part.title}, {name}",
+        claim=f"{what}; {where}{label}",
+        estimate=part.estimate(name, what),
+        role="exploratory" if exploratory else "confirmatory",
+        family=entry["role"],
+        unit="item" if part.cell["n_clusters"] == part.cell["n_items"] else "item, by passage",
+        p_adjusted=None if exploratory else entry.get("p_adjusted"),
+        q=entry.get("q_value") if exploratory else None,
+        truth=planted(part, known, name),
+    )
+
+
+def answer(compared: Sequence[Compared], significance: RunSignificance) -> str:
+    """The run's answer in one sentence."""
+    if not compared:
+        return "Nothing is compared yet: no trial has all its rows."
+    named = [part for part in compared if part.block["verdict"].endswith("higher")]
+    if named:
+        told = "; ".join(_sentence(part) for part in named[:3])
+        more = f"; and {len(named) - 3} more" if len(named) > 3 else ""
+        return (
+            f"{told}{more} ({len(named)} of {len(compared)} primary comparisons,"
+            f" Holm at {significance.alpha:g})."
+        )
+    unnamed = sum(part.block["verdict"] == "no winner named" for part in compared)
+    if unnamed:
+        return (
+            f"No winner is named: {unnamed} of {len(compared)} comparisons differ, but too many"
+            " rows are unscored or they decide the result."
+        )
+    return f"No difference shown in {len(compared)} primary comparisons{_reach(compared)}."
+
+
+def _sentence(part: Compared) -> str:
+    entry = part.primary
+    low, high = entry["ci_95"] or (None, None)
+    limits = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
+    way = "raises" if entry["delta_mean"] > 0 else "lowers"
+    metric = WORDS.get(part.stats.primary, part.stats.primary)
+    return (
+        f"{part.at.arm} {way} {metric} on {part.at.kind} items by"
+        f" {abs(entry['delta_mean']):.3f}{limits} against {part.at.reference}"
+        f" (n {entry['n_items']})"
+    )
+
+
+def _reach(compared: Sequence[Compared]) -> str:
+    reach = [part.block.get("power", {}).get("mde") for part in compared]
+    known = [value for value in reach if value is not None]
+    if not known:
+        return ""
+    spread = f"{min(known):.3f}" if len(known) == 1 else f"{min(known):.3f} to {max(known):.3f}"
+    power = compared[0].stats.power
+    return f"; with {power:.0%} power the design finds differences of {spread}"
+
+
+def notes(told: Told, trials: list[TrialData], compared: list[Compared]) -> list[str]:
+    """The limits of the evidence."""
+    found = [
+        "The unit is the item (the passage where items share one); samples are averaged within.",
+        "Arms differ in the system message only; a difference is due to it for these items, this"
+        " model and this time.",
+    ]
+    flags = {flag for part in compared for flag in (*part.cell["flags"], *part.primary["flags"])}
+    told_flags = {
+        "post_hoc": "The analysis settings were changed after the first paid row: post hoc.",
+        "unreliable": "Some arm has more unscored rows than allowed: no winner is named there.",
+        "served_models_differ": "Arms of one comparison were served by different models.",
+        "asked_over_24h_apart": "Arms of one comparison were asked over 24 hours apart.",
+        "sensitive_to_unscored": "Some result depends on how unscored rows are counted.",
+    }
+    found += [text for flag, text in told_flags.items() if flag in flags]
+    waiting = len(told.found.records) - len(told.found.done)
+    if waiting:
+        found.append(f"{waiting} planned trials are not done and are not compared.")
+    merged = [t for t in trials if t.settings.samples_per_item != 1]
+    if merged:
+        found.append("With several samples an item's score is their mean, never a vote.")
+    return found
+
+
+def prompt_diff(trial: TrialData) -> str:
+    """What each arm's prompt changes of the control's, as a diff."""
+    control = (trial.arms[CONTROL]["text"] or "").splitlines()
+    parts = []
+    for arm, prompt in trial.arms.items():
+        if arm == CONTROL:
+            continue
+        text = (prompt["text"] or "").splitlines()
+        lines = list(difflib.unified_diff(control, text, CONTROL, arm, lineterm="", n=2))
+        shown = [f"    {line}" for line in lines[:DIFF_LINES]]
+        more = [f"    … {len(lines) - DIFF_LINES} more lines"] if len(lines) > DIFF_LINES else []
+        parts.append("\n".join([f"`{arm}` against `control`:", "", *shown, *more]))
+    return "\n\n".join(parts)

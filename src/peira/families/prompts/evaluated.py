@@ -1,0 +1,260 @@
+"""A run's rows, read back and scored: what every table, test and figure starts from.
+
+Invariant: derived from run.db and the analysis settings alone, so it can be made again at any time;
+only `ok` rows have scores, and a score that does not apply is NaN in memory and empty in files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peira.families.prompts.abstention import AbstentionDetector
+from peira.families.prompts.costs import RowCosts, row_costs
+from peira.families.prompts.data import Item, ItemType
+from peira.families.prompts.rows import Row, planned_rows, unpack_items
+from peira.families.prompts.scoring import (
+    NORMALISERS,
+    RowScore,
+    ScoringRules,
+    Unsupported,
+    asks_models,
+    load_function,
+    load_scorer,
+    score,
+)
+from peira.families.prompts.settings import CONTROL, AnalysisSettings, PromptsSettings
+from peira.families.prompts.trial import analysis_digest
+
+if TYPE_CHECKING:
+    from peira.store.records import Record, RunView
+
+Array = NDArray[Any]
+BUILT_IN = ("em", "f1", "abstain_rate", "false_answer_rate", "unsupported_rate")
+
+
+@dataclass
+class TrialData:
+    """One trial: its items, rows in columns, and their scores. Row arrays have the shape
+    items × draws × arms; a draw is one sample at one temperature."""
+
+    record: Record
+    settings: PromptsSettings
+    items: list[Item]
+    arms: Mapping[str, Mapping[str, Any]]
+    columns: Mapping[str, Any]
+    scores: list[RowScore | None]
+    costs: RowCosts
+    post_hoc: bool = False
+    instructions_sha256: str = ""
+    judged: Mapping[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def arm_names(self) -> list[str]:
+        return list(self.arms)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        draws = sum(self.settings.samples(temp) for temp in self.settings.temps)
+        return len(self.items), draws, len(self.arms)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        return list(planned_rows(self.settings, len(self.items)))
+
+    @cached_property
+    def status(self) -> Array:
+        """Status of each row, items × draws × arms."""
+        return np.array(self.columns["status"], dtype=object).reshape(self.shape)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Built-in metrics, then those of the study's scorers."""
+        extra = dict.fromkeys(n for s in self.scores if s is not None for n in s.extra)
+        return (*BUILT_IN, *extra)
+
+    def values(self, metric: str) -> Array:
+        """Scores of one metric, NaN where a row has none, items × draws × arms."""
+        if metric not in self._values:
+            self._values[metric] = np.array(
+                [np.nan if s is None else _value(s, metric) for s in self.scores]
+            ).reshape(self.shape)
+        return self._values[metric]
+
+    @cached_property
+    def _values(self) -> dict[str, Array]:
+        return {}
+
+    def draws(self, temp: float) -> slice:
+        """The draws that belong to one temperature."""
+        start = 0
+        for other in self.settings.temps:
+            stop = start + self.settings.samples(other)
+            if other == temp:
+                return slice(start, stop)
+            start = stop
+        raise KeyError(temp)
+
+    @cached_property
+    def cluster(self) -> Array:
+        return np.array([item.cluster for item in self.items], dtype=object)
+
+    def of_type(self, kind: ItemType) -> Array:
+        """Indices of the items of one type."""
+        return np.array([n for n, item in enumerate(self.items) if item.type == kind], dtype=int)
+
+    @property
+    def types(self) -> list[ItemType]:
+        kinds: tuple[ItemType, ...] = ("closed", "open")
+        return [kind for kind in kinds if any(item.type == kind for item in self.items)]
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Rows by status, from what is stored."""
+        from collections import Counter
+
+        return dict(Counter(self.columns["status"]))
+
+
+def _value(row: RowScore, metric: str) -> float:
+    value: float | None
+    match metric:
+        case "em":
+            value = row.em
+        case "f1":
+            value = row.f1
+        case "abstain_rate":
+            value = float(row.abstained)
+        case "false_answer_rate":
+            value = row.false_answer
+        case "unsupported_rate":
+            value = row.unsupported
+        case _:
+            value = row.extra.get(metric)
+    return np.nan if value is None else float(value)
+
+
+@dataclass
+class Evaluated:
+    """All trials of a run that hold rows, in planned order, and every planned record."""
+
+    trials: list[TrialData]
+    records: list[Record]
+    analysis: AnalysisSettings
+
+    @property
+    def done(self) -> list[TrialData]:
+        """Trials that may be compared."""
+        return [trial for trial in self.trials if trial.record.done]
+
+
+_kept: dict[tuple[Any, ...], Evaluated] = {}
+
+
+def evaluate(run: RunView) -> Evaluated:
+    """The run's rows and scores; kept for the next caller while nothing in run.db changes."""
+    records = list(run.records())
+    key = (
+        str(run.path.resolve()),
+        *((r.number, str(r.state), r.attempts, r.finished, r.cell_number) for r in records),
+        repr([r.settings.get("analysis") for r in records[:1]]),
+    )
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = _evaluate(run, records)
+    return _kept[key]
+
+
+def _evaluate(run: RunView, records: list[Record]) -> Evaluated:
+    subjects = run.meta.get("manifest", {}).get("subjects", {})
+    paid: set[str] = set()
+    trials = [
+        trial for record in records if (trial := _trial(run, record, subjects, paid)) is not None
+    ]
+    analysis = trials[0].settings.analysis if trials else AnalysisSettings()
+    return Evaluated(trials, records, analysis)
+
+
+def _trial(
+    run: RunView, record: Record, subjects: Mapping[str, Any], paid: set[str]
+) -> TrialData | None:
+    """A trial's rows as last stored, or None if it never started."""
+    events = {event["kind"]: event for event in run.events(record.number)}
+    if "rows" not in events or "items" not in events:
+        return None
+    settings = PromptsSettings.model_validate(record.settings)
+    items = unpack_items(events["items"])
+    columns, prompts = events["rows"], events["prompts"]
+    judged = {e["scorer"]: e["scores"] for e in run.events(record.number) if e["kind"] == "judged"}
+    rows = list(planned_rows(settings, len(items)))
+    return TrialData(
+        record, settings, items, prompts["arms"], columns,
+        score_rows(settings, items, rows, columns, judged),
+        row_costs(settings, columns, subjects.get(settings.resolved_model, {}), paid),
+        prompts["analysis"] != analysis_digest(settings.analysis),
+        prompts["instructions_sha256"], judged,
+    )  # fmt: skip
+
+
+def scoring_rules(settings: PromptsSettings) -> ScoringRules:
+    """The rules of a study. Raises InputError for a scorer that cannot be loaded."""
+    analysis = settings.analysis
+    asked = analysis.unsupported
+    entailment = (
+        load_function(asked.nli_scorer, "unsupported.nli_scorer") if asked.nli_scorer else None
+    )
+    scorers = [load_scorer(name) for name in analysis.scoring.scorers]
+    return ScoringRules(
+        AbstentionDetector(settings.abstain_phrase),
+        NORMALISERS[analysis.scoring.normalise],
+        Unsupported(asked.strategy, asked.threshold, asked.min_token_overlap, entailment),
+        tuple(scorer for scorer in scorers if not asks_models(scorer)),
+    )
+
+
+def score_rows(
+    settings: PromptsSettings,
+    items: Sequence[Item],
+    rows: Sequence[Row],
+    columns: Mapping[str, Any],
+    judged: Mapping[str, list[Any]],
+) -> list[RowScore | None]:
+    """A score for every `ok` row, None for the others; equal replies to an item score once."""
+    rules = scoring_rules(settings)
+    known: dict[tuple[int, str], RowScore] = {}
+    found: list[RowScore | None] = []
+    for number, (row, status, text) in enumerate(
+        zip(rows, columns["status"], columns["text"], strict=True)
+    ):
+        if status != "ok":
+            found.append(None)
+            continue
+        key = (row.item, text)
+        if key not in known:
+            known[key] = score(items[row.item], text, rules)
+        found.append(_with_judges(known[key], judged, number) if judged else known[key])
+    return found
+
+
+def _with_judges(row: RowScore, judged: Mapping[str, list[Any]], number: int) -> RowScore:
+    from dataclasses import replace
+
+    extra = {k: v for scores in judged.values() for k, v in (scores[number] or {}).items()}
+    return replace(row, extra={**row.extra, **extra})
+
+
+def comparisons(trial: TrialData) -> Iterator[tuple[float, ItemType, str, str]]:
+    """(temperature, type, arm, reference) of every comparison of a trial, in order."""
+    arms = [arm for arm in trial.arm_names if arm != CONTROL]
+    pairs = [(arm, CONTROL) for arm in arms]
+    if trial.settings.analysis.stats.compare == "all":
+        pairs += [(second, first) for n, first in enumerate(arms) for second in arms[n + 1 :]]
+    for temp in trial.settings.temps:
+        for kind in trial.types:
+            for arm, reference in pairs:
+                yield temp, kind, arm, reference

@@ -1,0 +1,278 @@
+"""The tables of a report, from rows and comparisons already made.
+
+Invariant: no mean without n and missing, no comparison without its interval; a table is plain data
+and computes nothing that a test needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from peira.families.prompts.costs import costs_json
+from peira.families.prompts.evaluated import TrialData
+from peira.families.prompts.rows import STATUSES
+from peira.families.prompts.settings import CONTROL
+from peira.families.prompts.significance import Compared, labels, means
+from peira.report.analysis import Column, Table
+from peira.stats.result import Estimate
+
+FLIPS_SHOWN = 20
+CHARACTERS_PER_TOKEN = 4
+TEXT: Final = "text"
+
+
+def completeness(trials: Sequence[TrialData]) -> Table:
+    """Rows by status: planned is their sum."""
+    columns = (
+        Column("trial", "trial", kind=TEXT), Column("state", "state", kind=TEXT),
+        Column("planned", "planned rows", 0), *(Column(s, s, 0) for s in STATUSES),
+    )  # fmt: skip
+    rows = [
+        {
+            "trial": t.record.slug, "state": str(t.record.state),
+            "planned": sum(t.counts.values()), **{s: t.counts.get(s, 0) for s in STATUSES},
+        }
+        for t in trials
+    ]  # fmt: skip
+    note = "Only `ok` rows are scored; planned is the sum of the others."
+    return Table("rows", "Rows by status", columns, tuple(rows), note)
+
+
+def forest(compared: Sequence[Compared], family_size: int) -> Table:
+    """Every primary comparison: δ, interval, corrected p, what the lost rows could change."""
+    metric = compared[0].stats.primary if compared else "em"
+    columns = (
+        Column("comparison", "comparison", kind=TEXT),
+        Column("control_mean", "control", 3), Column("arm_mean", "arm", 3),
+        Column("delta", f"δ {metric}, arm − control", 3, kind="estimate"),
+        Column("p_adjusted", "Holm p"), Column("delta_itt", "δ, lost rows not correct", 3),
+        Column("bounds", "bounds", kind=TEXT), Column("verdict", "verdict", kind=TEXT),
+        Column("flags", "flags", kind=TEXT),
+    )  # fmt: skip
+    note = (
+        f"Primary endpoint. Holm over the run's {family_size} primary tests; Holm p is the only"
+        " basis of a claim. Unscored rows are left out of δ."
+    )
+    rows = tuple(
+        _forest_row(part, label) for part, label in zip(compared, labels(compared), strict=True)
+    )
+    return Table("forest", "Primary comparisons", columns, rows, note)
+
+
+def _forest_row(part: Compared, label: str) -> dict[str, Any]:
+    entry = part.primary
+    bounds = entry["bounds"]
+    flags = [*part.cell["flags"], *entry["flags"]]
+    return {
+        "comparison": label, "control_mean": entry["control_mean"],
+        "arm_mean": entry["arm_mean"], "delta": part.estimate(part.stats.primary),
+        "p_adjusted": entry["p_adjusted"], "delta_itt": entry["delta_itt"],
+        "bounds": "n/a" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}",
+        "verdict": part.block["verdict"], "flags": ", ".join(dict.fromkeys(flags)) or "none",
+    }  # fmt: skip
+
+
+def metrics(compared: Sequence[Compared]) -> Table:
+    """All metrics of all comparisons."""
+    columns = (
+        Column("comparison", "comparison", kind=TEXT), Column("metric", "metric", kind=TEXT),
+        Column("role", "role", kind=TEXT), Column("control_mean", "control", 3),
+        Column("arm_mean", "arm", 3), Column("delta", "δ, arm − control", 3, kind="estimate"),
+        Column("p_adjusted", "Holm p"), Column("q_value", "BH q"),
+    )  # fmt: skip
+    note = "Secondary metrics stand behind the gate of the primary ones; the rest is exploratory."
+    return Table("metrics", "All metrics", columns, tuple(_metric_rows(compared)), note)
+
+
+def _metric_rows(compared: Sequence[Compared]) -> Iterator[dict[str, Any]]:
+    for part, label in zip(compared, labels(compared), strict=True):
+        for name, entry in part.block["metrics"].items():
+            if entry["delta_mean"] is None:
+                continue
+            yield {
+                "comparison": label, "metric": name, "role": entry["role"],
+                "control_mean": entry["control_mean"], "arm_mean": entry["arm_mean"],
+                "delta": part.estimate(name), "p_adjusted": entry.get("p_adjusted"),
+                "p_adjusted_reason": "exploratory" if entry["role"] == "exploratory" else None,
+                "q_value": entry.get("q_value"),
+                "q_value_reason": None if entry["role"] == "exploratory" else "corrected by Holm",
+            }  # fmt: skip
+
+
+def arms(trials: Sequence[TrialData]) -> Table:
+    """The prompts: hash, length, ratio to the control's."""
+    columns = (
+        Column("trial", "trial", kind=TEXT), Column("arm", "arm", kind=TEXT),
+        Column("path", "file", kind=TEXT), Column("sha", "SHA-256", kind=TEXT),
+        Column("tokens", "tokens", 0), Column("ratio", "length / control", 2),
+    )  # fmt: skip
+    rows = [
+        {"trial": trial.record.slug, **row}
+        for trial in trials
+        for row in audit(
+            {arm: (p["path"], p["text"], p["sha256"]) for arm, p in trial.arms.items()}
+        )
+    ]
+    note = f"Tokens are estimated as characters / {CHARACTERS_PER_TOKEN}."
+    return Table("arms", "Arms", columns, tuple(rows), note)
+
+
+def audit(prompts: dict[str, tuple[str | None, str | None, str | None]]) -> list[dict[str, Any]]:
+    """One row an arm from (path, text, SHA-256)."""
+    control = len(prompts[CONTROL][1] or "")
+    return [
+        {
+            "arm": arm, "path": path or "(no system message)", "sha": (sha or "none")[:12],
+            "tokens": tokens(text), "ratio": len(text or "") / control if control else None,
+            "ratio_reason": None if control else "no control prompt",
+        }
+        for arm, (path, text, sha) in prompts.items()
+    ]  # fmt: skip
+
+
+def tokens(text: str | None) -> int:
+    """Tokens of a prompt, estimated from its characters."""
+    return -(-len(text or "") // CHARACTERS_PER_TOKEN)
+
+
+def ranking(trials: Sequence[TrialData]) -> Table:
+    """Arms of each trial by their mean, for trials with three arms or more."""
+    columns = (
+        Column("trial", "trial", kind=TEXT), Column("items", "items", kind=TEXT),
+        Column("rank", "rank", 0), Column("arm", "arm", kind=TEXT),
+        Column("mean", "mean", 3), Column("n", "n", 0), Column("missing", "missing", 0),
+    )  # fmt: skip
+    rows = [row for trial in trials if len(trial.arms) > 2 for row in _ranked(trial)]
+    note = "Means over items, samples averaged within; ranks are no claim (see the comparisons)."
+    return Table("ranking", "Arms in order", columns, tuple(rows), note)
+
+
+def _ranked(trial: TrialData) -> Iterator[dict[str, Any]]:
+    metric = trial.settings.analysis.stats.primary
+    for temp in trial.settings.temps:
+        for kind in trial.types:
+            found = means(trial, temp, kind, metric)
+            total = len(trial.of_type(kind))
+            order = sorted(found, key=lambda arm: -(found[arm]["mean"] or 0.0))
+            for rank, arm in enumerate(order, 1):
+                yield {
+                    "trial": trial.record.slug, "items": f"{kind}, t={temp:g}", "rank": rank,
+                    "arm": arm, **found[arm], "missing": total - found[arm]["n"],
+                }  # fmt: skip
+
+
+def costs(trials: Sequence[TrialData]) -> Table:
+    """Money, tokens and time of each arm."""
+    columns = (
+        Column("trial", "trial", kind=TEXT), Column("arm", "arm", kind=TEXT),
+        Column("rows", "rows", 0), Column("prompt_tokens", "tokens in", 0),
+        Column("completion_tokens", "tokens out", 0), Column("usd", "USD", 6, kind="usd"),
+        Column("usd_spent", "USD spent", 6, kind="usd"),
+        Column("latency", "median latency", 2, unit="s"),
+    )  # fmt: skip
+    rows = [row for trial in trials for row in _cost_rows(trial)]
+    note = "USD prices the rows an arm uses; USD spent charges a shared row to its first user only."
+    return Table("costs", "Cost by condition", columns, tuple(rows), note)
+
+
+def _cost_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
+    row_arms = [row.arm for row in trial.rows]
+    data = costs_json(trial.columns, trial.costs, trial.arm_names, row_arms)
+    seconds = np.array(
+        [np.nan if s is None else s for s in trial.columns["seconds"]], dtype=float
+    ).reshape(trial.shape)
+    for place, arm in enumerate(trial.arm_names):
+        seen = seconds[:, :, place][np.isfinite(seconds[:, :, place])]
+        part = data["by_condition"][arm]
+        yield {
+            "trial": trial.record.slug, "arm": arm, "rows": part["usage_records"],
+            **{k: part[k] for k in ("prompt_tokens", "completion_tokens", "usd", "usd_spent")},
+            "latency": float(np.median(seen)) if seen.size else None, "latency_reason": "empty",
+        }  # fmt: skip
+
+
+def selective(compared: Sequence[Compared]) -> Table:
+    """Coverage, accuracy of what was answered, accuracy over all, for both arms."""
+    columns = (
+        Column("comparison", "comparison", kind=TEXT), Column("arm", "arm", kind=TEXT),
+        Column("coverage", "coverage", 3, kind="estimate"),
+        Column("selective_accuracy", "accuracy where answered", 3, kind="estimate"),
+        Column("accuracy", "accuracy over all", 3, kind="estimate"),
+    )  # fmt: skip
+    names = ("coverage", "selective_accuracy", "accuracy")
+    rows = [
+        {
+            "comparison": label, "arm": arm,
+            **{name: _rate(part, risk, name) for name in names},
+        }
+        for part, label in zip(compared, labels(compared), strict=True)
+        for arm, risk in part.block["selective_risk"].items()
+    ]  # fmt: skip
+    note = "Ratios of sums; intervals by clusters. An arm that only abstains more moves along."
+    return Table("risk_coverage", "Answering and being right", columns, tuple(rows), note)
+
+
+def _rate(part: Compared, risk: dict[str, Any], name: str) -> Estimate:
+    low, high = risk[f"{name}_ci_95"] or (None, None)
+    reason = None if low is not None else "zero_variance" if risk[name] is not None else "empty"
+    return Estimate(
+        risk[name], low, high, n=len(part.at.items), method="ratio of sums, cluster t",
+        reason=reason,
+    )  # fmt: skip
+
+
+def flip_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
+    """Items whose correctness changed under an arm: one line an item, arm and temperature. With
+    several samples an item flips when its mean crosses one half."""
+    em = trial.values("em")
+    texts = np.array(trial.columns["text"], dtype=object).reshape(trial.shape)
+    control = trial.arm_names.index(CONTROL)
+    for temp in trial.settings.temps:
+        draws = trial.draws(temp)
+        for place, arm in enumerate(trial.arm_names):
+            if arm == CONTROL:
+                continue
+            before, after = (_item_mean(em[:, draws, k]) for k in (control, place))
+            for number in np.flatnonzero((before - 0.5) * (after - 0.5) < 0):
+                item = trial.items[number]
+                yield {
+                    "dataset": item.dataset, "item_id": item.id, "type": item.type, "temp": temp,
+                    "arm": arm, "direction": "gain" if after[number] > before[number] else "loss",
+                    "golds": " | ".join(item.answers),
+                    "control_text": texts[number, draws, control][0],
+                    "arm_text": texts[number, draws, place][0], "question": item.question,
+                }  # fmt: skip
+
+
+def _item_mean(block: Any) -> Any:
+    seen = np.isfinite(block)
+    counts = seen.sum(axis=1)
+    means = np.full(len(block), np.nan)
+    np.divide(np.where(seen, block, 0).sum(axis=1), counts, out=means, where=counts > 0)
+    return means
+
+
+def flips(trial: TrialData) -> Table:
+    """Gains and losses with both texts, twenty each."""
+    columns = (
+        Column("direction", "", kind=TEXT), Column("arm", "arm", kind=TEXT),
+        Column("question", "question", kind=TEXT), Column("golds", "accepted", kind=TEXT),
+        Column("control_text", "control said", kind=TEXT), Column("arm_text", "arm said", kind=TEXT),
+    )  # fmt: skip
+    rows = list(flip_rows(trial))
+    shown = [
+        row | {name: _short(row[name]) for name in ("question", "control_text", "arm_text")}
+        for way in ("gain", "loss")
+        for row in [r for r in rows if r["direction"] == way][:FLIPS_SHOWN]
+    ]
+    gains = sum(row["direction"] == "gain" for row in rows)
+    note = f"{gains} gains and {len(rows) - gains} losses in all; every one is in flips.csv."
+    return Table("flips", "Answers that changed", columns, tuple(shown), note)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 160 else line[:159] + "…"
