@@ -76,6 +76,22 @@ def _relu_starts(x: Floats, y: Floats) -> list[Floats]:
     return starts
 
 
+def power(x: Floats, theta: Floats) -> Floats:
+    """A level plus a power of capability, `level + gain * x**exponent`; x below 0 counts as 0."""
+    level, gain, exponent = theta
+    return np.asarray(level + gain * np.power(np.maximum(x, 1e-12), exponent))
+
+
+def _power_starts(x: Floats, y: Floats) -> list[Floats]:
+    top = max(float(x.max()), 1e-12)
+    reach = float(y.max() - y.min()) or 1.0
+    return [
+        np.array([float(y.min()), sign * reach / top**exponent, exponent])
+        for exponent in (0.3, 0.5, 1.0, 2.0, 4.0)
+        for sign in (1.0, -1.0)
+    ]
+
+
 _constant, _constant_design = _polynomial(0)
 _linear, _linear_design = _polynomial(1)
 _quadratic, _quadratic_design = _polynomial(2)
@@ -93,6 +109,7 @@ FORMS: dict[str, Form] = {
             10,
             starts=_logistic_starts,
         ),
+        Form("power", ("level", "gain", "exponent"), power, 8, starts=_power_starts),
         Form(
             "double_relu",
             ("low", "slope", "left", "right"),

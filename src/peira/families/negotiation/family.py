@@ -15,6 +15,7 @@ from peira.study.study import TrialPlan
 from peira.subjects.simulated import Answerer, SimSpec
 
 if TYPE_CHECKING:
+    from peira.report.analysis import Analysis
     from peira.store.records import RunView, TrialView
 
 UNKNOWN_MMLU_PRO = 50.0  # a middling stand-in for a model whose score nobody has registered
@@ -73,6 +74,12 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
         from peira.families.negotiation.files import trial_files
 
         return trial_files(view)
+
+    def analyse(self, run: RunView) -> Analysis:
+        """Tables and findings over a run."""
+        from peira.families.negotiation.analysis import analyse
+
+        return analyse(run)
 
     def run_files(self, run: RunView) -> Iterable[tuple[str, bytes]]:
         """logs/experiment_<i>.log."""

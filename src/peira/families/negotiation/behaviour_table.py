@@ -1,0 +1,77 @@
+"""Behaviour by model over a run: claims, lies, promises, consistency, word counts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from peira.families.negotiation.behaviour import CATEGORIES, Behaviour, Truth, behaviour_of
+from peira.families.negotiation.rows import Games
+from peira.report.analysis import Column, Table
+from peira.stats.intervals import mean_interval, wilson
+from peira.stats.result import EMPTY, Estimate, undefined
+
+if TYPE_CHECKING:
+    from peira.store.records import RunView
+
+MOST_GAMES = 2000  # transcripts read for behaviour; beyond, a regular sample (stated in the note)
+Seen = list[tuple[str, str, Behaviour]]
+
+
+def behaviours(run: RunView, games: Games) -> Seen:
+    """(trial, model, behaviour) of every seat, from transcripts."""
+    done = games.done
+    step = max(1, -(-len(done) // MOST_GAMES))
+    found: Seen = []
+    for row in done[::step]:
+        for behaviour in behaviour_of(run.events(row.number)):
+            found.append((row.slug, row.models[behaviour.seat], behaviour))
+    return found
+
+
+def table_of(seen: Seen) -> Table:
+    """One row a model. Shares are means over games, so that a talkative game counts once."""
+    by_model: dict[str, list[Behaviour]] = defaultdict(list)
+    for _, model, behaviour in seen:
+        by_model[model].append(behaviour)
+    rows = tuple(_row(model, found) for model, found in sorted(by_model.items()))
+    columns = (
+        Column("model", "model", kind="text"), Column("games", "games"),
+        Column("messages", "messages"), Column("claims", "claims"),
+        Column("own", "false in own favour", digits=2, kind="estimate"),
+        Column("against", "false against self", digits=2, kind="estimate"),
+        Column("kept", "promises kept", digits=2, kind="estimate"),
+        Column("consistent", "word = private plan", digits=2, kind="estimate"),
+        *(Column(f"words_{name}", f"{name} words / 100 messages", digits=1) for name in CATEGORIES),
+    )  # fmt: skip
+    return Table(
+        "behaviour", "Behaviour by model, checked by rule", columns, rows,
+        "Claims by a documented grammar, compared with the true values (a limit with what the speaker"
+        " later took). Word counts are a labelled baseline, not evidence. 95 % intervals over games"
+        " (promises: Wilson).",
+    )  # fmt: skip
+
+
+def _row(model: str, found: Sequence[Behaviour]) -> dict[str, Any]:
+    messages = sum(b.messages for b in found)
+    words: Counter[str] = sum((b.words for b in found), Counter())
+    kept, tested = (sum(b.kept[i] for b in found) for i in (0, 1))
+    agree = [b.consistency for b in found if b.consistency.agree + b.consistency.contradict]
+    per_game = [c.agree / (c.agree + c.contradict) for c in agree]
+    return {
+        "model": model, "games": len(found), "messages": messages,
+        "claims": sum(len(b.claims) for b in found),
+        "own": _mean([b.share_false(Truth.OWN_FAVOUR) for b in found]),
+        "against": _mean([b.share_false(Truth.AGAINST_SELF) for b in found]),
+        "kept": wilson(kept, tested) if tested else undefined(EMPTY),
+        "consistent": _mean(per_game),
+        **{f"words_{name}": 100 * words[name] / messages if messages else None for name in CATEGORIES},
+    }  # fmt: skip
+
+
+def _mean(values: Sequence[float | None]) -> Estimate:
+    known = [value for value in values if value is not None]
+    if not known:
+        return undefined(EMPTY, missing=len(values))
+    return mean_interval(known).with_(missing=len(values) - len(known))

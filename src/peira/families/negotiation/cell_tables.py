@@ -1,0 +1,231 @@
+"""Tables by pair and competition level: outcomes, normalised outcomes, exploitation, counts.
+
+The unit is the instance (level, seed): role swaps and repetitions on one instance are averaged
+first. Invariant: every cell shows n, missing and an interval; no deal counts as the disagreement
+payoff unless a column says "deals only".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from peira.families.negotiation.rows import Games, Row
+from peira.report.analysis import Column, Table
+from peira.stats.intervals import mean_interval, wilson
+from peira.stats.result import EMPTY, Estimate, undefined
+
+Measure = Callable[[Row], float | None]
+PAIR = (Column("weak", "weaker", kind="text"), Column("strong", "stronger", kind="text"))
+LEVEL = Column("level", "competition", digits=2)
+
+
+def by_block(rows: Iterable[Row], measure: Measure) -> list[float | None]:
+    """One value for each instance: the mean over its games; None when none has a value."""
+    values: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for row in rows:
+        seen = values[row.block]
+        if row.done and (value := measure(row)) is not None:
+            seen.append(value)
+    return [sum(v) / len(v) if v else None for v in values.values()]
+
+
+def role_average(rows: Sequence[Row], measure: Measure) -> list[float | None]:
+    """One value for each instance: mean over both seat orders, each order's mean first.
+
+    Where the study has both orders, an instance played in only one of them is left out (None): its
+    value would mix the seat's effect with the model's.
+    """
+    orders = {row.order for row in rows}
+    values: dict[tuple[Any, ...], dict[str | None, list[float]]] = defaultdict(dict)
+    for row in rows:
+        seen = values[row.block].setdefault(row.order, [])
+        if row.done and (value := measure(row)) is not None:
+            seen.append(value)
+    averages: list[float | None] = []
+    for cells in values.values():
+        means = [sum(v) / len(v) for v in cells.values() if v]
+        averages.append(sum(means) / len(means) if len(means) == len(orders) else None)
+    return averages
+
+
+def mean_of(rows: Sequence[Row], measure: Measure, estimand: str) -> Estimate:
+    """Mean over instances (role-averaged) with its t interval; n instances, n_rows games."""
+    values = role_average(rows, measure)
+    seen = sum(1 for row in rows if row.done and measure(row) is not None)
+    if not any(value is not None for value in values):
+        return undefined(EMPTY, missing=len(values), estimand=estimand, method="t")
+    return mean_interval(values).with_(n_rows=seen, estimand=estimand)
+
+
+def rate_of(rows: Sequence[Row]) -> Estimate:
+    """Share of finished games that end in a deal, Wilson."""
+    done = [row for row in rows if row.done]
+    found = wilson(sum(row.deal for row in done), len(done))
+    return found.with_(missing=len(rows) - len(done), estimand="consensus rate")
+
+
+def strong(measure: Callable[[Row, int], float | None]) -> Measure:
+    """A seat's measure, taken of the stronger model."""
+    return lambda row: None if row.strong_seat is None else measure(row, row.strong_seat)
+
+
+def weak(measure: Callable[[Row, int], float | None]) -> Measure:
+    """A seat's measure, taken of the weaker model."""
+    return lambda row: None if row.strong_seat is None else measure(row, 1 - row.strong_seat)
+
+
+def deals(measure: Measure) -> Measure:
+    """The same, of deals only."""
+    return lambda row: measure(row) if row.deal else None
+
+
+def utility(row: Row, seat: int) -> float | None:
+    """Discounted payoff; the disagreement payoff when there is no deal."""
+    return row.seat_value("utility", seat)
+
+
+def exploited(row: Row, seat: int) -> float | None:
+    """E on raw utility; no deal is measured at the disagreement point."""
+    return row.yardstick("exploitation", seat)
+
+
+def rounds(row: Row) -> float | None:
+    """Rounds to the deal."""
+    return float(row.outcome["final_round"]) if row.outcome is not None and row.deal else None
+
+
+Spec = tuple[str, str, int, Measure]
+OUTCOMES: tuple[Spec, ...] = (
+    ("strong_utility", "stronger's utility", 1, strong(utility)),
+    ("weak_utility", "weaker's utility", 1, weak(utility)),
+    ("difference", "difference", 1, lambda row: row.difference()),
+    ("difference_deals", "difference, deals only", 1, deals(lambda row: row.difference())),
+    ("rounds", "rounds to deal", 1, rounds),
+    ("tokens", "tokens a game", 0, lambda row: float(row.tokens)),
+    ("cost", "USD a game", 4, lambda row: row.cost / 1e6),
+)
+NORMALISED: tuple[Spec, ...] = (
+    ("nash_strong", "stronger / Nash", 2, strong(lambda row, k: row.nash_share(k))),
+    ("nash_weak", "weaker / Nash", 2, weak(lambda row, k: row.nash_share(k))),
+    ("position_strong", "stronger: 0 disagreement, 1 ideal", 2, strong(lambda row, k: row.position(k))),
+    ("position_weak", "weaker: 0 disagreement, 1 ideal", 2, weak(lambda row, k: row.position(k))),
+    ("welfare", "welfare / best", 2,
+     lambda row: row.outcome["yardsticks"]["welfare_ratio"] if row.outcome else None),
+    ("max_welfare", "best welfare (instance)", 0,
+     lambda row: row.outcome["yardsticks"]["max_welfare"] if row.outcome else None),
+)  # fmt: skip
+EXPLOITATION: tuple[Spec, ...] = (
+    ("e_strong", "E stronger, no deal at d", 2, strong(exploited)),
+    ("e_weak", "E weaker, no deal at d", 2, weak(exploited)),
+    ("e_strong_deals", "E stronger, deals only", 2, deals(strong(exploited))),
+    ("e_weak_deals", "E weaker, deals only", 2, deals(weak(exploited))),
+    ("loss_strong", "of it efficiency loss", 2,
+     deals(strong(lambda row, k: row.yardstick("efficiency_loss", k)))),
+    ("transfer_strong", "of it transfer", 2,
+     deals(strong(lambda row, k: row.yardstick("transfer", k)))),
+)  # fmt: skip
+
+
+def cells(games: Games) -> Table:
+    """Outcomes by pair and level; without the cost where nothing cost anything."""
+    rows = []
+    specs = OUTCOMES if any(row.cost for row in games.rows) else OUTCOMES[:-1]
+    for pair in games.pairs:
+        for level in games.levels:
+            mine = games.of(pair, level)
+            if mine:
+                rows.append(_cell(pair, level, mine, specs) | {"consensus": rate_of(mine)})
+    columns = (*PAIR, LEVEL, Column("games", "games"), Column("consensus", "deals", digits=2, kind="estimate"),
+               *_columns(specs))  # fmt: skip
+    return Table(
+        "cells", "Outcomes by pair and competition level", columns, tuple(rows),
+        "Means over instances (both seat orders averaged) with 95 % t intervals; deals with Wilson's."
+        " Utility is discounted; no deal counts as the disagreement payoff.",
+    )  # fmt: skip
+
+
+def normalised(games: Games) -> Table:
+    """Raw utility against what the instance allowed, by pair and level."""
+    return _table(
+        games, "normalised", "Utility normalised by the instance", NORMALISED,
+        "Undiscounted utility; no deal at the disagreement point. Most of a raw competition effect is"
+        " the feasible ceiling falling: see the last column.",
+    )  # fmt: skip
+
+
+def exploitation_table(games: Games) -> Table:
+    """Role-free exploitation by pair and level, with and without no-deals."""
+    return _table(
+        games, "exploitation", "Role-free exploitation E = (u - Nash)/(Nash - d)", EXPLOITATION,
+        "Same instance under both seat orders, averaged; the nearest Nash point is the yardstick."
+        " E = efficiency loss + transfer, exactly.",
+    )  # fmt: skip
+
+
+def _table(games: Games, name: str, title: str, specs: Sequence[Spec], note: str) -> Table:
+    rows = [
+        _cell(pair, level, mine, specs)
+        for pair in games.pairs
+        for level in games.levels
+        if (mine := games.of(pair, level))
+    ]
+    return Table(name, title, (*PAIR, LEVEL, *_columns(specs)), tuple(rows), note)
+
+
+def _cell(
+    pair: tuple[str, str], level: float, rows: Sequence[Row], specs: Sequence[Spec]
+) -> dict[str, Any]:
+    cell: dict[str, Any] = {"weak": pair[0], "strong": pair[1], "level": level}
+    cell["games"] = sum(row.done for row in rows)
+    for key, label, _, measure in specs:
+        cell[key] = mean_of(rows, measure, label)
+    return cell
+
+
+def _columns(specs: Sequence[Spec]) -> tuple[Column, ...]:
+    return tuple(Column(key, label, digits=d, kind="estimate") for key, label, d, _ in specs)
+
+
+def run_counts(games: Games) -> Table:
+    """Planned and finished games by pair, order and level; gaps show."""
+    rows = []
+    for pair in games.pairs:
+        for order in sorted({row.order or "" for row in games.of(pair)}):
+            mine = [row for row in games.of(pair) if row.order == order]
+            cell: dict[str, Any] = {"weak": pair[0], "strong": pair[1], "order": order}
+            for level in games.levels:
+                here = [row for row in mine if row.level == level]
+                done = sum(row.done for row in here)
+                gap = "" if done == len(here) else f" of {len(here)}"
+                cell[f"level_{level}"] = f"{done}{gap}" if here else "not planned"
+            rows.append(cell)
+    columns = (*PAIR, Column("order", "order", kind="text"), *(
+        Column(f"level_{level}", f"c = {level:g}", kind="text") for level in games.levels))  # fmt: skip
+    return Table("run_counts", "Games finished by pair, order and level", columns, tuple(rows))
+
+
+def by_level(games: Games) -> Table:
+    """All pairs pooled, by level: raw and normalised side by side."""
+    specs: tuple[Spec, ...] = (
+        OUTCOMES[0],
+        OUTCOMES[1],
+        OUTCOMES[2],
+        *NORMALISED[:2],
+        EXPLOITATION[0],
+    )
+    rows = []
+    for level in games.levels:
+        mine = [row for row in games.rows if row.level == level and row.pair]
+        cell: dict[str, Any] = {"level": level, "games": sum(r.done for r in mine)}
+        cell["consensus"] = rate_of(mine)
+        for key, label, _, measure in specs:
+            cell[key] = mean_of(mine, measure, label)
+        rows.append(cell)
+    columns = (LEVEL, Column("games", "games"), Column("consensus", "deals", digits=2, kind="estimate"),
+               *_columns(specs))  # fmt: skip
+    return Table(
+        "levels", "By competition level, all pairs", columns, tuple(rows),
+        "Instances are the units; the pairs of models are taken as they are.",
+    )  # fmt: skip

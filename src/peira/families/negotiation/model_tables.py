@@ -1,0 +1,277 @@
+"""Tables by model and seat: order effects, tokens, parser counts, rounds, games of three and more."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from peira.families.negotiation.cell_tables import PAIR, by_block, utility
+from peira.families.negotiation.outcome import COUNTS
+from peira.families.negotiation.rows import Games, Row, totals
+from peira.report.analysis import Column, Table
+from peira.stats.intervals import mean_interval, wilson
+from peira.stats.paired import paired_difference
+from peira.stats.result import EMPTY, Estimate, undefined
+
+Belongs = Callable[[Row, int], bool]
+SEED = 20261121  # of the sign-flip and bootstrap draws, so that a report is the same each time
+
+
+# -- order effects ---------------------------------------------------------------------------
+def swaps(rows: Iterable[Row]) -> list[tuple[Any, float | None, float | None]]:
+    """Each instance with strong − weak when strong sits first, and when weak does (means over
+    repetitions; None where an order has no finished game)."""
+    found: dict[Any, dict[str | None, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        cells = found[row.block]
+        if row.done and (seen := row.difference()) is not None:
+            cells[row.order].append(seen)
+    return [
+        (block, _average(cells.get("strong_first")), _average(cells.get("weak_first")))
+        for block, cells in found.items()
+    ]
+
+
+def _average(values: Sequence[float] | None) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def seat_effect(rows: Sequence[Row]) -> Estimate:
+    """What sitting first is worth to a model: half the change of strong − weak when strong moves to
+    seat 1. Paired within an instance; pairs of models that share an instance are averaged first."""
+    about = "utility gained by sitting first, the models being equal"
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for pair in {row.pair for row in rows}:
+        for block, a, b in swaps([row for row in rows if row.pair == pair]):
+            halves = found.setdefault(block, [])
+            halves += [(a - b) / 2] if a is not None and b is not None else []
+    means = [sum(h) / len(h) if h else None for h in found.values()]
+    if not any(mean is not None for mean in means):
+        return undefined("missing_arm", missing=len(means), estimand=about)
+    zeros = [None if mean is None else 0.0 for mean in means]
+    return paired_difference(means, zeros, seed=SEED).with_(estimand=about, n_rows=len(rows))
+
+
+def order_effects(games: Games) -> Table:
+    """Seat effect by pair, and over all pairs."""
+    rows: list[dict[str, Any]] = []
+    both = {p for p in games.pairs if len({row.order for row in games.of(p)}) == 2}
+    for pair in games.pairs:
+        if pair in both:
+            rows.append({"weak": pair[0], "strong": pair[1], **_order_row(games.of(pair))})
+    if len(rows) > 1:
+        pooled = [row for row in games.rows if row.pair in both]
+        rows.append({"weak": "all", "strong": "all", **_order_row(pooled)})
+    columns = (*PAIR,
+        Column("strong_first", "strong - weak, strong first", digits=1, kind="estimate"),
+        Column("weak_first", "strong - weak, weak first", digits=1, kind="estimate"),
+        Column("seat", "worth of sitting first", digits=2, kind="estimate"),
+        Column("p", "p"))  # fmt: skip
+    return Table(
+        "order_effects", "Order effects: the same instances with the seats swapped", columns, tuple(rows),
+        "Paired over instances: bootstrap-t interval and sign-flip p from 20 instances, t below.",
+    )  # fmt: skip
+
+
+def _order_row(rows: Sequence[Row]) -> dict[str, Any]:
+    seat = seat_effect(rows)
+    return {
+        "strong_first": _mean(by_block(_sat(rows, "strong_first"), _gap)),
+        "weak_first": _mean(by_block(_sat(rows, "weak_first"), _gap)),
+        "seat": seat,
+        "p": seat.p,
+    }
+
+
+def _sat(rows: Sequence[Row], order: str) -> list[Row]:
+    return [row for row in rows if row.order == order]
+
+
+def _gap(row: Row) -> float | None:
+    return row.difference()
+
+
+def _mean(values: Sequence[float | None]) -> Estimate:
+    if not any(value is not None for value in values):
+        return undefined(EMPTY, missing=len(values))
+    return mean_interval(values)
+
+
+# -- rounds ----------------------------------------------------------------------------------
+def survival(rows: Sequence[Row]) -> list[tuple[int, Estimate]]:
+    """Share of games still without a deal after each round, Wilson; games that never agree are
+    censored at their last round (all share it, so this is the Kaplan–Meier curve)."""
+    done = [row for row in rows if row.done]
+    last = max((row.rounds_allowed for row in done), default=0)
+    curve = []
+    for r in range(last + 1):
+        at_risk = [row for row in done if row.rounds_allowed >= r]
+        open_ = sum(not (row.deal and _final(row) <= r) for row in at_risk)
+        if at_risk:
+            curve.append((r, wilson(open_, len(at_risk))))
+    return curve
+
+
+def _final(row: Row) -> int:
+    return int(row.outcome["final_round"]) if row.outcome is not None else row.rounds_allowed
+
+
+def median_round(rows: Sequence[Row]) -> int | None:
+    """Round by which half of the games have agreed; None if fewer than half ever do."""
+    return next((r for r, left in survival(rows) if (left.estimate or 0.0) <= 0.5), None)
+
+
+def convergence(games: Games) -> Table:
+    """Rounds to agreement by level: median, deals by round 1, never."""
+    rows = []
+    for level in games.levels:
+        mine = [row for row in games.rows if row.level == level]
+        curve = survival(mine)
+        if not curve:
+            continue
+        rows.append({
+            "level": level, "games": sum(r.done for r in mine), "median": median_round(mine),
+            "first": _complement(curve[1][1]) if len(curve) > 1 else None, "never": curve[-1][1],
+            "rounds": _mean(by_block(mine, lambda r: float(_final(r)) if r.deal else None)),
+        })  # fmt: skip
+    columns = (Column("level", "competition", digits=2), Column("games", "games"),
+               Column("median", "median round"), Column("first", "deal in round 1", digits=2, kind="estimate"),
+               Column("rounds", "rounds, deals only", digits=1, kind="estimate"),
+               Column("never", "no deal", digits=2, kind="estimate"))  # fmt: skip
+    return Table(
+        "convergence", "Rounds to agreement by competition level", columns, tuple(rows),
+        "The median counts games without a deal as not yet agreed; it is empty if most never agree.",
+    )  # fmt: skip
+
+
+def _complement(rate: Estimate) -> Estimate:
+    assert rate.estimate is not None and rate.low is not None and rate.high is not None
+    return rate.with_(estimate=1 - rate.estimate, low=1 - rate.high, high=1 - rate.low)
+
+
+# -- tokens, parsing ---------------------------------------------------------------------------
+def tokens(games: Games) -> Table:
+    """Tokens a game, by model and phase."""
+    rows = []
+    for model in games.models:
+        for phase in ("discussion", "thinking", "proposal", "vote", "reflection"):
+            said = [
+                (row.phases(k).get(phase), row)
+                for row in games.done
+                for k, name in enumerate(row.models)
+                if name == model
+            ]
+            spent = [cells for cells, _ in said if cells]
+            if spent:
+                rows.append({
+                    "model": model, "phase": phase, "calls": sum(c["calls"] for c in spent),
+                    "out": mean_interval([float(c["completion_tokens"]) for c in spent]),
+                    "in": mean_interval([float(c["prompt_tokens"]) for c in spent]),
+                    "cost": sum(c["cost"] for c in spent) / 1e6,
+                })  # fmt: skip
+    columns = (Column("model", "model", kind="text"), Column("phase", "phase", kind="text"),
+               Column("calls", "calls"), Column("out", "tokens out a seat and game", digits=0, kind="estimate"),
+               Column("in", "tokens in a seat and game", digits=0, kind="estimate"), Column("cost", "USD", digits=4))  # fmt: skip
+    return Table(
+        "tokens",
+        "Tokens by model and phase",
+        columns,
+        tuple(rows),
+        "95 % t intervals over games and seats.",
+    )
+
+
+def parsing(games: Games) -> Table:
+    """Illegal offers, repairs, missing votes, cut and refused replies by model."""
+    rows = tuple({"model": m, **counts} for m, counts in totals(games.rows).items())
+    columns = (Column("model", "model", kind="text"), Column("games", "seats played"),
+               *(Column(c, c.replace("_", " ")) for c in COUNTS))  # fmt: skip
+    return Table("parsing", "What the parser met, by model", columns, rows,
+                 "Nothing is invented on a seat's behalf: an illegal offer is asked for again twice, then"
+                 " left out; a vote still missing after one re-ask is a rejection.")  # fmt: skip
+
+
+# -- three and more ----------------------------------------------------------------------------
+def gini(values: Sequence[float]) -> float | None:
+    """Gini coefficient of non-negative payoffs: 0 equal, (n−1)/n all to one; None if all are 0."""
+    total = sum(values)
+    if total <= 0 or min(values) < 0:
+        return None
+    ordered, n = sorted(values), len(values)
+    return sum((2 * k - n + 1) * v for k, v in enumerate(ordered)) / (n * total)
+
+
+def seats_table(games: Games) -> Table:
+    """Games of any size: utility and share by model, and by seat."""
+    rows = []
+    groups = [("model", model, _plays(model)) for model in games.models]
+    most = max((len(row.models) for row in games.rows), default=0)
+    groups += [("seat", f"seat {s + 1}", _sits(s)) for s in range(most)]
+    for kind, name, belongs in groups:
+        rows.append({
+            "kind": kind, "name": name,
+            "utility": _mean(by_block(games.rows, _seat_mean(utility, belongs))),
+            "share": _mean(by_block(games.rows, _seat_mean(lambda r, k: r.seat_value("share", k), belongs))),
+            "exploitation": _mean(by_block(games.rows, _seat_mean(
+                lambda r, k: r.yardstick("exploitation", k), belongs))),
+        })  # fmt: skip
+    columns = (Column("kind", "by", kind="text"), Column("name", "of", kind="text"),
+               Column("utility", "utility", digits=1, kind="estimate"),
+               Column("share", "share", digits=2, kind="estimate"),
+               Column("exploitation", "E", digits=2, kind="estimate"))  # fmt: skip
+    return Table("seats", "Utility by model and by seat", columns, tuple(rows),
+                 "Means over instances with 95 % t intervals; fair share is 1/n.")  # fmt: skip
+
+
+def _plays(model: str) -> Belongs:
+    return lambda row, seat: row.models[seat] == model
+
+
+def _sits(place: int) -> Belongs:
+    return lambda row, seat: seat == place
+
+
+def _seat_mean(
+    measure: Callable[[Row, int], float | None], belongs: Belongs
+) -> Callable[[Row], float | None]:
+    def value(row: Row) -> float | None:
+        seen = [
+            v
+            for k in range(len(row.models))
+            if belongs(row, k) and (v := measure(row, k)) is not None
+        ]
+        return sum(seen) / len(seen) if seen else None
+
+    return value
+
+
+def coalitions(games: Games) -> Table:
+    """n ≥ 3: inequality, and how often two models vote alike on third models' proposals."""
+    rows = [{"what": "Gini of utilities", "value": _mean(by_block(
+        games.rows, lambda r: gini(r.outcome["utility"]) if r.outcome else None))}]  # fmt: skip
+    for a in games.models:
+        for b in games.models:
+            if a < b and (alike := _alike(games.done, a, b)):
+                rows.append({"what": f"{a} and {b} vote alike", "value": wilson(*alike)})
+    columns = (
+        Column("what", "measure", kind="text"),
+        Column("value", "value", digits=2, kind="estimate"),
+    )
+    return Table("coalitions", "Three and more: inequality and coalitions", columns, tuple(rows),
+                 "Votes on proposals of others; Wilson intervals over votes, which are not independent"
+                 " within a game.")  # fmt: skip
+
+
+def _alike(rows: Iterable[Row], a: str, b: str) -> tuple[int, int] | None:
+    same = total = 0
+    for row in rows:
+        if a not in row.models or b not in row.models or row.outcome is None:
+            continue
+        i, k = row.models.index(a), row.models.index(b)
+        for result in row.outcome["rounds"]:
+            for index, proposer in enumerate(result["proposers"]):
+                if proposer not in (i, k) and result["votes"][i]:
+                    same += result["votes"][i][index] == result["votes"][k][index]
+                    total += 1
+    return (same, total) if total else None

@@ -1,0 +1,187 @@
+"""How exploitation scales with capability (statistics §3.2 and §6).
+
+Games → model scores (least squares) → regression over MODELS with t(M−2). Utility differences are
+unconditional first (no deal at the disagreement payoff), deals only beside it. Invariant: n is the
+number of models; a form is refused below its fewest models; a star design is said to hold for its
+baseline only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from peira.families.negotiation.rows import AXIS_LABELS, Games, Row
+from peira.report.analysis import Column, Table
+from peira.stats.dyads import (
+    DyadicErrors,
+    ModelScores,
+    capability_slope,
+    dyadic_errors,
+    model_scores,
+)
+from peira.stats.result import TOO_FEW_MODELS, Estimate, undefined
+from peira.stats.scaling import Comparison, ScalingFit, compare_forms, fit_form
+
+FORMS = ("constant", "linear", "quadratic", "logistic4", "power")
+Outcome = Callable[[Row], float | None]
+
+
+def antisymmetric(row: Row) -> float | None:
+    """u_first − u_second, discounted; 0 for no deal at equal disagreement payoffs."""
+    return (
+        None
+        if row.outcome is None
+        else float(row.outcome["utility"][0] - row.outcome["utility"][1])
+    )
+
+
+def of_deals(row: Row) -> float | None:
+    """The same, of deals only: conditioning on agreement is selection, so never the headline."""
+    return antisymmetric(row) if row.deal else None
+
+
+def in_nash_shares(row: Row) -> float | None:
+    """Difference of raw utilities as shares of the Nash point: free of the instance's ceiling."""
+    a, b = row.nash_share(0), row.nash_share(1)
+    return None if a is None or b is None else a - b
+
+
+OUTCOMES: tuple[tuple[str, str, Outcome], ...] = (
+    ("unconditional", "utility difference, no deal at the disagreement payoff", antisymmetric),
+    ("deals_only", "utility difference, deals only", of_deals),
+    ("nash_shares", "difference in shares of the Nash point", in_nash_shares),
+)
+
+
+@dataclass(frozen=True)
+class Law:
+    """One axis, one outcome: model scores, slope, forms, diagnostics."""
+
+    axis: str
+    outcome: str
+    scores: ModelScores
+    x: tuple[float, ...]
+    slope: Estimate
+    fit: ScalingFit
+    forms: Comparison | None
+    diagnostics: DyadicErrors | str
+
+    @property
+    def star(self) -> bool:
+        return self.scores.star
+
+    def to_dict(self) -> dict[str, Any]:
+        """Strict-JSON form for analysis/scaling.json."""
+        diagnostics = self.diagnostics
+        return {
+            "axis": self.axis, "outcome": self.outcome, "slope": self.slope.to_dict(),
+            "models": [
+                {"model": m, "capability": x, "score": s}
+                for m, x, s in zip(self.scores.models, self.x, self.scores.scores, strict=True)
+            ] if self.scores.scores else [],
+            "order_effect": self.scores.order, "star_design": self.star, "linear": self.fit.to_dict(),
+            "forms": self.forms.to_dict() if self.forms else None,
+            "game_level_errors": diagnostics if isinstance(diagnostics, str) else {
+                "slope": diagnostics.slope, "iid": diagnostics.se_iid, "pair": diagnostics.se_pair,
+                "two_way": diagnostics.se_two_way, "dyadic": diagnostics.se_dyadic,
+                "jackknife": diagnostics.se_jackknife,
+            },
+        }  # fmt: skip
+
+
+def dyads(games: Games) -> list[Row]:
+    """Games of two different models: what a scaling law can be fitted to."""
+    return [row for row in games.rows if len(row.models) == 2 and row.models[0] != row.models[1]]
+
+
+def law(games: Games, axis: str, name: str, outcome: Outcome) -> Law | None:
+    """Fit one law; None without any game of two different models."""
+    rows = dyads(games)
+    y = [outcome(row) for row in rows]
+    if not any(value is not None for value in y):
+        return None
+    first, second = [row.models[0] for row in rows], [row.models[1] for row in rows]
+    capability = {m: games.on_axis(m, axis) for m in {*first, *second}}
+    scores = model_scores(first, second, y)
+    x = tuple(capability[m] for m in scores.models)
+    enough = not scores.reason and len(x) >= 6
+    gaps = np.array([capability[a] - capability[b] for a, b in zip(first, second, strict=True)])
+    return Law(
+        axis, name, scores, x, capability_slope(first, second, y, capability),
+        fit_form("linear", x, scores.scores) if not scores.reason else fit_form("linear", [], []),
+        compare_forms(x, scores.scores, FORMS) if enough else None,
+        dyadic_errors(first, second, y, gaps),
+    )  # fmt: skip
+
+
+def laws(games: Games) -> list[Law]:
+    """Every axis known for all models, every outcome; the first is the headline."""
+    if not dyads(games):
+        return []
+    found = [law(games, axis, name, o) for axis in games.axes for name, _, o in OUTCOMES]
+    return [each for each in found if each is not None]
+
+
+def slopes(found: Sequence[Law]) -> Table:
+    """Slopes by axis and outcome."""
+    labels = {name: label for name, label, _ in OUTCOMES}
+    rows = tuple(
+        {
+            "axis": AXIS_LABELS.get(each.axis, each.axis), "outcome": labels[each.outcome],
+            "slope": each.slope, "p": each.slope.p, "n_models": len(each.x),
+            "r2": each.slope.extra.get("r_squared"), "order": each.scores.order,
+            "star": "one baseline" if each.star else "",
+        }
+        for each in found
+    )  # fmt: skip
+    columns = (Column("axis", "capability axis", kind="text"), Column("outcome", "outcome", kind="text"),
+               Column("n_models", "models"), Column("slope", "slope of model scores", digits=4, kind="estimate"),
+               Column("p", "p"), Column("r2", "R² over models", digits=2),
+               Column("order", "worth of sitting first", digits=2), Column("star", "design", kind="text"))  # fmt: skip
+    return Table(
+        "scaling", "Scaling law: model scores on capability", columns, rows,
+        "Least-squares model scores regressed on capability; t with M - 2 degrees of freedom. The unit is"
+        " the model. One row is the evidence; the others are the same games seen otherwise.",
+    )  # fmt: skip
+
+
+def forms_table(found: Sequence[Law]) -> Table | None:
+    """Forms of the headline law side by side; None below six models."""
+    head = next((each for each in found if each.forms is not None), None)
+    if head is None or head.forms is None:
+        return None
+    forms = head.forms
+    rows = tuple(
+        {
+            "form": name, "n_models": fit.n, "k": fit.k, "aicc": fit.aicc, "weight": forms.weights.get(name),
+            "rmse": forms.lomo_rmse.get(name), "r2": fit.r_squared,
+            "note": "" if fit.reason is None else f"refused: {fit.reason.replace('_', ' ')}",
+        }
+        for name, fit in forms.fits.items()
+    )  # fmt: skip
+    columns = (Column("form", "form", kind="text"),
+        Column("n_models", "models"), Column("k", "parameters + sigma"),
+               Column("aicc", "AICc", digits=2), Column("weight", "Akaike weight", digits=2),
+               Column("rmse", "leave-one-model-out RMSE", digits=2), Column("r2", "R²", digits=2),
+               Column("note", "", kind="text"))  # fmt: skip
+    said = (
+        f"Identified: {forms.identified}." if forms.identified
+        else "No form has an Akaike weight above 0.9: the form is not identified."
+    )  # fmt: skip
+    return Table(
+        "forms",
+        f"Forms of the scaling law on {AXIS_LABELS.get(head.axis, head.axis)}",
+        columns,
+        rows,
+        said,
+    )
+
+
+def headline(games: Games) -> Estimate:
+    """The primary slope, or why there is none."""
+    found = laws(games)
+    return found[0].slope if found else undefined(TOO_FEW_MODELS, estimand="slope on capability")
