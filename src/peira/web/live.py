@@ -1,0 +1,83 @@
+"""What happens while one looks: server-sent events that tell a page when to fetch a part again.
+
+An event carries no data but its name, so a page is right after any reconnection. Invariant: a look
+is one short read of a heartbeat or a file's times, at most once a second; the run never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Hashable
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from peira.store.records import RunView
+from peira.store.rundir import RunDir
+from peira.web.desk import FILE as DESK
+from peira.web.house import House, is_driven, stamp
+
+LOOK_EVERY = 1.0  # seconds between looks
+SLOWLY = 8  # looks between two `slow` events, for parts that take longer to make
+
+
+def home_events(request: Request) -> StreamingResponse:
+    """`changed` whenever any run below the directory does."""
+    house: House = request.app.state.house
+    return _stream(_watch(house_state(house)))
+
+
+def run_events(request: Request) -> StreamingResponse:
+    """`changed` with every step of a run, `slow` now and then, `desk` for a person's questions."""
+    house: House = request.app.state.house
+    return _stream(_watch(run_state(house.find(request.path_params["key"]))))
+
+
+def house_state(house: House) -> Callable[[], tuple[Hashable, Hashable]]:
+    """What to compare for the first page."""
+    return lambda: (tuple(house.stamps().items()), None)
+
+
+def run_state(run: RunDir) -> Callable[[], tuple[Hashable, Hashable]]:
+    """What to compare for a run: its heartbeat while it is driven, its file's times otherwise."""
+
+    def look() -> tuple[Hashable, Hashable]:
+        with RunView(run) as view:
+            live = view.live
+        desk = run.path / DESK
+        asked = desk.stat().st_mtime_ns if desk.is_file() else 0
+        beat = (live["done"], live["failed"], live["halted"], live["in_flight"], live["spent_usd"],
+                tuple(live["active"])) if is_driven(live) else stamp(run.path)  # fmt: skip
+        return (beat, is_driven(live)), asked
+
+    return look
+
+
+async def _watch(look: Callable[[], tuple[Hashable, Hashable]]) -> AsyncIterator[str]:
+    """Event names, for as long as somebody listens."""
+    seen, asked = await asyncio.to_thread(look)
+    told, rounds = seen, 0
+    yield "hello"
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        now, questions = await asyncio.to_thread(look)
+        rounds += 1
+        if now != seen:
+            seen = now
+            yield "changed"
+        if rounds % SLOWLY == 0 and seen != told:
+            told = seen
+            yield "slow"
+        if questions != asked:
+            asked = questions
+            yield "desk"
+        elif rounds % 15 == 0:
+            yield ""  # a comment line: it keeps the connection, and notices when it is gone
+
+
+def _stream(events: AsyncIterator[str]) -> StreamingResponse:
+    async def lines() -> AsyncIterator[str]:
+        async for name in events:
+            yield f"event: {name}\ndata: .\n\n" if name else ": still here\n\n"
+
+    return StreamingResponse(lines(), media_type="text/event-stream")

@@ -1,0 +1,295 @@
+"""What pages ask of run.db: short reads, paged by SQL, whatever the number of trials.
+
+Invariant: no page reads all records; what a reader may choose (sort, filter, outcome) is looked up
+in a list of known names and bound as a value, never pasted into SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from peira.store.exports import flattened
+from peira.store.records import RunView
+
+PER_PAGE = 100
+SAMPLE = 200  # finished trials looked at to learn which outcomes there are
+PLAIN = {
+    "position": "t.position", "trial": "t.slug", "state": "t.state", "cause": "t.cause",
+    "seed": "t.seed", "replicate": "t.replicate", "seconds": "t.seconds", "finished": "t.finished",
+    "attempts": "t.attempts",
+}  # fmt: skip
+COST = "(SELECT SUM(r.cost) FROM replies r WHERE r.buyer=t.number AND (r.cost > 0 OR r.worst > 0))"
+STATES = ("done", "failed", "halted", "running", "pending")
+
+
+# -- cells and outcomes -----------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the grid."""
+
+    number: int
+    factors: Mapping[str, Any]
+
+
+def cells(run: RunView) -> list[Cell]:
+    """All cells of the run."""
+    rows = run.query("SELECT number, factors FROM cells ORDER BY number")
+    return [Cell(number, orjson.loads(factors)) for number, factors in rows]
+
+
+def levels(found: Sequence[Cell]) -> dict[str, list[str]]:
+    """Factor -> its levels as text, in the order of the grid."""
+    names: dict[str, dict[str, None]] = {}
+    for cell in found:
+        for name, value in cell.factors.items():
+            names.setdefault(name, {})[level(value)] = None
+    return {name: list(known) for name, known in names.items()}
+
+
+def level(value: Any) -> str:
+    """A level as text; also what stands in an address."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def outcomes(run: RunView) -> dict[str, str]:
+    """Numeric outcomes by dotted name -> their JSON path, learnt from some finished trials."""
+    rows = run.query(
+        "SELECT outcome FROM trials WHERE state='done' AND position IS NOT NULL"
+        " ORDER BY position LIMIT ?", (SAMPLE,),
+    )  # fmt: skip
+    found: dict[str, str] = {}
+    for (data,) in rows:
+        if data is None:
+            continue
+        for path, value in _leaves(orjson.loads(data)):
+            if isinstance(value, bool | int | float):
+                found.setdefault(".".join(path), _json_path(path))
+    return found
+
+
+def _leaves(
+    data: Mapping[str, Any], prefix: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*prefix, key))
+        else:
+            yield (*prefix, key), value
+
+
+def _json_path(path: Sequence[str]) -> str:
+    return "$" + "".join(f'."{part}"' for part in path)
+
+
+# -- counts -----------------------------------------------------------------------------------
+def counts(run: RunView) -> dict[str, int]:
+    """Planned trials by state, running apart from pending."""
+    rows = run.query("SELECT state, COUNT(*) FROM trials WHERE position IS NOT NULL GROUP BY state")
+    return {state: dict(rows).get(state, 0) for state in STATES}
+
+
+# -- the trials table -------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a reader asks of the trials table; empty means everything, in planned order."""
+
+    state: str = ""
+    cause: str = ""
+    search: str = ""
+    factors: Mapping[str, str] = field(default_factory=dict)
+    sort: str = "position"
+    down: bool = False
+    page: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the trials table."""
+
+    number: int
+    position: int
+    slug: str
+    state: str
+    cause: str | None
+    message: str | None
+    factors: Mapping[str, Any]
+    replicate: int
+    seconds: float | None
+    cost: float
+    calls: int
+    outcome: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of the table, and how many there are in all."""
+
+    rows: list[Row]
+    total: int
+    wish: Wish
+    pages: int
+
+
+def trials(run: RunView, wish: Wish, found: Sequence[Cell], numeric: Mapping[str, str]) -> Page:
+    """One page of the trials table."""
+    where, values = _where(wish, found)
+    total = run.query(f"SELECT COUNT(*) FROM trials t WHERE {where}", values)[0][0]
+    pages = max(1, -(-total // PER_PAGE))
+    page = min(max(1, wish.page), pages)
+    order, ordering, head, heading = _order(wish, found, numeric)
+    direction = "DESC" if wish.down else "ASC"
+    rows = run.query(
+        f"{head} SELECT t.number, t.position, t.slug, t.state, t.cause, t.message, t.cell,"
+        f" t.replicate, t.seconds, {COST}, t.usage, t.outcome FROM trials t"
+        f"{' JOIN places ON places.cell = t.cell' if head else ''} WHERE {where}"
+        f" ORDER BY {order} {direction} NULLS LAST, t.position LIMIT ? OFFSET ?",
+        [*heading, *values, *ordering, PER_PAGE, (page - 1) * PER_PAGE],
+    )
+    factors = {cell.number: cell.factors for cell in found}
+    return Page([_row(row, factors) for row in rows], total, wish, pages)
+
+
+def _row(row: tuple[Any, ...], factors: Mapping[int, Mapping[str, Any]]) -> Row:
+    usage = orjson.loads(row[10]) if row[10] else {}
+    outcome = orjson.loads(row[11]) if row[11] else {}
+    return Row(
+        number=row[0], position=row[1], slug=row[2], state=row[3], cause=row[4], message=row[5],
+        factors=factors.get(row[6], {}), replicate=row[7], seconds=row[8], cost=(row[9] or 0) / 1e6,
+        calls=sum(seat["calls"] for seat in usage.values()), outcome=dict(flattened(outcome)),
+    )  # fmt: skip
+
+
+def _where(wish: Wish, found: Sequence[Cell]) -> tuple[str, list[Any]]:
+    where, values = ["t.position IS NOT NULL"], list[Any]()
+    if wish.state:
+        where.append("t.state=?")
+        values.append(wish.state)
+    if wish.cause:
+        where.append("t.cause=?")
+        values.append(wish.cause)
+    if wish.search:
+        where.append("(t.slug LIKE ? ESCAPE '\\' OR t.message LIKE ? ESCAPE '\\' OR t.id LIKE ?)")
+        words = wish.search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        values += [f"%{words}%", f"%{words}%", f"{words}%"]
+    if wish.factors:
+        matching = [
+            cell.number for cell in found
+            if all(level(cell.factors.get(name)) == value for name, value in wish.factors.items())
+        ]  # fmt: skip
+        where.append("t.cell IN (SELECT value FROM json_each(?))")
+        values.append(orjson.dumps(matching).decode())
+    return " AND ".join(where), values
+
+
+def _order(
+    wish: Wish, found: Sequence[Cell], numeric: Mapping[str, str]
+) -> tuple[str, list[Any], str, list[Any]]:
+    """(order expression, its values, WITH clause, its values)."""
+    kind, _, name = wish.sort.partition(":")
+    if kind == "outcome" and name in numeric:
+        return "json_extract(CAST(t.outcome AS TEXT), ?)", [numeric[name]], "", []
+    if kind == "factor" and found:
+        order = {text: place for place, text in enumerate(levels(found).get(name, []))}
+        places = [[c.number, order.get(level(c.factors.get(name)), -1)] for c in found]
+        head = (
+            "WITH places(cell, place) AS (SELECT json_extract(value, '$[0]'),"
+            " json_extract(value, '$[1]') FROM json_each(?))"
+        )
+        return "places.place", [], head, [orjson.dumps(places).decode()]
+    if kind == "cost":
+        return COST, [], "", []
+    return PLAIN.get(wish.sort, "t.position"), [], "", []
+
+
+# -- one trial --------------------------------------------------------------------------------
+def neighbours(run: RunView, position: int) -> tuple[int | None, int | None]:
+    """Numbers of the trials before and after a position in planned order."""
+    before = run.query(
+        "SELECT number FROM trials WHERE position<? ORDER BY position DESC LIMIT 1", (position,)
+    )
+    after = run.query(
+        "SELECT number FROM trials WHERE position>? ORDER BY position LIMIT 1", (position,)
+    )
+    return (before[0][0] if before else None), (after[0][0] if after else None)
+
+
+def slug_of(run: RunView, number: int) -> str | None:
+    """The slug of a trial, or None if there is none of that number."""
+    rows = run.query("SELECT slug FROM trials WHERE number=?", (number,))
+    return rows[0][0] if rows else None
+
+
+def number_of(run: RunView, slug: str) -> int | None:
+    """The number of a trial, or None."""
+    rows = run.query("SELECT number FROM trials WHERE slug=?", (slug,))
+    return rows[0][0] if rows else None
+
+
+# -- outcomes over factors --------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One outcome over the run: values by cell, and how many trials ended in each cell."""
+
+    name: str
+    truth: bool
+    values: Mapping[int, list[float]]
+    ended: Mapping[int, int]
+
+
+def observed(run: RunView, name: str, path: str) -> Observed:
+    """Every observed value of one outcome, by cell."""
+    rows = run.query(
+        "SELECT cell, json_extract(CAST(outcome AS TEXT), ?1), json_type(CAST(outcome AS TEXT), ?1)"
+        " FROM trials WHERE state='done' AND position IS NOT NULL",
+        (path,),
+    )
+    values: dict[int, list[float]] = {}
+    kinds = set()
+    for cell, value, kind in rows:
+        if isinstance(value, int | float):
+            values.setdefault(cell, []).append(float(value))
+            kinds.add(kind)
+    ended = run.query(
+        "SELECT cell, COUNT(*) FROM trials WHERE position IS NOT NULL"
+        " AND state IN ('done', 'failed', 'halted') GROUP BY cell"
+    )
+    return Observed(name, bool(kinds) and kinds <= {"true", "false"}, values, dict(ended))
+
+
+# -- over time --------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Cumulative counts over time. `seconds` since the first trial began; money in US dollars."""
+
+    seconds: list[float]
+    finished: list[float]
+    spent: list[float]
+
+
+def over_time(run: RunView, points: int = 120) -> Moments | None:
+    """Trials finished and money spent over time, in at most `points` steps; None before the first."""
+    rows = run.query("SELECT MIN(started), MAX(finished) FROM trials WHERE finished IS NOT NULL")
+    start, end = rows[0]
+    if start is None or end is None:
+        return None
+    width = max((end - start) / points, 1e-6)
+    counted = run.query(
+        "SELECT CAST((finished - ?) / ? AS INTEGER), COUNT(*) FROM trials"
+        " WHERE finished IS NOT NULL AND position IS NOT NULL GROUP BY 1 ORDER BY 1",
+        (start, width),
+    )
+    costs = dict(run.query(
+        "SELECT CAST((t.finished - ?) / ? AS INTEGER), SUM(r.cost) FROM replies r"
+        " JOIN trials t ON t.number = r.buyer WHERE (r.cost > 0 OR r.worst > 0)"
+        " AND t.finished IS NOT NULL GROUP BY 1", (start, width),
+    ))  # fmt: skip
+    moments = Moments([0.0], [0.0], [0.0])
+    for bucket, count in counted:
+        moments.seconds.append((bucket + 1) * width)
+        moments.finished.append(moments.finished[-1] + count)
+        moments.spent.append(moments.spent[-1] + costs.get(bucket, 0) / 1e6)
+    return moments

@@ -1,0 +1,110 @@
+"""What a run already shows: its figures, its report, its study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from peira.families import load_family
+from peira.store.collect import study_yaml
+from peira.store.records import RunView
+from peira.web.house import stamp
+from peira.web.page import Memo, answer, opened
+from peira.web.run import frame
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS = {"png": "image/png", "svg": "image/svg+xml"}
+# A file of the run directory may come from anywhere: it is shown as a picture or as plain pages.
+SEALED = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def figures(request: Request) -> HTMLResponse:
+    """All figures of a run."""
+    key, view = opened(request)
+    with view:
+        drawn, saved = makers(view), saved_names(view.path)
+        names = list(dict.fromkeys([*drawn, *saved]))
+        context = frame(key, view) | {"names": names, "mark": hash(stamp(view.path)) & 0xFFFFFFFF}
+    return answer(request, "figures.html", **context)
+
+
+def figure(request: Request) -> Response:
+    """One figure as PNG or SVG, drawn from run.db, or as it was saved."""
+    form, name = request.query_params.get("form", "svg"), request.query_params.get("name", "")
+    if form not in KINDS:
+        raise HTTPException(404)
+    key, view = opened(request)
+    memo: Memo = request.app.state.memo
+    with view:
+        data = memo.get(
+            (key, "figure", name, form), stamp(view.path), lambda: _drawn(view, name, form)
+        )
+    if data is None:
+        raise HTTPException(404)
+    headers = {"Content-Security-Policy": SEALED}
+    if "save" in request.query_params:
+        headers["Content-Disposition"] = f'attachment; filename="figure.{form}"'
+    return Response(data, media_type=KINDS[form], headers=headers)
+
+
+def makers(view: RunView) -> Mapping[str, Callable[[], Figure]]:
+    """Figures that can be drawn here: only of families that ship with Peira, since looking at a
+    directory must not run code that is in it."""
+    if ".py:" in view.family:
+        return {}
+    return load_family(view.family).figures(view)
+
+
+def saved_names(folder: Path) -> list[str]:
+    """Names of the figures that a run has saved."""
+    return sorted(path.stem for path in (folder / "figures").glob("*.png"))
+
+
+def _drawn(view: RunView, name: str, form: str) -> bytes | None:
+    from peira.report.figures import draw
+
+    make = makers(view).get(name)
+    if make is not None:
+        return draw(make(), form)  # type: ignore[arg-type]
+    if name not in saved_names(view.path):
+        return None
+    return _inside(view.path, f"figures/{name}.{form}")
+
+
+def _inside(folder: Path, name: str) -> bytes | None:
+    """A file of the run, unless a link leads out of it."""
+    path = (folder / name).resolve()
+    return path.read_bytes() if path.is_file() and path.is_relative_to(folder.resolve()) else None
+
+
+def report(request: Request) -> Response:
+    """report.html as written by `peira report`, without scripts."""
+    _, view = opened(request)
+    with view:
+        data = _inside(view.path, "report.html")
+    if data is None:
+        raise HTTPException(404)
+    headers = {"Content-Security-Policy": SEALED}
+    return Response(data, media_type="text/html", headers=headers)
+
+
+def study(request: Request) -> HTMLResponse:
+    """The study as run, and what reproducing needs."""
+    key, view = opened(request)
+    with view:
+        manifest = dict(view.meta.get("manifest", {}))
+        text = study_yaml(view).decode()
+        facts = {name: manifest.get(name) for name in ("created", "updated", "peira", "git",
+                 "python", "study_hash")}  # fmt: skip
+        context = frame(key, view) | {
+            "text": text, "facts": facts, "subjects": manifest.get("subjects", {}),
+            "packages": manifest.get("packages", {}), "has_report": (view.path / "report.html").is_file(),
+        }  # fmt: skip
+    return answer(request, "study.html", **context)
