@@ -15,7 +15,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "bca_limits",
         "bootstrap_t_limits",
     ),
-    "clustered": ("cluster_mean",),
+    "clustered": ("cluster_mean", "wild_mean_p"),
     "confidence_sequences": (
         "ConfidenceSequence",
         "anytime_p",

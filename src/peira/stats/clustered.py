@@ -133,6 +133,25 @@ def all_weighted_sums(coefficients: Floats, points: Floats, first: Floats) -> Fl
     return np.asarray(sums)
 
 
+def wild_mean_p(
+    values: ArrayLike | Sequence[float | None], cluster: Labels, null: float = 0.0
+) -> float | None:
+    """p of one null mean by the wild cluster bootstrap-t; None below six clusters.
+
+    The interval of `cluster_mean` below 12 clusters holds exactly the nulls with p > 1 - level.
+    """
+    same_length(values=values, cluster=cluster)
+    array, _ = unit_means(values)
+    seen = np.isfinite(array)
+    group, names = codes([label for label, keep in zip(cluster, seen, strict=True) if keep])
+    d = array[seen]
+    if _why_no_cluster_error(d, len(names)):
+        return None
+    sizes = np.bincount(group).astype(float)
+    spread = cluster_se_of_mean(d, group, sizes) * d.size
+    return _wild_p_function(float(d.mean()), spread, cluster_sums(d, group), sizes)(null)
+
+
 def _wild_mean(base: Estimate, d: Floats, group: Ints, sizes: Floats) -> Estimate:
     assert base.estimate is not None
     mean, se = base.estimate, cluster_se_of_mean(d, group, sizes)
