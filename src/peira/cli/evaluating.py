@@ -87,26 +87,13 @@ class Evaluation:
         return self._project(target)
 
     def _prepare(self) -> None:
-        plans = {cell.settings.data_plan for cell in self._settings_first()}
-        for plan in plans:
-            if "prepare" in self.request.choice.skipped:
-                require_prepared(plan)
-            elif "prepare" in self.phases and not self.request.choice.only == "prepare":
-                prepare(plan)
-            elif "prepare" in self.phases:
-                loaded = prepare(plan)
+        plan = _first_settings(self.question).data_plan
+        if "prepare" in self.request.choice.skipped:
+            require_prepared(plan)
+        elif "prepare" in self.phases:
+            loaded = prepare(plan)
+            if self.request.choice.only == "prepare":
                 say(f"{len(loaded.items)} items ready, {loaded.merged} duplicates merged")
-
-    def _settings_first(self) -> list[Any]:
-        """The cells' settings need the items for their identity, so `prepare` comes before."""
-        from peira.study.grid import cells
-
-        @dataclass(frozen=True)
-        class Cell:
-            settings: PromptsSettings
-
-        first = next(cells(self.question.study))
-        return [Cell(_validated(self.question, first))]
 
     def _ask(self, target: RunDir) -> int:
         request = self.request
@@ -269,11 +256,14 @@ class Evaluation:
         return self._newest() if self.request.resume else None
 
 
-def _validated(question: api.Question, cell: Any) -> PromptsSettings:
+def _first_settings(question: api.Question) -> PromptsSettings:
+    """Settings of the first cell; a cell's identity needs the items, so `prepare` comes first."""
     from pydantic import ValidationError
 
+    from peira.study.grid import cells
+
     try:
-        return PromptsSettings.model_validate(cell.settings)
+        return PromptsSettings.model_validate(next(cells(question.study)).settings)
     except ValidationError:
         question.cells()  # says the same with lines and remedies
         raise

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from peira.engine.lab import Lab
     from peira.report.analysis import Analysis
+    from peira.store.compare import Series
     from peira.store.records import RunView, TrialView
 
 CHARACTERS_PER_TOKEN = 4
@@ -112,3 +113,9 @@ class Prompts(Family[PromptsSettings, PromptsOutcome]):
         from peira.families.prompts.figures import figures
 
         return figures(run)
+
+    def comparables(self, run: RunView) -> Iterable[Series]:
+        """What `peira compare` pairs between two runs."""
+        from peira.families.prompts.comparing import comparables
+
+        return comparables(run)

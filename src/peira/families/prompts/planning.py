@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from peira.errors import InputError
 from peira.families.prompts.inputs import inputs_of
 from peira.families.prompts.rows import Address, Asking, Row, n_rows, planned_rows
 from peira.families.prompts.settings import PromptsSettings
@@ -102,20 +101,24 @@ def _money(
     question: Asked, forecasts: list[Any], simulated: bool, share: float
 ) -> Mapping[str, Any]:
     """US dollars, low, expected and high; None with a note where a price is unknown."""
-    from peira.subjects.prices import per_token
+    from peira.subjects.registry import describe_model
 
     total = [0.0, 0.0, 0.0]
     for forecast in forecasts:
         if simulated or forecast.model.startswith("sim:"):
             continue
         overrides = question.study.subjects.get(forecast.model, {})
-        try:
-            rate_in, rate_out = per_token(forecast.model, overrides)
-        except InputError as error:
-            return {"usd": None, "note": str(error).splitlines()[0]}
+        card = describe_model(forecast.model, overrides)
+        if card.price is None and not card.free:
+            return {"usd": None, "note": f"no price is known for {card.model} at {card.provider}"}
+        if card.price is None:
+            continue
+        price = card.price.batched() if overrides.get("batch") else card.price
+        rates = price.describe()
         for k in range(3):
-            total[k] += share * (
-                forecast.prompt_tokens[k] * rate_in + forecast.completion_tokens[k] * rate_out
+            total[k] += (share / 1e6) * (
+                forecast.prompt_tokens[k] * rates["input_per_million"]
+                + forecast.completion_tokens[k] * rates["output_per_million"]
             )
     return {"usd": total, "note": ""}
 

@@ -1,8 +1,8 @@
 """Selective answering: how much an arm answers, and how right it is when it does.
 
-Ratios of sums over items, errors by clusters through the influence (C_i − θ N_i)/mean N
-(statistics §5). Invariant: a rate over answered rows never exceeds 1, and curves exist only where a
-scorer gave a `confidence` for both arms: abstention rates are not confidences.
+Ratios of sums over items, errors by clusters (statistics §5). Invariant: a rate over answered rows
+never exceeds 1, and curves exist only where a scorer gave a `confidence` for both arms: abstention
+rates are not confidences.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peira.families.prompts.effects import Comparison
-from peira.stats.clustered import cluster_mean
+from peira.families.prompts.effects import Comparison, cluster_sums
+from peira.stats.result import Estimate
+from peira.stats.selective import ratio_of_sums, risk_coverage
 
 Floats = NDArray[np.float64]
 CONFIDENCE = "confidence"
@@ -31,70 +32,51 @@ def _one(at: Comparison, arm: str, curves: bool) -> dict[str, Any]:
     quiet = at.block(at.trial.values("abstain_rate"), arm)
     scored = np.isfinite(em)
     answered = scored & (quiet == 0)
-    right = np.where(answered, em, 0.0)
     counts = {
-        "coverage": (answered.sum(axis=1), scored.sum(axis=1)),
-        "selective_accuracy": (right.sum(axis=1), answered.sum(axis=1)),
-        "accuracy": (np.where(scored, em, 0.0).sum(axis=1), scored.sum(axis=1)),
+        "coverage": (answered, scored),
+        "selective_accuracy": (np.where(answered, em, 0.0), answered),
+        "accuracy": (np.where(scored, em, 0.0), scored),
     }
     entry: dict[str, Any] = {"_reasons": {}}
     for name, (hits, rows) in counts.items():
-        value, limits, reason = ratio(hits.astype(float), rows.astype(float), at.clusters())
-        entry |= {name: value, f"{name}_ci_95": limits}
-        if reason is not None:
-            missing = [n for n, v in ((name, value), (f"{name}_ci_95", limits)) if v is None]
-            entry["_reasons"] |= dict.fromkeys(missing, reason)
+        _put(entry, name, ratio(hits.sum(axis=1), rows.sum(axis=1), at.clusters()))
     if curves:
         sure = at.block(at.trial.values(CONFIDENCE), arm)
-        entry |= curve(1 - em[answered], sure[answered], at.stats.risk_thresholds)
+        entry |= curve(em[answered], sure[answered], at.stats.risk_thresholds)
     return entry
 
 
-def ratio(
-    hits: Floats, rows: Floats, clusters: NDArray[Any]
-) -> tuple[float | None, list[float] | None, str | None]:
-    """Σ hits / Σ rows over items with its 95 % limits by clusters, and why either is missing."""
-    total = rows.sum()
-    if total == 0:
-        return None, None, "empty"
-    theta = float(hits.sum() / total)
-    influence = (hits - theta * rows) / rows.mean()
-    spread = cluster_mean(influence, clusters)
-    if spread.low is None or spread.high is None:
-        return theta, None, spread.reason or "zero_variance"
-    half = (spread.high - spread.low) / 2
-    return theta, [max(0.0, theta - half), min(1.0, theta + half)], None
+def _put(entry: dict[str, Any], name: str, found: Estimate) -> None:
+    low, high = found.low, found.high
+    limits = None if low is None or high is None else [max(0.0, low), min(1.0, high)]
+    entry |= {name: found.estimate, f"{name}_ci_95": limits}
+    missing = [key for key in (name, f"{name}_ci_95") if entry[key] is None]
+    entry["_reasons"] |= dict.fromkeys(missing, found.reason)
+
+
+def ratio(hits: Any, rows: Any, clusters: NDArray[Any]) -> Estimate:
+    """Σ hits / Σ rows with the delta-method error over clusters."""
+    return ratio_of_sums(
+        cluster_sums(np.asarray(hits, dtype=float), clusters),
+        cluster_sums(np.asarray(rows, dtype=float), clusters),
+    )
 
 
 def _has_confidence(at: Comparison, arm: str) -> bool:
     if CONFIDENCE not in at.trial.metrics:
         return False
-    sure = at.block(at.trial.values(CONFIDENCE), arm)
-    return bool(np.isfinite(sure).any())
+    return bool(np.isfinite(at.block(at.trial.values(CONFIDENCE), arm)).any())
 
 
-def curve(errors: Floats, confidence: Floats, thresholds: tuple[float, ...]) -> dict[str, Any]:
-    """Risk at each threshold, AURC and AUGRC; ties in confidence taken in random order, exactly.
-
-    AURC = mean of R_k, AUGRC = mean of (errors among the k surest)/n (Traub et al. 2024).
-    """
-    keep = np.isfinite(confidence) & np.isfinite(errors)
-    errors, confidence = errors[keep], confidence[keep]
-    n = errors.size
-    if n == 0:
-        return {"curve": [], "aurc": None, "augrc": None}
-    order = np.argsort(-confidence, kind="stable")
-    ranked, levels = errors[order], confidence[order]
-    _, group = np.unique(-levels, return_inverse=True)
-    shared = (np.bincount(group, weights=ranked) / np.bincount(group))[group]
-    total = np.cumsum(shared)
+def curve(correct: Floats, confidence: Floats, thresholds: tuple[float, ...]) -> dict[str, Any]:
+    """Risk among the answers at least as confident as each threshold, AURC and AUGRC."""
+    keep = np.isfinite(confidence) & np.isfinite(correct)
+    right, sure = correct[keep], confidence[keep]
     points = []
     for threshold in thresholds:
-        kept = confidence >= threshold
-        risk = float(errors[kept].mean()) if kept.any() else None
-        points.append({"threshold": threshold, "coverage": float(kept.mean()), "risk": risk})
-    return {
-        "curve": points,
-        "aurc": float((total / np.arange(1, n + 1)).mean()),
-        "augrc": float((total / n).mean()),
-    }
+        kept = sure >= threshold
+        risk = 1 - float(right[kept].mean()) if kept.any() else None
+        coverage = float(kept.mean()) if kept.size else None
+        points.append({"threshold": threshold, "coverage": coverage, "risk": risk})
+    areas = risk_coverage(sure, right)
+    return {"curve": points, "aurc": areas.aurc, "augrc": areas.augrc}

@@ -15,7 +15,7 @@ import numpy as np
 from peira.families.prompts import extras
 from peira.families.prompts.effects import Comparison, metric_entry, sides
 from peira.families.prompts.evaluated import Evaluated, TrialData, comparisons
-from peira.families.prompts.omnibus import cochran_q, permutation_q, random_effects
+from peira.families.prompts.omnibus import over_datasets, several_arms
 from peira.families.prompts.selective import selective_risk
 from peira.families.prompts.settings import CONTROL, AnalysisSettings, StatsSettings
 from peira.stats.multiplicity import benjamini_hochberg, holm
@@ -160,10 +160,8 @@ def _omnibus(at: Comparison) -> dict[str, Any]:
             for arm in at.trial.arm_names
         ]
     )
-    if at.single and np.isin(means[np.isfinite(means)], (0.0, 1.0)).all():
-        return cochran_q(means)
     seed = derive(at.stats.random_seed, at.name, "omnibus")
-    return permutation_q(means, at.stats.permutation_samples, seed)
+    return several_arms(means, at.single, at.stats.permutation_samples, seed)
 
 
 def _cell_flags(at: Comparison) -> list[str]:
@@ -212,7 +210,7 @@ def _optional(at: Comparison, metric: str, optional: Any) -> dict[str, Any]:
     values = sides(at, metric)
     datasets = np.array([at.trial.items[n].dataset for n in at.items], dtype=object)
     parts: dict[str, Any] = {
-        "meta": random_effects(values.arm - values.control, datasets, at.clusters())
+        "meta": over_datasets(values.arm - values.control, datasets, at.clusters())
     }
     if optional.enable_power_analysis:
         parts["power"] = extras.power(at, metric)

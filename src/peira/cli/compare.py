@@ -1,0 +1,99 @@
+"""`peira compare A B`: two runs, trials or archives side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from peira.cli import flags
+
+if TYPE_CHECKING:
+    from peira.store.compare import Change, Comparison
+
+First = Annotated[str | None, typer.Argument(metavar="A", help="A run, trial or archive.")]
+Second = Annotated[str | None, typer.Argument(metavar="B", help="Another.")]
+Run1 = Annotated[str | None, typer.Option("--run1", help="The same as A.")]
+Run2 = Annotated[str | None, typer.Option("--run2", help="The same as B.")]
+Directory = Annotated[Path, typer.Option("--experiments-dir", help="Where runs are kept.")]
+SHOWN = 60
+
+
+def command(
+    first: First = None,
+    second: Second = None,
+    run1: Run1 = None,
+    run2: Run2 = None,
+    experiments_dir: Directory = Path("experiments"),
+    json: flags.Json = False,
+) -> int:
+    """What differs between two runs: settings, means with n, paired changes with intervals, costs.
+    The second minus the first, on the units both have."""
+    from peira.cli.display import as_json
+    from peira.errors import InputError
+    from peira.families import load_family
+    from peira.store.compare import compare, load_side
+
+    names = (run1 or first, run2 or (first if run1 and second is None else second))
+    if None in names:
+        raise InputError("two runs are needed\n  remedy: peira compare A B, or --run1 A --run2 B")
+    sides = [load_side(str(name), experiments_dir, load_family) for name in names]
+    found = compare(sides[0], sides[1])
+    if json:
+        as_json(found.to_dict())
+    else:
+        show(found)
+    return 0
+
+
+def show(found: Comparison) -> None:
+    """Tables for a terminal."""
+    from peira.cli.display import say, table
+
+    a, b = found.first.name, found.second.name
+    say(f"{a}  →  {b}" + ("   (simulated)" if found.first.simulated else ""))
+    for note in found.notes:
+        say(f"  {note}")
+    if found.config:
+        rows = [(path, _short(x), _short(y)) for path, x, y in found.config]
+        table("settings that differ", ("path", a, b), rows)
+    else:
+        say("  the settings are the same")
+    if found.changes:
+        table(
+            "means with n, and the paired change", ("quantity", a, b, "change [95 %]", "n", "p"),
+            [_row(change) for change in found.changes[:SHOWN]],
+        )  # fmt: skip
+    else:
+        say("  no quantity occurs in both")
+    if len(found.changes) > SHOWN:
+        say(f"  and {len(found.changes) - SHOWN} more: --json has all")
+    costs = sorted({*found.first.costs, *found.second.costs})
+    table("costs", ("", a, b),
+          [(k, _cost(found.first.costs.get(k)), _cost(found.second.costs.get(k))) for k in costs])  # fmt: skip
+
+
+def _row(change: Change) -> tuple[Any, ...]:
+    from peira.report.tables import estimate, p_value
+
+    first, second, found = change.first, change.second, change.change
+    told = "no shared units" if found is None else estimate(found)
+    return (
+        first.title, _mean(first.mean, first.n), _mean(second.mean, second.n), told,
+        "" if found is None else found.n,
+        "" if found is None or found.p is None else p_value(found.p),
+    )  # fmt: skip
+
+
+def _mean(value: float | None, n: int) -> str:
+    return "n/a" if value is None else f"{value:.3f} (n {n})"
+
+
+def _cost(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:,.4f}".rstrip("0").rstrip(".")
+
+
+def _short(value: Any) -> str:
+    text = "—" if value is None else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"

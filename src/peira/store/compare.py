@@ -1,0 +1,349 @@
+"""Two runs side by side: settings that differ, means, paired changes, costs.
+
+A family says what can be compared (`comparables`); a run without one gives its numeric outcomes,
+trial by trial. Invariant: a change is computed on the units both runs have, paired, with interval
+and n; nothing is pooled over series.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from peira.errors import InputError, StoreError
+from peira.stats.paired import paired_difference
+from peira.stats.result import Estimate
+from peira.store.exports import flattened
+from peira.store.records import RunView
+from peira.store.rundir import DATABASE, RunDir
+from peira.study.seeds import derive
+
+IGNORED = ("several_seeds", "mode", "condition", "paths.", "max_concurrent_requests")
+RATES = ("em", "f1", "abstain_rate", "false_answer_rate", "unsupported_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One quantity of one run: `labels` tell what it is, `values` hold one number a unit.
+
+    `kind` is "mean" (a level) or "effect" (a difference within the run). `cluster` names the
+    group of each unit, where units are not independent. `summary` stands in where only a number
+    was kept: it is shown and never tested.
+    """
+
+    quantity: str
+    labels: Mapping[str, str]
+    values: Mapping[Any, float]
+    kind: str = "mean"
+    cluster: Mapping[Any, Any] = field(default_factory=dict)
+    summary: tuple[float, int] | None = None
+
+    @property
+    def mean(self) -> float | None:
+        if self.summary is not None:
+            return self.summary[0]
+        return sum(self.values.values()) / len(self.values) if self.values else None
+
+    @property
+    def n(self) -> int:
+        return self.summary[1] if self.summary is not None else len(self.values)
+
+    @property
+    def title(self) -> str:
+        """Quantity and labels for people."""
+        words = [self.quantity, *(v for v in self.labels.values() if v)]
+        return " · ".join([*words, *(["effect"] if self.kind == "effect" else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two: its name, settings, costs and series."""
+
+    name: str
+    config: Mapping[str, Any]
+    costs: Mapping[str, float]
+    series: tuple[Series, ...]
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One quantity in both runs; `change` is second minus first on the units they share."""
+
+    first: Series
+    second: Series
+    change: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All that is said of two runs."""
+
+    first: Side
+    second: Side
+    config: tuple[tuple[str, Any, Any], ...]
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Strict-JSON form."""
+        return {
+            "first": self.first.name, "second": self.second.name,
+            "config": [{"path": p, "first": a, "second": b} for p, a, b in self.config],
+            "changes": [
+                {
+                    "quantity": c.first.title, "kind": c.first.kind, "first_mean": c.first.mean,
+                    "first_n": c.first.n, "second_mean": c.second.mean, "second_n": c.second.n,
+                    "change": None if c.change is None else c.change.to_dict(),
+                }
+                for c in self.changes
+            ],
+            "costs": {"first": dict(self.first.costs), "second": dict(self.second.costs)},
+            "notes": list(self.notes),
+        }  # fmt: skip
+
+
+def compare(first: Side, second: Side) -> Comparison:
+    """Pair the series of two sides. Raises StoreError (exit 3) when one has no results."""
+    for side in (first, second):
+        if not side.series:
+            raise StoreError(f"{side.name}: no results to compare\n  remedy: run it to the end")
+    ours, theirs, notes = _matched(first.series, second.series)
+    index = {_key(series): series for series in theirs}
+    changes = tuple(
+        Change(series, index[_key(series)], _change(series, index[_key(series)]))
+        for series in ours
+        if _key(series) in index
+    )
+    if first.simulated != second.simulated:
+        notes.append("one of the runs is simulated")
+    return Comparison(first, second, tuple(_differences(first, second)), changes, tuple(notes))
+
+
+def _key(series: Series) -> tuple[Any, ...]:
+    return (series.quantity, series.kind, *sorted(series.labels.items()))
+
+
+def _matched(
+    ours: Sequence[Series], theirs: Sequence[Series]
+) -> tuple[list[Series], list[Series], list[str]]:
+    """A label that has one value in each run, and another in the other, does not part them."""
+    notes = []
+    for label in sorted({name for series in (*ours, *theirs) for name in series.labels}):
+        left, right = ({s.labels.get(label, "") for s in part} for part in (ours, theirs))
+        if len(left) == len(right) == 1 and left != right:
+            a, b = left.pop(), right.pop()
+            notes.append(f"{label}: {a} in the first is matched with {b} in the second")
+            ours, theirs = _without(ours, label), _without(theirs, label)
+    return list(ours), list(theirs), notes
+
+
+def _without(series: Sequence[Series], label: str) -> list[Series]:
+    return [replace(s, labels={k: v for k, v in s.labels.items() if k != label}) for s in series]
+
+
+def _change(first: Series, second: Series) -> Estimate | None:
+    shared = [unit for unit in first.values if unit in second.values]
+    if not shared:
+        return None
+    clusters = [first.cluster.get(unit, unit) for unit in shared]
+    clustered = len(set(clusters)) < len(clusters)
+    return paired_difference(
+        [second.values[unit] for unit in shared],
+        [first.values[unit] for unit in shared],
+        cluster=clusters if clustered else None,
+        seed=derive("compare", first.title),
+    ).with_(estimand="mean change over shared units, second − first")
+
+
+def _differences(first: Side, second: Side) -> Iterator[tuple[str, Any, Any]]:
+    for path in sorted({*first.config, *second.config}):
+        a, b = first.config.get(path), second.config.get(path)
+        if a != b and not path.startswith(IGNORED):
+            yield path, a, b
+
+
+# -- sides --------------------------------------------------------------------------------------
+Loader = Callable[[str], Any]
+
+
+def load_side(text: str, experiments: Path, load_family: Loader) -> Side:
+    """A run, trial, archive, or another tool's results, by name or path. Raises InputError."""
+    for path in _candidates(text, experiments):
+        if (path / DATABASE).is_file():
+            return _run_side(path, None, load_family)
+        owner = _owner(path)
+        if owner is not None:
+            return _run_side(owner, path.resolve().name, load_family)
+        if path.is_dir() and (found := foreign_side(path)) is not None:
+            return found
+        if path.is_file() and path.suffix == ".json":
+            return _side_of_json(path)
+    from peira.study.reader import suggestion
+
+    known = sorted(p.name for p in experiments.glob("*") if p.is_dir())
+    hint = suggestion(text, known) or f"known here: {', '.join(known[:8]) or 'none'}"
+    raise InputError(f"{text}: no such run, trial or archive\n  remedy: {hint}")
+
+
+def _candidates(text: str, experiments: Path) -> list[Path]:
+    path = Path(text)
+    return [path, experiments / path, experiments / f"run_{path.name}"]
+
+
+def _owner(path: Path) -> Path | None:
+    """The run that a trial's folder belongs to."""
+    folder = path.resolve()
+    if not path.is_dir():
+        return None
+    return next((p for p in list(folder.parents)[:3] if (p / DATABASE).is_file()), None)
+
+
+def _run_side(path: Path, slug: str | None, load_family: Loader) -> Side:
+    with RunView(RunDir(path)) as run:
+        family = load_family(run.family)
+        given = getattr(family, "comparables", None)
+        series = tuple(given(run) if given is not None else numeric_series(run))
+        if slug is not None:
+            series = tuple(s for s in series if s.labels.get("trial", slug) == slug)
+        spent, unsettled = run.spend()
+        records = list(run.records())
+        costs = {
+            "usd": (spent + unsettled) / 1e6,
+            "tokens_in": float(sum(r.tokens[0] for r in records)),
+            "tokens_out": float(sum(r.tokens[1] for r in records)),
+        }
+        name = path.name if slug is None else f"{path.name}/{slug}"
+        return Side(name, config_of(run), costs, series, run.simulated)
+
+
+def config_of(run: RunView) -> dict[str, Any]:
+    """A run's study as dotted paths."""
+    study = run.study
+    data = {"family": study.family, **study.fixed}
+    data |= {f"factors.{name}": values for name, values in study.factors.items()}
+    data |= {"cells": study.cells} if study.cells else {}
+    data |= {"seeds": study.trial_seeds}
+    return dict(flattened(data))
+
+
+def numeric_series(run: RunView) -> Iterator[Series]:
+    """Numeric outcomes of finished trials; the unit is the trial, by cell and seed."""
+    values: dict[str, dict[Any, float]] = {}
+    for record in run.done():
+        unit = (json.dumps(dict(record.cell), sort_keys=True), record.seed, record.replicate)
+        for name, value in flattened(record.outcome or {}):
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                values.setdefault(name, {})[unit] = float(value)
+    for name, numbers in values.items():
+        yield Series(name, {}, numbers)
+
+
+# -- results of earlier tools -------------------------------------------------------------------
+def foreign_side(folder: Path) -> Side | None:
+    """Results without a run.db: per-item scores where there are any, else significance.json."""
+    tables = sorted(folder.rglob("per_item_scores.csv"))
+    if tables:
+        series = [s for table in tables for s in item_series(table, _label(table, folder))]
+        return Side(folder.name, _foreign_config(folder), _foreign_costs(folder), tuple(series))
+    documents = sorted(folder.rglob("significance.json"))
+    if documents:
+        series = [s for path in documents for s in _summaries(path)]
+        return Side(folder.name, _foreign_config(folder), _foreign_costs(folder), tuple(series))
+    return None
+
+
+def _label(table: Path, folder: Path) -> str:
+    return "/".join(p for p in table.relative_to(folder).parts[:-1] if p not in ("results",))
+
+
+def item_series(table: Path, trial: str = "") -> list[Series]:
+    """Means and effects from a per_item_scores.csv, one value an item."""
+    with table.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    found: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    clusters: dict[str, str] = {}
+    for row in rows:
+        item = row.get("item_key") or f"{row.get('dataset', '')}/{row.get('item_id', '')}"
+        clusters[item] = row.get("cluster") or item
+        for name in RATES:
+            text = row.get(name)
+            if text not in (None, "", "nan", "None"):
+                key = (name, row.get("condition", ""), row.get("type", ""), row.get("temp", ""))
+                found.setdefault(key, {})[item] = float(text or 0)
+    return [*_means(found, clusters, trial), *_effects(found, clusters, trial)]
+
+
+Table = Mapping[tuple[str, str, str, str], Mapping[str, float]]
+
+
+def _means(found: Table, clusters: Mapping[str, str], trial: str) -> Iterator[Series]:
+    for (name, arm, kind, temp), values in found.items():
+        labels = {"trial": trial, "condition": arm, "type": kind, "temperature": temp}
+        yield Series(name, labels, values, "mean", clusters)
+
+
+def _effects(found: Table, clusters: Mapping[str, str], trial: str) -> Iterator[Series]:
+    for (name, arm, kind, temp), values in found.items():
+        control = found.get((name, "control", kind, temp), {})
+        if arm == "control":
+            continue
+        labels = {"trial": trial, "condition": arm, "type": kind, "temperature": temp}
+        shared = {item: v - control[item] for item, v in values.items() if item in control}
+        yield Series(name, labels, shared, "effect", clusters)
+
+
+def _side_of_json(path: Path) -> Side:
+    return Side(str(path), {}, {}, tuple(_summaries(path)))
+
+
+def _summaries(path: Path) -> Iterator[Series]:
+    """Differences that a significance.json (any schema) states, shown without a test."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    for labels, node in _stated(data, ()):
+        words = {str(k): part for k, part in enumerate(p for p in labels if p not in NOISE)}
+        value: Any = node.get("delta_mean", node.get("mean_diff"))
+        n = node.get("n_items", node.get("n", 0))
+        quantity = words.pop(max(words), "delta") if words else "delta"
+        yield Series(quantity, words, {}, "effect", summary=(float(value), int(n or 0)))
+
+
+NOISE = ("results", "arms", "metrics")
+
+
+def _stated(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    if not isinstance(node, dict):
+        return
+    value = node.get("delta_mean", node.get("mean_diff"))
+    if isinstance(value, (int, float)):
+        yield path, node
+        return
+    for name, part in node.items():
+        yield from _stated(part, (*path, str(name)))
+
+
+def _foreign_config(folder: Path) -> dict[str, Any]:
+    import yaml
+
+    for name in ("eval_config.yaml", "config.yaml", "study.yaml"):
+        for path in sorted(folder.rglob(name)):
+            data = yaml.safe_load(path.read_text("utf-8"))
+            return dict(flattened(data)) if isinstance(data, dict) else {}
+    return {}
+
+
+def _foreign_costs(folder: Path) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for path in sorted(folder.rglob("costs.json")):
+        data = json.loads(path.read_bytes())
+        for name in ("usd", "prompt_tokens", "completion_tokens"):
+            if isinstance(data.get(name), (int, float)):
+                totals[name] = totals.get(name, 0.0) + float(data[name])
+    return totals
