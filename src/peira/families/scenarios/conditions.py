@@ -17,7 +17,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt,
     "<": operator.lt, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
-_FORM = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(.+?)\s*", re.DOTALL)
+_FORM = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*([^<>=!\s].*?)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
