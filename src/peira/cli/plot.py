@@ -33,11 +33,14 @@ def command(
     from peira.store.rundir import find_run
 
     with RunView(find_run(run)) as view:
-        makers = load_family(view.family).figures(view)
+        family = load_family(view.family)
+        makers = family.figures(view)
         if list_names:
             as_json(list(makers)) if json else say("\n".join(makers))
             return 0
-        chosen = choose(makers, figures or [])
+        groups = getattr(family, "figure_groups", {})
+        wanted = [part for name in figures or [] for part in groups.get(name, (name,))]
+        chosen = choose(makers, wanted)
         written = _save(chosen, output, view.path / "figures")
     as_json([str(path) for path in written]) if json else say("\n".join(map(str, written)))
     return 0

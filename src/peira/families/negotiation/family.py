@@ -15,6 +15,8 @@ from peira.study.study import TrialPlan
 from peira.subjects.simulated import Answerer, SimSpec
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from peira.report.analysis import Analysis
     from peira.store.records import RunView, TrialView
 
@@ -80,6 +82,19 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
         from peira.families.negotiation.analysis import analyse
 
         return analyse(run)
+
+    def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
+        """The pictures of a run, drawn on demand."""
+        from peira.families.negotiation.figures import figures
+
+        return figures(run)
+
+    @property
+    def figure_groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The guide's names for sets of figures: heatmaps, convergence, tokens, counts."""
+        from peira.families.negotiation.figures import GROUPS
+
+        return GROUPS
 
     def run_files(self, run: RunView) -> Iterable[tuple[str, bytes]]:
         """logs/experiment_<i>.log."""
