@@ -87,9 +87,9 @@ def _bounds(values: Sequence[float], pad: bool = False) -> tuple[float, float]:
     return (low if low == 0 else low - room), high + room
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers that divide a range into about `count` parts."""
-    raw = (high - low) / count
+def ticks(low: float, high: float, count: int = 4, whole: bool = False) -> list[float]:
+    """Round numbers that divide a range into about `count` parts; `whole`: whole numbers only."""
+    raw = max((high - low) / count, 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw)
     first = math.ceil(low / step)
@@ -98,13 +98,14 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 def _axes(chart: Chart, scale: Scale) -> list[str]:
     marks = []
+    whole = all(float(x).is_integer() for line in chart.lines for x in line.x)
     for value in ticks(scale.y_low, scale.y_high):
         y = scale.y(value)
         marks.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
         marks.append(f'<text class="tick end" x="{LEFT - 8}" y="{y + 4:.1f}">{value:g}</text>')
-    for value in ticks(scale.x_low, scale.x_high, 6):
+    for value in ticks(scale.x_low, scale.x_high, 6, whole):
         marks.append(f'<text class="tick middle" x="{scale.x(value):.1f}" y="{HEIGHT - BOTTOM + 16}">'
                      f"{value:g}</text>")  # fmt: skip
     marks.append(

@@ -27,10 +27,7 @@ from peira.web.queries import level
 
 T = TypeVar("T")
 # Characters that turn the direction of what follows, or cannot be seen: shown as what they are.
-UNSEEN = {code: 0xFFFD for code in (
-    *range(0x00, 0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0), 0x200E, 0x200F,
-    *range(0x202A, 0x202F), *range(0x2066, 0x206A),
-)}  # fmt: skip
+UNSEEN = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160), 8206, 8207, *range(8234, 8239), *range(8294, 8298)), 65533)  # fmt: skip
 
 
 def inert(value: Any) -> Any:

@@ -56,19 +56,22 @@ def level(value: Any) -> str:
 
 
 def outcomes(run: RunView) -> dict[str, str]:
-    """Numeric outcomes by dotted name -> their JSON path, learnt from some finished trials."""
+    """Numeric outcomes by dotted name -> their JSON path, learnt from some finished trials; those
+    that vary come first."""
     rows = run.query(
         "SELECT outcome FROM trials WHERE state='done' AND position IS NOT NULL"
         " ORDER BY position LIMIT ?", (SAMPLE,),
     )  # fmt: skip
     found: dict[str, str] = {}
+    seen: dict[str, set[Any]] = {}
     for (data,) in rows:
-        if data is None:
-            continue
-        for path, value in _leaves(orjson.loads(data)):
+        for path, value in _leaves(orjson.loads(data)) if data is not None else ():
             if isinstance(value, bool | int | float):
-                found.setdefault(".".join(path), _json_path(path))
-    return found
+                name = ".".join(path)
+                found.setdefault(name, _json_path(path))
+                seen.setdefault(name, set()).add(value)
+    varying = {name: path for name, path in found.items() if len(seen[name]) > 1}
+    return varying | found
 
 
 def _leaves(

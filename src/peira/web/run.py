@@ -20,6 +20,7 @@ from peira.web.house import House, is_driven, is_simulated, stamp
 from peira.web.page import Memo, answer, fragment, opened
 
 CELLS_SHOWN = 200
+HEADLINES = ("utility_difference", "final.", "accuracy")  # outcomes that are shown first
 
 
 def frame(key: str, view: RunView) -> dict[str, Any]:
@@ -97,7 +98,8 @@ def _cells(request: Request, view: RunView) -> dict[str, Any]:
     for cell in cells:
         cell["waiting"] = cell["pending"] - cell["running"]
         cell["query"] = {f"f.{n}": queries.level(v) for n, v in cell["factors"].items()}
-    return {"cells": cells[:CELLS_SHOWN], "more": max(0, len(cells) - CELLS_SHOWN)}
+    split = list(dict.fromkeys(name for cell in cells for name in cell["factors"]))
+    return {"split": split, "cells": cells[:CELLS_SHOWN], "more": max(0, len(cells) - CELLS_SHOWN)}
 
 
 def _failures(request: Request, view: RunView) -> dict[str, Any]:
@@ -105,13 +107,14 @@ def _failures(request: Request, view: RunView) -> dict[str, Any]:
 
 
 def _axes(request: Request, factors: list[str], outcomes: list[str]) -> dict[str, str]:
-    """What the map shows: as asked for, else the two factors with most levels, the first outcome."""
+    """What the map shows: as asked for, else the first two factors and the outcome of most interest."""
     asked = request.query_params
     chosen = {
         "outcome": asked.get("outcome", ""), "rows": asked.get("rows"), "columns": asked.get("columns")
     }  # fmt: skip
     if chosen["outcome"] not in outcomes:
-        chosen["outcome"] = outcomes[0] if outcomes else ""
+        heads = [o for o in outcomes if o.startswith(HEADLINES)]
+        chosen["outcome"] = next(iter([*heads, *outcomes]), "")
     if chosen["rows"] not in (*factors, ""):
         chosen["rows"] = factors[0] if factors else ""
     if chosen["columns"] not in (*factors, ""):

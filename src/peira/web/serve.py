@@ -12,6 +12,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,7 @@ def _run(root: Path, listener: socket.socket, host: str, token: str) -> None:
 
     from peira.web.app import make_app
 
+    threading.Thread(target=_warm, daemon=True).start()
     port = listener.getsockname()[1]
     hosts = ("*",) if host in ("0.0.0.0", "::") else (*LOOPBACK, host, f"[{host}]")
     door = Door(token, hosts, cookie=f"peira-view-{port}")
@@ -112,6 +114,16 @@ def _run(root: Path, listener: socket.socket, host: str, token: str) -> None:
     )  # fmt: skip
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _warm() -> None:
+    """Load what the first map or figure needs while nobody waits for it."""
+    from peira.report.figures import style
+    from peira.stats.intervals import mean_interval
+
+    mean_interval([0.0, 1.0])
+    with style():
+        pass
 
 
 def _child() -> None:

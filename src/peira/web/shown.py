@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = {"png": "image/png", "svg": "image/svg+xml"}
+DRAWING = threading.Lock()  # matplotlib's settings are global: one figure at a time
 # A file of the run directory may come from anywhere: it is shown as a picture or as plain pages.
 SEALED = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -70,12 +72,20 @@ def saved_names(folder: Path) -> list[str]:
 def _drawn(view: RunView, name: str, form: str) -> bytes | None:
     from peira.report.figures import draw
 
-    make = makers(view).get(name)
-    if make is not None:
-        return draw(make(), form)  # type: ignore[arg-type]
-    if name not in saved_names(view.path):
-        return None
-    return _inside(view.path, f"figures/{name}.{form}")
+    known = name in saved_names(view.path)
+    if known and _is_newer(view.path / "figures" / f"{name}.{form}", view.path):
+        return _inside(view.path, f"figures/{name}.{form}")
+    with DRAWING:
+        make = makers(view).get(name)
+        if make is not None:
+            return draw(make(), form)  # type: ignore[arg-type]
+    return _inside(view.path, f"figures/{name}.{form}") if known else None
+
+
+def _is_newer(file: Path, folder: Path) -> bool:
+    """True if a saved figure was drawn after the last change of its run."""
+    changed = stamp(folder)
+    return file.is_file() and file.stat().st_mtime_ns >= max(changed[0], changed[2])
 
 
 def _inside(folder: Path, name: str) -> bytes | None:

@@ -29,13 +29,13 @@ def context(view: TrialView, query: Query) -> dict[str, Any]:
 
 
 def trajectories(turns: list[dict[str, Any]]) -> list[Any]:
-    """One chart a numeric metric, with the turns' events as rules."""
+    """One chart for each numeric metric that moved, with the turns' events as rules."""
     names = dict.fromkeys(name for turn in turns for name in turn.get("metrics", {}))
     rules = [(float(t["number"]), ", ".join(t["events"])) for t in turns if t.get("events")]
     found = []
     for name in names:
         values = [_number(turn["metrics"].get(name)) for turn in turns]
-        if any(value is not None for value in values):
+        if len({value for value in values if value is not None}) > 1:
             line = Line(name, [t["number"] for t in turns], values)
             found.append(draw(Chart(name, [line], "turn", "", rules=rules)))
     return found
