@@ -138,8 +138,8 @@ def _start_afresh(target: RunDir) -> None:
 
 def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
     began = time.time()
-    study = _limited(question.study, options)
-    place = _workplace(question, study, options)
+    study = limited(question.study, options)
+    place = workplace(question, study, options)
     routes = place.routes(options.wires)
     names = {
         name for cell in question.cells() for name in question.family.seats(cell.settings).values()
@@ -148,8 +148,12 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
     journal = Journal(target.database, costly=any(route.durable for route in opened))
     try:
         _prepare(journal, question, study, options, opened)
+        if (target.path / "shards").is_dir():
+            from peira.engine.executors.slurm import recover
+
+            recover(journal, target.path)
         session = Session(question, study, options, place, journal)
-        tally = _loop(session)
+        tally = drive(session)
         ran = session.driver.live.finished_here
         message = session.driver.live.halt or ""
     finally:
@@ -170,7 +174,8 @@ def _report(
     )  # fmt: skip
 
 
-def _limited(study: Study, options: Options) -> Study:
+def limited(study: Study, options: Options) -> Study:
+    """The study with the limits the options set."""
     changes: dict[str, Any] = {}
     if options.parallel is not None:
         changes["max_parallel"] = options.parallel
@@ -180,7 +185,8 @@ def _limited(study: Study, options: Options) -> Study:
     return study.model_copy(update={"limits": limits})
 
 
-def _workplace(question: Question, study: Study, options: Options) -> Workplace:
+def workplace(question: Question, study: Study, options: Options) -> Workplace:
+    """What a process needs to run this question's trials."""
     limits = study.limits
     return Workplace(
         question.reference, overrides=study.subjects, stand_ins=options.simulated,
@@ -346,7 +352,8 @@ def live(session: Session) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _loop(session: Session) -> Tally:
+def drive(session: Session) -> Tally:
+    """Run a session to its end on a loop of its own."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(session.drive())
 

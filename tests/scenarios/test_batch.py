@@ -87,7 +87,7 @@ def test_a_wrong_config_is_refused_with_its_line(
     bench: Bench, fields: dict[str, Any], said: str
 ) -> None:
     bench.scenario()
-    with pytest.raises(StudyError, match="batch-config.yaml:") as raised:
+    with pytest.raises(StudyError, match=r"batch-config\.yaml:") as raised:
         api.ask(bench.config(**fields))
     assert said in str(raised.value)
     assert raised.value.exit_code == 2
@@ -260,7 +260,7 @@ def test_a_changed_base_is_refused_by_file(bench: Bench) -> None:
     actor = bench.root / "scenario" / "actors" / "regulator.yaml"
     old = actor.read_text()
     actor.write_text(old + "goals: win\n")
-    with pytest.raises(InputError, match="actors/regulator.yaml"):
+    with pytest.raises(InputError, match=r"actors/regulator\.yaml"):
         bench.go()
     actor.write_text(old)
     assert bench.go().ran == 0
@@ -351,6 +351,6 @@ def test_hypotheses_changed_after_a_look_are_exploratory(bench: Bench) -> None:
 def test_the_ledger_holds_what_replay_needs(bench: Bench) -> None:
     wire = bench.play(polite)
     labels = [request.label for request in wire.requests]
-    assert len(labels) == len(set((r.label, r.messages[0].content[:40]) for r in wire.requests))
+    assert len(labels) == len({(r.label, r.messages[0].content[:40]) for r in wire.requests})
     again = Scripted(polite)
     assert bench.go({"wires": {"x": again}}).ran == 0 and again.requests == []

@@ -158,7 +158,7 @@ def test_retry_failed_buys_only_the_failing_call(bench: Bench) -> None:
     again = Scripted(polite)
     report = bench.go({"wires": {"x": again}, "retry_failed": True})
     assert report.exit_code == 0
-    assert [r.label for r in again.requests][0] == "turn 2/world"
+    assert again.requests[0].label == "turn 2/world"
     assert len(again.requests) == 6  # the failing call, then turn 3
     assert bench.calls() == before - 1 + 6
     assert bench.json("batch-summary.json")["failed_runs"] == []

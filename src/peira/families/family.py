@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from peira.engine.lab import Lab
+from peira.errors import InputError
 from peira.study.study import Study, TrialPlan
 from peira.subjects.simulated import Answerer, SimSpec
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from peira.report.analysis import Analysis
-    from peira.store.records import RunView, TrialView
+    from peira.store.records import Record, RunView, TrialView
 
 
 class Settings(BaseModel):
@@ -86,6 +87,11 @@ class Family(Generic[S, O]):
         """Calls and tokens of one trial, for `peira plan`. Default: one short call a seat."""
         tokens = (200.0, 500.0, 2000.0)
         return [Forecast(m, (1, 1, 2), tokens, tokens) for m in self.seats(settings).values()]
+
+    def forked(self, settings: S, source: Record, branch: Any, arm: str, sample: int) -> S:
+        """The settings of one fork of a finished trial: as the source's up to `branch.turn`, with
+        its changes from there (`arm` "changed") or without (`arm` "control")."""
+        raise InputError(f"family {self.name!r}: its trials cannot be forked")
 
     def check_change(self, before: Study, now: Study) -> None:
         """Called when a run is gone on with: raise InputError if `now` may not follow `before`."""

@@ -9,16 +9,23 @@ from peira.engine.lab import Lab
 from peira.families.family import Family, Forecast
 from peira.families.scenarios import simulated, variations
 from peira.families.scenarios.outcome import ScenarioOutcome
-from peira.families.scenarios.settings import ScenarioSettings
+from peira.families.scenarios.settings import Scenario, ScenarioSettings
 from peira.study.study import Study, TrialPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from peira.report.analysis import Analysis
-    from peira.store.records import RunView, TrialView
+    from peira.store.records import Record, RunView, TrialView
 
-OFFICES = ("world", "summary", "metrics", "quality")
+
+def forked_models(settings: ScenarioSettings) -> dict[str, str]:
+    """`seat (fork)` -> model, for seats that another model takes from the fork on."""
+    changed = (settings.fork or {}).get("scenario")
+    if not changed:
+        return {}
+    before, after = settings.scenario.models, Scenario.model_validate(changed).models
+    return {f"{seat} (fork)": model for seat, model in after.items() if before.get(seat) != model}
 
 
 class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
@@ -38,11 +45,10 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
     def slug(self, settings: ScenarioSettings, trial: TrialPlan) -> str:
         """`var-001-run-001`: the variation keeps its number for ever."""
         number = getattr(trial, "cell_number", 0) or trial.cell_index + 1
-        slug = f"var-{number:03d}-run-{trial.replicate:03d}"
-        return f"{settings.fork['slug']}-{trial.replicate:03d}" if settings.fork else slug
+        return f"var-{number:03d}-run-{trial.replicate:03d}"
 
     def seats(self, settings: ScenarioSettings) -> dict[str, str]:
-        return settings.scenario.models
+        return {**settings.scenario.models, **forked_models(settings)}
 
     def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
         """One that takes any seat; a more capable model concedes more (an effect to be found)."""
@@ -53,6 +59,13 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
         from peira.families.scenarios.variations import refuse_changed_base
 
         refuse_changed_base(before, now)
+
+    def forked(
+        self, settings: ScenarioSettings, source: Record, branch: Any, arm: str, sample: int
+    ) -> ScenarioSettings:
+        from peira.families.scenarios.forking import forked
+
+        return forked(settings, source, branch, arm, sample)
 
     def forecast(self, settings: ScenarioSettings) -> list[Forecast]:
         from peira.families.scenarios.forecast import forecast

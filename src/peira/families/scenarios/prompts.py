@@ -36,6 +36,13 @@ class Prompter:
     private: dict[str, str] = field(default_factory=dict)
     _cache: dict[str, Message] = field(default_factory=dict)
 
+    def recast(self, scenario: Scenario) -> None:
+        """Go on with another scenario (a fork): nothing assembled before is used again."""
+        self.scenario = scenario
+        self._cache.clear()
+        for name in ("names", "_events"):
+            self.__dict__.pop(name, None)
+
     # -- pieces -----------------------------------------------------------------------
     def fence(self, title: str, text: str) -> str:
         """Quoted text that nothing inside can end: a marker learnt and repeated is taken out."""

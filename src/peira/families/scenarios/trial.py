@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from peira.engine.lab import Lab
@@ -23,6 +24,7 @@ from peira.families.scenarios.state import Answer, Decision, Turn, World
 from peira.families.scenarios.talk import gathered
 
 NO_ACTION = "takes no action"
+SHARED = ("event|", "block", "fence")  # streams a fork shares with its source
 
 
 async def play(settings: ScenarioSettings, lab: Lab) -> ScenarioOutcome:
@@ -41,7 +43,7 @@ class Game:
     """The table at which one trial is played."""
 
     def __init__(self, settings: ScenarioSettings, lab: Lab) -> None:
-        self.settings, self.lab = settings, lab
+        self.settings, self.lab, self._streams = settings, lab, ""
         self.scenario: Scenario = settings.scenario
         self.seats = Seats(self.scenario, lab, self.derive)
         marker = f"{self.derive('fence'):016x}"
@@ -54,7 +56,9 @@ class Game:
     def derive(self, purpose: str) -> int:
         """`lab.derive`; under a `seed` variation other streams, still one set per replicate."""
         seed = self.settings.seed
-        return self.lab.derive(purpose if seed is None else f"seed {seed}|{purpose}")
+        variation = "" if seed is None else f"seed {seed}|"
+        fresh = "" if purpose.startswith(SHARED) else self._streams
+        return self.lab.derive(f"{fresh}{variation}{purpose}")
 
     # -- what a simulated subject may see -------------------------------------------------
     def look(self, kind: str, turn: Turn, actor: str, **more: Any) -> dict[str, Any]:
@@ -77,8 +81,24 @@ class Game:
         await self._measure(turn, None)
         self.lab.emit("turn", turn=turn.to_dict())
 
+    def _branch(self, fork: Mapping[str, Any]) -> None:
+        """From here on the fork's own scenario, world and streams; seats with another model anew."""
+        self._streams = f"fork {fork['arm']} {fork['sample']}|"
+        if fork["world"] is not None:
+            self.turns[-1].world = World(fork["world"].strip())
+        if fork["scenario"] is None:
+            return
+        before = self.scenario.models
+        self.scenario = self.seats.scenario = Scenario.model_validate(fork["scenario"])
+        self.prompter.recast(self.scenario)
+        for seat, model in self.scenario.models.items():
+            if before.get(seat) != model:
+                self.lab.seats.pop(seat, None)
+
     async def turn(self, number: int) -> str | None:
         """Play one turn. Returns the end condition that now holds, if any."""
+        if self.settings.fork and number == self.settings.fork["turn"]:
+            self._branch(self.settings.fork)
         if number - 1 > self.scenario.context_window_size:
             await world.fold(self, number)
         turn = Turn(number, events=self._events(number))

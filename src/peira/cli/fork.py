@@ -1,0 +1,124 @@
+"""`peira fork RUN/trials/SLUG --turn N`: go on from any turn with another subject or world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from peira.cli import flags
+
+if TYPE_CHECKING:
+    from peira.forks import Forked
+
+Words = list[str] | None
+
+
+def command(
+    trial: Annotated[str, typer.Argument(help="A trial's folder, or RUN and --trial.")],
+    turn: Annotated[int, typer.Option("--turn", min=1, help="The first turn that is new.")],
+    name: Annotated[
+        str | None, typer.Option("--trial", help="The trial, when RUN is given.")
+    ] = None,
+    seat: Annotated[
+        Words, typer.Option("--seat", metavar="SEAT=MODEL", help="Another subject in a seat.")
+    ] = None,
+    set_: Annotated[Words, typer.Option("--set", metavar="PATH=VALUE", help="A setting.")] = None,
+    world: Annotated[
+        Path | None, typer.Option("--world", help="A file: the state of the world at that turn.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Continuations.")] = 1,
+    control: Annotated[
+        bool, typer.Option("--control", help="As many unchanged ones, and the difference.")
+    ] = False,
+    budget: flags.BudgetFlag = None,
+    parallel: flags.Parallel = None,
+    json: flags.Json = False,
+) -> int:
+    """Replay a finished trial up to a turn, free, and play on from there with a change. Forks stand
+    outside the run's statistics; the same command again buys nothing twice."""
+    from peira import api
+    from peira.cli.display import as_json, say
+    from peira.cli.negotiate import assignments
+    from peira.cli.show import _places
+    from peira.forks import Branch, fork
+    from peira.store.records import RunView
+
+    run, slug = _places(trial, name)
+    branch = Branch(
+        turn, {s: str(m) for s, m in assignments(seat).items()}, assignments(set_), _text(world),
+        samples, control,
+    )  # fmt: skip
+    with RunView(run) as view:
+        simulated = bool(view.meta.get("simulated"))
+    options = api.Options(simulated=simulated, budget_usd=budget, parallel=parallel)
+    forked = fork(run, slug or "", branch, options)
+    if json:
+        as_json(_data(forked))
+        return 0 if forked.done else 3
+    for record in (*forked.changed, *forked.control):
+        ending = f"{record.state}" + (
+            f" ({record.cause}: {record.message})" if record.cause else ""
+        )
+        say(f"{record.slug}: {ending}, ${record.cost / 1e6:.4f}")
+    for line in differences(forked):
+        say(f"  {line['outcome']}: changed - control {line['text']}")
+    return 0 if forked.done else 3
+
+
+def _text(path: Path | None) -> str | None:
+    from peira.errors import InputError
+
+    if path is None:
+        return None
+    if not path.is_file():
+        raise InputError(f"--world {path}: no such file")
+    return path.read_text(encoding="utf-8")
+
+
+def _data(forked: Forked) -> dict[str, Any]:
+    return {
+        "source": forked.source.slug,
+        "changed": [record.to_dict() for record in forked.changed],
+        "control": [record.to_dict() for record in forked.control],
+        "differences": differences(forked),
+    }
+
+
+def differences(forked: Forked) -> list[dict[str, Any]]:
+    """Mean of the changed forks minus that of the unchanged ones, with Welch's interval."""
+    found = []
+    if not forked.control:
+        return found
+    names = dict.fromkeys(n for r in forked.changed for n in _numbers(r))
+    for name in names:
+        sides = [[v for r in arm if (v := _numbers(r).get(name)) is not None]
+                 for arm in (forked.changed, forked.control)]  # fmt: skip
+        found.append({"outcome": name, **_welch(*sides)})
+    return found
+
+
+def _numbers(record: Any) -> dict[str, float]:
+    final = (record.outcome or {}).get("final") or record.outcome or {}
+    return {
+        name: float(value) for name, value in final.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }  # fmt: skip
+
+
+def _welch(changed: list[float], control: list[float]) -> dict[str, Any]:
+    sizes = {"n_changed": len(changed), "n_control": len(control)}
+    if not changed or not control:
+        return {"diff": None, "ci": None, "reason": "missing_arm", "text": "undefined", **sizes}
+    diff = sum(changed) / len(changed) - sum(control) / len(control)
+    if min(len(changed), len(control)) < 2 or len({*changed}) + len({*control}) == 2:
+        reason = "single_unit" if min(len(changed), len(control)) < 2 else "zero_variance"
+        return {"diff": diff, "ci": None, "reason": reason, "text": f"{diff:.3g} (no interval)",
+                **sizes}  # fmt: skip
+    from scipy.stats import ttest_ind
+
+    limits = ttest_ind(changed, control, equal_var=False).confidence_interval(0.95)
+    low, high = float(limits.low), float(limits.high)
+    text = f"{diff:.3g} [{low:.3g}, {high:.3g}] (n {len(changed)} and {len(control)})"
+    return {"diff": diff, "ci": [low, high], "reason": None, "text": text, **sizes}
