@@ -10,6 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples on every run, and no example fails for being slow on a busy machine.
+settings.register_profile("stats", deadline=None, derandomize=True)
+settings.load_profile("stats")
 
 
 class References:

@@ -328,20 +328,29 @@ def lomo_rmse(form: str, x: ArrayLike, y: ArrayLike | Sequence[float | None]) ->
     if n < fewest:
         return None
     gaps = np.empty(n)
+    # The fit to all models is one of the starts: the optimum is the same, found sooner.
+    near = _solve(FORMS[form], capability, outcome)[0] if form != "isotonic" else None
     for i in range(n):
         rest = np.arange(n) != i
-        gaps[i] = outcome[i] - _predict_one(form, capability[rest], outcome[rest], capability[i])
+        predicted = _predict_one(form, capability[rest], outcome[rest], (capability[i], near))
+        gaps[i] = outcome[i] - predicted
     return float(np.sqrt((gaps**2).mean()))
 
 
-def _predict_one(form: str, x: Floats, y: Floats, at: float) -> float:
-    if form == "isotonic":
+def _predict_one(form: str, x: Floats, y: Floats, to: tuple[float, Floats | None]) -> float:
+    at, near = to
+    if near is None:
         order = np.argsort(x, kind="stable")
         rising = bool(np.corrcoef(x, y)[0, 1] >= 0)
         fitted = isotonic(x, y, increasing=rising)
         return float(np.interp(at, x[order], fitted[order]))
-    theta, _, _ = _solve(FORMS[form], x, y)
-    return float(FORMS[form].curve(np.array([at]), theta)[0])
+    known = FORMS[form]
+    if known.starts is None:
+        theta = _solve(known, x, y)[0]
+    else:
+        starts = [near, *known.starts(x, y)[::8]]
+        theta = best_of_starts(lambda t: y - known.curve(x, t), starts)[0]
+    return float(known.curve(np.array([at]), theta)[0])
 
 
 def parameter_interval(

@@ -1,0 +1,380 @@
+"""Batches of runs: tables, variance shares, patterns, survival, selective prediction, pooling."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peira.stats import (
+    anova,
+    area_under_curve,
+    calibration,
+    candidate_patterns,
+    chi_squared_permutation,
+    clustered_mcnemar,
+    cochran_q,
+    compare_risk_coverage,
+    deal_outcomes,
+    differential_loss,
+    fisher_exact,
+    gini,
+    kaplan_meier,
+    macro_average,
+    mantel_haenszel,
+    meta_analysis,
+    micro_average,
+    mine_patterns,
+    missing_bounds,
+    permuted_factor_p,
+    prediction_powered_mean,
+    ratio_of_sums,
+    risk_at_coverage,
+    risk_coverage,
+    rogan_gladen,
+    shrunken_means,
+    sobol_indices,
+)
+
+
+def test_meta_analysis_and_averages_match_r(refs):
+    cases = refs.expected("08_misc_R")["refs"]
+    want, got = cases["meta"], meta_analysis(cases["meta"]["y"], cases["meta"]["se"])
+    assert got.fixed.estimate == pytest.approx(want["fixed"], rel=1e-8)
+    assert got.random.estimate == pytest.approx(want["random"], rel=1e-8)
+    assert (got.q, got.i2, got.tau2) == pytest.approx(
+        (want["Q"], want["I2"], want["tau2_DL"]), rel=1e-8
+    )
+    assert got.se_random_normal == pytest.approx(want["se_random"], rel=1e-8)
+    assert got.random.se == pytest.approx(want["se_hksj"], rel=1e-8)
+    assert (got.random.low, got.random.high) == pytest.approx(want["ci_hksj_t"], rel=1e-8)
+    assert got.prediction == pytest.approx(want["prediction_interval"], rel=1e-8)
+    sizes = cases["aggregation"]
+    assert micro_average([0, 1], sizes["se"], sizes["n"]).se == pytest.approx(sizes["micro_se"])
+    assert macro_average([0, 1], sizes["se"]).se == pytest.approx(sizes["macro_se"])
+
+
+def test_reml_maximises_the_restricted_likelihood():
+    y, v = np.array([0.03, 0.08, -0.01, 0.12, 0.05]), np.array([0.02, 0.03, 0.025, 0.04, 0.02]) ** 2
+
+    def loss(tau2):
+        w = 1 / (v + tau2)
+        mean = w @ y / w.sum()
+        return (np.log(v + tau2)).sum() + np.log(w.sum()) + w @ (y - mean) ** 2
+
+    got = meta_analysis(y, np.sqrt(v), tau="REML").tau2
+    assert loss(got) <= min(loss(got * 0.98), loss(got * 1.02)) + 1e-12
+
+
+def test_shrinkage_draws_the_best_toward_the_rest():
+    y = [0.1, 0.2, 0.9, None]
+    got = shrunken_means(y, [0.2, 0.2, 0.2, 0.2])
+    assert got[3] is None
+    assert 0.2 < got[2] < 0.9
+    assert meta_analysis([0.1], [0.1]).random.reason == "single_unit"
+    assert meta_analysis([], []).random.reason == "empty"
+
+
+@given(*[st.integers(0, 8)] * 4)
+def test_fisher_agrees_with_enumerating_the_tables(a, b, c, d):
+    got = fisher_exact(a, b, c, d)
+    if 0 in (a + b, c + d, a + c, b + d):
+        assert got.reason in ("empty", "missing_arm", "all_tied")
+        assert got.estimate is None
+        return
+    n, row, column = a + b + c + d, a + b, a + c
+    law = {
+        k: math.comb(row, k) * math.comb(n - row, column - k) / math.comb(n, column)
+        for k in range(max(0, column + row - n), min(row, column) + 1)
+    }
+    expected = sum(p for p in law.values() if p <= law[a] * (1 + 1e-9))
+    assert got.p == pytest.approx(expected)
+    assert 0 < got.p <= 1
+
+
+def test_mantel_haenszel_matches_statsmodels():
+    from statsmodels.stats.contingency_tables import StratifiedTable
+
+    tables = np.array([[[8, 4], [3, 9]], [[5, 5], [2, 7]], [[10, 2], [6, 6]]])
+    want = StratifiedTable([t.astype(float) for t in tables])
+    got = mantel_haenszel(tables)
+    assert got.estimate == pytest.approx(want.oddsratio_pooled)
+    assert (got.low, got.high) == pytest.approx(want.oddsratio_pooled_confint())
+    assert got.p == pytest.approx(want.test_null_odds(correction=False).pvalue)
+    empty = mantel_haenszel([[[0, 0], [3, 4]]])
+    assert (empty.reason, empty.missing) == ("empty", 1)
+    assert mantel_haenszel([[[5, 0], [0, 5]]]).reason == "separation"
+
+
+def test_cochran_q_matches_statsmodels_and_two_arms_are_mcnemar():
+    from statsmodels.stats.contingency_tables import cochrans_q
+
+    x = np.random.default_rng(0).integers(0, 2, (30, 3))
+    want, got = cochrans_q(x), cochran_q(x)
+    assert (got.estimate, got.p) == pytest.approx((want.statistic, want.pvalue))
+    b, c = ((x[:, 0] > x[:, 1]).sum(), (x[:, 0] < x[:, 1]).sum())
+    assert cochran_q(x[:, :2]).estimate == pytest.approx((b - c) ** 2 / (b + c))
+    assert cochran_q([[1, 1], [0, 0]]).reason == "no_discordant_pairs"
+    assert cochran_q([[1], [0]]).reason == "missing_arm"
+
+
+def test_degenerate_clustered_tables_have_a_reason():
+    assert clustered_mcnemar([], [], []).reason == "empty"
+    assert clustered_mcnemar([1], [0], ["a"]).reason == "rank_deficient"
+    assert clustered_mcnemar([1, 0], [1, 0], ["a", "b"]).reason == "no_discordant_pairs"
+
+
+def test_permutation_chi_squared_agrees_with_enumeration():
+    rows, columns = "aaabbb", "xxyyyx"
+    got = chi_squared_permutation(rows, columns, seed=1, draws=4000)
+
+    def statistic(labels):
+        a = sum(r == "a" and s == "x" for r, s in zip(rows, labels, strict=True))
+        return abs(a - 1.5)
+
+    orders = list(itertools.permutations(columns))
+    expected = np.mean([statistic(o) >= statistic(columns) for o in orders])
+    assert got.p == pytest.approx(expected, abs=4 * got.mc_error)
+    assert chi_squared_permutation("aaa", "xyx", seed=1) == "all_tied"
+    assert chi_squared_permutation([], [], seed=1) == "empty"
+
+
+def test_anova_matches_statsmodels_and_shows_the_noise():
+    import pandas as pd
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    rng = np.random.default_rng(3)
+    a, b = np.tile(["x", "y"], 24), np.repeat(["p", "q", "r"], 16)
+    y = rng.normal(size=48) + (a == "x") + 0.5 * (b == "q")
+    y[:3] = np.nan
+    frame = pd.DataFrame({"y": y, "a": a, "b": b}).dropna()
+    want = anova_lm(ols("y ~ a * b", frame).fit(), typ=2)
+    got = anova(y, {"a": a.tolist(), "b": b.tolist()})
+    for effect, name in zip(got.effects, ("a", "b", "a:b"), strict=True):
+        assert effect.sum_of_squares == pytest.approx(want.loc[name, "sum_sq"])
+        assert (effect.f, effect.p) == pytest.approx(
+            (want.loc[name, "F"], want.loc[name, "PR(>F)"])
+        )
+        assert (effect.partial_low > 0) == (effect.p < 0.05)
+    assert (got.missing, got.balanced) == (3, False)
+    assert got.noise_share == pytest.approx(
+        want.loc["Residual", "sum_sq"] / ((frame.y - frame.y.mean()) ** 2).sum()
+    )
+
+
+@pytest.mark.parametrize(
+    ("y", "reason"),
+    [
+        ([], "empty"),
+        ([1.0, 2.0], "too_few_units"),
+        ([1.0] * 8, "zero_variance"),
+        ([None, None], "empty"),
+    ],
+)
+def test_degenerate_batches_have_a_reason(y, reason):
+    labels = (["x", "y"] * 8)[: len(y)]
+    got = anova(y, {"f": labels})
+    assert got.reason == reason
+    assert got.effects == ()
+
+
+def test_a_missing_cell_is_rank_deficient_not_guessed():
+    y = [1.0, 2.0, 3.0, 4.0, 5.5, 6.0]
+    got = anova(y, {"a": list("xxxxyy"), "b": list("ppqqpp")})
+    assert got.reason == "rank_deficient"
+
+
+def test_omega_squared_may_be_negative_for_noise():
+    y = np.tile([0.0, 1.0], 10)
+    got = anova(y, {"f": np.repeat(["p", "q"], 10).tolist()}).effects[0]
+    assert got.omega2 < 0
+
+
+def test_sobol_indices_of_ishigami():
+    def ishigami(x):
+        return np.sin(x[:, 0]) + 7 * np.sin(x[:, 1]) ** 2 + 0.1 * x[:, 2] ** 4 * np.sin(x[:, 0])
+
+    box = dict.fromkeys("abc", (-math.pi, math.pi))
+    got = sobol_indices(ishigami, box, seed=1, n=2**14)
+    assert got.first == pytest.approx((0.3139, 0.4424, 0.0), abs=0.01)
+    assert got.total == pytest.approx((0.5576, 0.4424, 0.2437), abs=0.01)
+    assert sobol_indices(lambda x: np.ones(len(x)), box, seed=1, n=64).reason == "zero_variance"
+
+
+def test_permuted_factor_sees_through_blocks():
+    rng = np.random.default_rng(0)
+    block = np.repeat(np.arange(10), 4)
+    factor = np.tile(["x", "x", "y", "y"], 10)
+    y = 5.0 * rng.normal(size=10)[block] + (factor == "x") + 0.3 * rng.normal(size=40)
+    inside = permuted_factor_p(y, factor.tolist(), strata=block.tolist(), seed=1, draws=999)
+    assert inside.p == pytest.approx(0.001)
+    assert permuted_factor_p(y, factor.tolist(), seed=1, draws=999).p > 0.05
+    assert permuted_factor_p([1.0, 1.0], ["a", "b"], seed=1) == "zero_variance"
+    assert permuted_factor_p([], [], seed=1) == "empty"
+
+
+def test_patterns_planted_are_found_and_confirmed_and_noise_is_not():
+    rng = np.random.default_rng(1)
+    n = 400
+    planted = rng.integers(0, 2, n)
+    noise = {f"noise {i}": rng.integers(0, 2, n) for i in range(20)}
+    scenario = np.repeat(np.arange(40), 10).tolist()
+    y = (rng.random(n) < 0.2 + 0.5 * planted).astype(float)
+    found = mine_patterns(y, {**noise, "planted": planted}, scenario, seed=2, draws=499)
+    assert [p.name for p in found.confirmed] == ["planted"]
+    assert found.candidates == 21
+    assert found.auc > 0.6
+    nothing = mine_patterns(rng.integers(0, 2, n), noise, scenario, seed=2, draws=499)
+    assert nothing.confirmed == ()
+    assert nothing.auc is None
+
+
+def test_patterns_below_support_are_not_tested():
+    y = [0.0, 1.0] * 20
+    rare = [1] + [0] * 39
+    found = mine_patterns(y, {"rare": rare}, list(range(40)), seed=1, draws=99)
+    assert (found.below_support, found.discovery) == (1, ())
+    assert list(candidate_patterns({"f": ["a", "b"], "g": ["x", "x"]})) == ["f = b"]
+
+
+def test_simpsons_paradox_is_flagged():
+    # Charig et al. 1986: treatment A is better for small and for large stones, worse pooled.
+    cells = [(1, 0, 81, 87), (1, 1, 192, 263), (0, 0, 234, 270), (0, 1, 55, 80)]
+    rows = [
+        (treatment, float(k < hits), stone) for treatment, stone, hits, n in cells for k in range(n)
+    ]
+    column, y, strata = (list(part) for part in zip(*rows, strict=True))
+    units = list(range(len(y)))
+    found = mine_patterns(y, {"A": column}, units, strata=strata, seed=3, draws=99)
+    assert found.discovery[0].odds_ratio.estimate < 1
+    assert found.discovery[0].simpson
+    assert not mine_patterns(y, {"A": column}, units, seed=3, draws=99).discovery[0].simpson
+
+
+def test_area_under_curve_is_the_share_of_ordered_pairs():
+    s, y = np.array([0.1, 0.4, 0.4, 0.9]), np.array([0, 1, 0, 1])
+    pairs = [(a > b) + 0.5 * (a == b) for a in s[y == 1] for b in s[y == 0]]
+    assert area_under_curve(s, y) == pytest.approx(np.mean(pairs))
+    assert area_under_curve(s, np.ones(4)) is None
+
+
+def test_kaplan_meier_matches_statsmodels():
+    from statsmodels.duration.survfunc import SurvfuncRight
+
+    rng = np.random.default_rng(0)
+    t, event = rng.integers(1, 12, 60).astype(float), rng.integers(0, 2, 60)
+    want, got = SurvfuncRight(t, event), kaplan_meier(t, event)
+    assert got.time == pytest.approx(want.surv_times)
+    assert got.survival == pytest.approx(want.surv_prob)
+    low, high = want.quantile_ci(0.5, method="cloglog")
+    assert got.median.estimate == want.quantile(0.5)
+    assert (got.median.low, got.median.high or math.inf) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("time", "event", "reason"),
+    [([], [], "empty"), ([5, 5], [0, 0], "not_reached"), ([None], [1], "empty")],
+)
+def test_survival_without_events_is_not_a_time(time, event, reason):
+    assert kaplan_meier(time, event).median.reason == reason
+
+
+def test_gini_of_known_shares():
+    assert gini([0, 0, 0, 1]).estimate == pytest.approx(1)
+    assert gini([2, 2, 2]).estimate == 0
+    assert gini([2, 2, 2]).low is None
+    x = np.array([1.0, 2, 3, 4, 10])
+    gaps = np.abs(np.subtract.outer(x, x)).sum() / (2 * 5 * 4 * x.mean())
+    assert gini(x).estimate == pytest.approx(gaps)
+    assert gini([0, 0]).reason == "zero_variance"
+    assert gini([]).reason == "empty"
+    with pytest.raises(ValueError, match="negative"):
+        gini([-1, 2])
+
+
+def test_tied_confidence_has_the_base_risk_and_order_within_ties_is_averaged():
+    correct = [1, 1, 0, 1, 0, 1, 0, 1]
+    tied = risk_coverage([0.5] * 8, correct)
+    assert tied.aurc == pytest.approx(0.375)
+    confidence = [0.9, 0.9, 0.5, 0.5, 0.5, 0.1, 0.1, 0.1]
+    groups = [[0, 1], [2, 3, 4], [5, 6, 7]]
+    areas = []
+    for parts in itertools.product(*(itertools.permutations(g) for g in groups)):
+        wrong = np.array([1 - correct[i] for part in parts for i in part])
+        areas.append((wrong.cumsum() / np.arange(1, 9)).mean())
+    assert risk_coverage(confidence, correct).aurc == pytest.approx(np.mean(areas))
+
+
+def test_a_perfect_ranking_has_no_excess_area():
+    got = risk_coverage([0.9, 0.8, 0.2, 0.1], [1, 1, 0, 0])
+    assert got.excess_aurc == pytest.approx(0)
+    assert risk_at_coverage([0.9, 0.8, 0.2, 0.1], [1, 1, 0, 0], 0.5) == 0
+    assert risk_coverage([], []).reason == "empty"
+    assert risk_at_coverage([], [], 0.5) is None
+
+
+def test_paired_areas_and_ratios():
+    rng = np.random.default_rng(0)
+    confidence, correct = rng.random(80), rng.integers(0, 2, 80).astype(float)
+    same = compare_risk_coverage((confidence, correct), (confidence, correct), seed=1, resamples=50)
+    assert same.reason == "zero_variance"
+    sharp = compare_risk_coverage(
+        (correct + 0.1 * confidence, correct), (confidence, correct), seed=1, resamples=200
+    )
+    assert sharp.high < 0
+    ratio = ratio_of_sums([2, 3, 1, 4], [4, 4, 2, 4])
+    assert ratio.estimate == pytest.approx(10 / 14)
+    assert ratio.low < ratio.estimate < ratio.high
+    assert ratio_of_sums([0, 0], [0, 0]).reason == "empty"
+    assert ratio_of_sums([1, 2], [2, 4]).reason == "zero_variance"
+    assert ratio_of_sums([1], [2]).reason == "single_unit"
+
+
+def test_murphys_terms_add_up_to_the_brier_score():
+    rng = np.random.default_rng(0)
+    p = rng.integers(1, 10, 300) / 10
+    y = (rng.random(300) < p).astype(float)
+    got = calibration(p, y, binning="distinct")
+    assert got.brier == pytest.approx(got.reliability - got.resolution + got.uncertainty)
+    assert got.cox_slope == pytest.approx(1, abs=0.4)
+    assert calibration(p, y).ece != calibration(p, y, binning="equal mass").ece
+    assert calibration([], []).reason == "empty"
+    assert calibration([0.5, 0.5], [0, 1]).reason == "zero_variance"
+
+
+def test_judges_are_corrected_and_useless_ones_refused():
+    got = rogan_gladen((60, 100), (90, 100), (80, 100))
+    assert got.estimate == pytest.approx((0.6 + 0.8 - 1) / 0.7)
+    assert got.low < got.estimate < got.high
+    assert rogan_gladen((60, 100), (50, 100), (50, 100)).reason == "not_identified"
+    assert rogan_gladen((0, 0), (1, 2), (1, 2)).reason == "empty"
+    powered = prediction_powered_mean([0.8] * 50 + [0.6] * 50, [0.8, 0.6, 0.7], [0.6, 0.5, 0.4])
+    assert powered.estimate == pytest.approx(0.7 - 0.2)
+    assert prediction_powered_mean([], [], []).reason == "empty"
+
+
+def test_lost_scores_are_bounded_and_loss_is_compared():
+    t, c = [1.0, None, 0.0, 1.0], [0.0, 0.0, None, 1.0]
+    got = missing_bounds(t, c, (0, 1))
+    assert (got.low, got.high) == (pytest.approx(0.0), pytest.approx(0.5))
+    assert got.missing == 2
+    assert differential_loss(t, c).estimate == 0
+    assert differential_loss([None] * 9, [1.0] * 9).p < 0.05
+    assert missing_bounds([], [], (0, 1)).reason == "empty"
+    assert missing_bounds([None], [1.0], (0, 1)).reason == "missing_arm"
+
+
+def test_no_deal_counts_at_the_disagreement_payoff():
+    got = deal_outcomes([60.0, None, 40.0, None], [1, 0, 1, 0], disagreement=0.0)
+    assert got["deal_rate"].estimate == 0.5
+    assert got["utility"].estimate == 25
+    assert got["utility_given_deal"].estimate == 50
+    assert "conditional_on_deal" in got["utility_given_deal"].flags
+    assert got["utility_given_deal"].missing == 0
+    nothing = deal_outcomes([None, None], [0, 0])
+    assert nothing["utility_given_deal"].reason == "empty"
