@@ -1,8 +1,6 @@
 """Studies on a served model that misbehaves: same outcomes, nothing bought twice, no key kept."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -157,45 +155,29 @@ def test_offline_allows_a_server_on_this_machine_and_nothing_else(tmp_path):
             run(away, tmp_path / "away", offline=True)
 
 
-def test_killed_in_mid_flight_nothing_answered_is_asked_again(tmp_path):
+def test_killed_in_mid_flight_nothing_answered_is_asked_again(tmp_path, drivers):
     """kill -9 while calls are in flight, three times; the server's own log is the judge."""
     kills = {40, 90, 140}
-    victim: list[subprocess.Popen] = []
     seen = []
 
     def kill(line: str) -> None:
         seen.append(line)
         if len(seen) in kills:
-            victim[0].kill()
+            drivers.kill()
 
     with FaultServer(Faults(latency=0.01, jitter=0.02), on_request=kill).running() as server:
         question = study(server, replicates=16)
-        file = tmp_path / "study.json"
-        file.write_text(question.model_dump_json())
-        killed = 0
-        for _ in range(len(kills) + 1):
-            victim[:] = [_driver(file, tmp_path / "run")]
-            killed += victim[0].wait(60) == -9
+        codes = [drivers.run(question, tmp_path / "run") for _ in range(len(kills) + 1)]
         digests = Counter(entry.digest for entry in server.log)
-        with RunView(RunDir(tmp_path / "run")) as view:
-            tally = view.tally
-            lost = view.query("SELECT COUNT(*) FROM replies WHERE state='unsettled'")[0][0]
-            done = view.query("SELECT COUNT(*) FROM replies WHERE state='done'")[0][0]
+    with RunView(RunDir(tmp_path / "run")) as view:
+        tally = view.tally
+        lost = view.query("SELECT COUNT(*) FROM replies WHERE state='unsettled'")[0][0]
+        done = view.query("SELECT COUNT(*) FROM replies WHERE state='done'")[0][0]
     calls = 2 * 16 * 3 * 2
-    assert killed == len(kills)
+    assert codes == [-9, -9, -9, 0]
     assert (tally.done, tally.planned, done) == (32, 32, calls)
     repeated = sum(count - 1 for count in digests.values())
-    assert len(digests) == calls and 0 < repeated <= lost <= 32 * 2 * len(kills)
-
-
-def _driver(file: Path, folder: Path) -> subprocess.Popen:
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom peira import api\n"
-        "from peira.study.study import Study\n"
-        "study = Study.model_validate_json(Path(sys.argv[1]).read_text())\n"
-        "sys.exit(api.run(study, api.Options(run_dir=Path(sys.argv[2]))).exit_code)\n"
-    )
-    return subprocess.Popen([sys.executable, "-c", code, str(file), str(folder)])
+    assert len(digests) == calls and 0 < repeated <= lost <= 32 * len(kills)
 
 
 def test_the_manifest_says_how_a_subject_was_reached(tmp_path):

@@ -67,6 +67,7 @@ class Job:
     words: str = ""
     created: float = 0.0
     adopted: bool = False
+    holds: bool = False  # money is set aside for its rows
 
     @property
     def batch(self) -> BatchRoute:

@@ -176,7 +176,8 @@ class BatchDesk:
             self._fail(job, error)
         finally:
             self.jobs.pop(job.number, None)
-            self._unpark()
+            if job.holds:
+                self._unpark()
 
     async def _steps(self, job: Job) -> None:
         if job.state == "intent":
@@ -349,13 +350,17 @@ class BatchDesk:
         rest = [row for row in job.rows.values() if not self._fits(row.purchase)]
         for row in rest:
             del job.rows[row.custom_id]
-        others = any(each.state != "intent" for each in self.jobs.values())
-        if rest and (job.rows or others):
-            self._parked += [(job.route, row) for row in rest]
-            return bool(job.rows)
+        others = any(each.holds for each in self.jobs.values())
         for row in rest:
-            await self._reserve_or_fail(job, row)
-        return bool(job.rows)
+            if job.rows or others:
+                if not self._fits(row.purchase):
+                    self._parked.append((job.route, row))
+                    continue
+                job.rows[row.custom_id] = row
+            else:
+                await self._reserve_or_fail(job, row)
+        job.holds = bool(job.rows)
+        return job.holds
 
     def _fits(self, purchase: Purchase) -> bool:
         """Reserve at once if it fits."""
@@ -401,6 +406,7 @@ class BatchDesk:
                 self.rows[row.place] = row
                 for account in self._accounts(row.purchase):
                     account.reserved += row.purchase.worst
+            job.holds = True
             self._start(job)
 
     def _adopted_rows(self, number: int, name: str) -> dict[str, Row]:

@@ -2,8 +2,8 @@
 
 Adaptive concurrency (doubling per round trip at first, halved on a 429, then one more per round),
 requests and tokens per minute (GCRA), pauses that push every waiter back (Retry-After), a circuit
-breaker while a provider is down. Invariants: in no minute are more requests or tokens admitted than
-the limit; after Retry-After nobody asks before its time; waiters are served in order. Times are in
+breaker while a provider is down. Invariants: in no minute are more requests admitted than the limit,
+nor more tokens than the limit and one request; after Retry-After nobody asks before its time; waiters are served in order. Times are in
 seconds of the event loop's clock, so tests can run it under a clock of their own.
 """
 
@@ -23,6 +23,7 @@ from peira.subjects.subject import Reply, Request
 BURST_SHARE = 0.05  # of a minute's limit may go at once; the steady rate makes room for it
 GUESSED_OUTPUT = 256  # tokens assumed when a request states no maximum
 LONGEST_BACKOFF = 60.0
+CLOCK_STEP = 1e-6  # seconds; less is rounding, and a timer for it would never end
 
 
 class PaceOptions(BaseModel):
@@ -53,13 +54,14 @@ class Bucket:
     @property
     def rate(self) -> float:
         """Units a second; with the burst it never exceeds the limit in any minute."""
-        return max(self.per_minute - self.burst, self.per_minute / 2) / 60
+        steady = self.per_minute - self.burst if self.per_minute >= 2 else self.per_minute
+        return steady / 60
 
     def wait(self, now: float, amount: float) -> float:
         """Seconds until `amount` fits; more than a burst waits for an empty bucket."""
         fill = max(self.due - now, 0.0) * self.rate
-        over = fill + min(amount, self.burst) - self.burst
-        return max(0.0, over / self.rate)
+        wait = (fill + min(amount, self.burst) - self.burst) / self.rate
+        return wait if wait > CLOCK_STEP else 0.0
 
     def take(self, now: float, amount: float) -> None:
         self.due = max(self.due, now) + amount / self.rate

@@ -122,6 +122,7 @@ class Routes:
         self._open.clear()
         if self._outlets is not None:
             await self._outlets.close()
+            self._outlets = None
 
     def all(self) -> list[Route]:
         """The routes opened so far."""

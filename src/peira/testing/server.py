@@ -37,7 +37,7 @@ JSON = "application/json"
 
 class FaultServer:
     """A provider with stated misfortunes. `answer` makes the text; `on_request` sees every request
-    before it is handled (tests kill their victims there)."""
+    before it is handled, `on_answer` every batch request after (tests kill their victims there)."""
 
     def __init__(
         self,
@@ -45,11 +45,13 @@ class FaultServer:
         *,
         answer: Answerer = plain_answer,
         on_request: Callable[[str], None] | None = None,
+        on_answer: Callable[[str], None] | None = None,
         port: int = 0,
     ) -> None:
         self.faults = faults or Faults()
         self.answer = answer
         self.on_request = on_request
+        self.on_answer = on_answer
         self.port = port
         self.log: list[Entry] = []
         self.in_flight = self.peak = 0
@@ -115,6 +117,8 @@ class FaultServer:
         if request.method == "GET" and path.endswith("/models"):
             return web.json_response({"object": "list", "data": [{"id": "any", "object": "model"}]})
         if (job := await self.jobs.handle(request)) is not None:
+            if self.on_answer is not None:
+                self.on_answer(f"{request.method} {path}")
             return job
         body = await request.read()
         try:

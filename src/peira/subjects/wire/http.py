@@ -50,10 +50,13 @@ class HttpClient:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     @property
     def session(self) -> aiohttp.ClientSession:
         """Unlimited connections: pace decides how many calls are in flight."""
+        if self._closed:
+            raise TransientError("the run is over: its connections are closed")
         if self._session is None or self._session.closed:
             import aiohttp
 
@@ -67,6 +70,8 @@ class HttpClient:
         return self._session
 
     async def close(self) -> None:
+        """For good: what still runs must not open another session behind the run's back."""
+        self._closed = True
         if self._session is not None and not self._session.closed:
             await self._session.close()
         self._session = None
