@@ -117,7 +117,7 @@ def compare(first: Side, second: Side) -> Comparison:
     changes = tuple(
         Change(series, index[_key(series)], _change(series, index[_key(series)]))
         for series in ours
-        if _key(series) in index
+        if _key(series) in index and series.n + index[_key(series)].n
     )
     if first.simulated != second.simulated:
         notes.append("one of the runs is simulated")
@@ -135,9 +135,10 @@ def _matched(
     notes = []
     for label in sorted({name for series in (*ours, *theirs) for name in series.labels}):
         left, right = ({s.labels.get(label, "") for s in part} for part in (ours, theirs))
-        if len(left) == len(right) == 1 and left != right:
+        if len(left) == len(right) == 1:
             a, b = left.pop(), right.pop()
-            notes.append(f"{label}: {a} in the first is matched with {b} in the second")
+            if a != b:
+                notes.append(f"{label}: {a} in the first is matched with {b} in the second")
             ours, theirs = _without(ours, label), _without(theirs, label)
     return list(ours), list(theirs), notes
 

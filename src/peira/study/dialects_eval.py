@@ -72,7 +72,7 @@ def changed(data: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
         new = {k: v for k, v in new.items() if k not in ("sweep", "trials", "models")}
         sweep = {k: v for k, v in sweep.items() if getattr(changes, k, ())}
     if new.get("trials"):
-        new["trials"] = [t for t in new["trials"] if _kept(t, new, changes)]
+        new["trials"] = [t for t in new["trials"] if _kept(t, data, changes)]
         sweep = {}
     return new | ({"sweep": sweep} if sweep else {})
 
@@ -93,7 +93,9 @@ def _asked(data: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     if batch and changes.batch:
         provider = data.get("provider")
         named = provider if isinstance(provider, Mapping) else {"name": provider}
-        new["provider"] = {k: v for k, v in named.items() if v} | {"batch": dict(changes.batch)}
+        known = named.get("batch")
+        options = (known if isinstance(known, Mapping) else {}) | dict(changes.batch)
+        new["provider"] = {k: v for k, v in named.items() if v} | {"batch": options}
     return new
 
 
@@ -323,6 +325,8 @@ class Translation:
             options = self._provider() | self._price(alias, name)
             if self.data.get("use_batch_api"):
                 options.setdefault("batch", True)
+            else:
+                options.pop("batch", None)
             options |= given.pop(alias, {}) | given.pop(name, {})
             if options:
                 found[name] = options
