@@ -93,7 +93,7 @@ def test_large_messages_in_both_directions_do_not_block(folder):
 
 
 def test_a_second_interrupt_ends_workers_that_do_not_listen(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "PATIENCE", 0.05)
+    monkeypatch.setattr(pool.Pool, "patience", 0.05)
     started = tmp_path / "started"
 
     def twice(session: api.Session) -> None:

@@ -20,7 +20,7 @@ from peira.engine.journal import Journal
 from peira.engine.lab import TrialTask
 from peira.engine.ledger import Ledger, Memory
 from peira.engine.states import Cause, State, Tally
-from peira.errors import RunHalted
+from peira.errors import Halt, RunHalted
 
 CHUNK = 500  # trials fetched at a time, so that memory does not grow with the study
 
@@ -87,6 +87,7 @@ class Driver:
         self.selection = selection
         self.live = Live(tally=count(journal))
         self.listeners: list[Callable[[TrialResult], None]] = []
+        ledger.on_stop.append(self._stopped)
 
     async def run(self, executor: Executor) -> Tally:
         """Run until nothing selected is pending, or the run halts. Returns the final counts."""
@@ -170,6 +171,8 @@ class Driver:
     def stop(self, halt: RunHalted) -> None:
         """Start no new trial and let no new call begin."""
         self.ledger.stop(halt)
+
+    def _stopped(self, halt: Halt) -> None:
         self.live.halt = str(halt)
 
 

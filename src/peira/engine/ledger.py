@@ -153,6 +153,11 @@ class Ledger:
         self._shared = self._load_shared()
         self.desk: Any = None  # `engine.batches.desk_of` puts the run's batch desk here
 
+    def number(self) -> int:
+        """A number of its own for a reply that is stored otherwise than through here."""
+        number: int = next(self._numbers)
+        return number
+
     # -- stopping ---------------------------------------------------------------------------
     def check(self) -> None:
         if self.stopping is not None:

@@ -29,7 +29,6 @@ from peira.subjects.route import Routes
 from peira.subjects.subject import Reply
 
 MAX_DEATHS = 3  # of workers under one trial; and per worker in a row, without any result
-PATIENCE = 5.0  # seconds that workers have to give up after the second Ctrl+C
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,7 @@ class Worker:
     claims: set[str] = field(default_factory=set)
     lost: bool = False
     alone: bool = False
+    retired: bool = False  # it left of itself (walltime, preemption): no death
     body: Any = None
 
     def full(self, each: int) -> bool:
@@ -77,6 +77,8 @@ class Worker:
 
 class Pool(ABC):
     """Deals trials to workers that it hires at need."""
+
+    patience = 5.0  # seconds that workers have to give up after the second Ctrl+C
 
     def __init__(self, post: Post, workers: int, each: int) -> None:
         self.post = post
@@ -92,6 +94,9 @@ class Pool(ABC):
         self._returned: deque[TrialTask] = deque()
         self._suspects: deque[TrialTask] = deque()
         self._deaths_under: Counter[int] = Counter()
+        self._progress: dict[int, tuple[int, int]] = {}  # of trials given back: (state, times)
+        self._dealers: list[asyncio.Task[None]] = []
+        self._fault: BaseException | None = None
         self._deaths = 0
         self._claims: dict[str, asyncio.Event] = {}
         self._launching: set[asyncio.Future[None]] = set()
@@ -120,14 +125,24 @@ class Pool(ABC):
         self._tasks, self._report = tasks, report
         self.ledger.on_stop.append(self._pass_on)
         await self.opened()
-        lanes = [asyncio.create_task(self._lane(lane)) for lane in self._lanes]
+        self._dealers = [asyncio.create_task(self._lane(lane)) for lane in self._lanes]
         try:
-            await asyncio.gather(*lanes)
+            await asyncio.gather(*self._dealers)
+        except asyncio.CancelledError:
+            if self._fault is None:
+                raise
+            raise self._fault from None
         finally:
-            for task in lanes:
-                task.cancel()
+            for dealer in self._dealers:
+                dealer.cancel()
             self.ledger.on_stop.remove(self._pass_on)
             await self._dismiss()
+
+    def fail(self, fault: BaseException) -> None:
+        """End the run with a fault that no lane has met itself."""
+        self._fault = fault
+        for dealer in self._dealers:
+            dealer.cancel()
 
     async def _lane(self, lane: Lane) -> None:
         """One worker after the other in one place. A lane ends only when all trials have ended, so
@@ -235,11 +250,13 @@ class Pool(ABC):
         await asyncio.to_thread(self.end, dead, now=True)
         await self._settle_estate(dead)
         for place, task in enumerate(dead.tasks.values()):
-            if place < self.each:  # workers start what they are handed in order, `each` at once
-                self._suspect(task)
-            else:
+            if place >= self.each:  # workers start what they are handed in order, `each` at once
                 self._returned.append(task)
-        self._deaths += 1
+            elif dead.retired:
+                self._given_back(task)
+            else:
+                self._suspect(task)
+        self._deaths += 0 if dead.retired else 1
         if self._deaths > MAX_DEATHS * len(self._lanes) and not self._interrupted:
             raise StoreError(
                 "worker processes keep dying (killed, or out of memory)\n"
@@ -269,26 +286,52 @@ class Pool(ABC):
     def _suspect(self, task: TrialTask) -> None:
         """A trial that was running under a dead worker: again, alone; or it is at fault."""
         deaths = self._deaths_under[task.number] = self._deaths_under[task.number] + 1
-        if self._interrupted or self.ledger.stopping is not None:
-            words = str(self.ledger.stopping or "interrupted")
-            self._conclude(task, State.HALTED, Cause.INTERRUPTED, words)
-        elif deaths >= MAX_DEATHS:
+        if self._halted(task):
+            return
+        if deaths >= MAX_DEATHS:
             self._deaths = 0
             self._conclude(
                 task, State.FAILED, Cause.CODE,
                 f"its worker process died {deaths} times while it ran (killed, or out of memory)",
             )  # fmt: skip
         else:
-            number = task.number
-            self.post.journal.put(
-                "INSERT OR REPLACE INTO attempts VALUES(?,?,NULL,?,?,?,?)",
-                (number, task.attempt, time.time(), State.HALTED, Cause.INTERRUPTED,
-                 "its worker process died"),
+            self._suspects.append(self._again(task, "its worker process died"))
+
+    def _given_back(self, task: TrialTask) -> None:
+        """A trial whose worker had to leave: again, unless it gets no further in a whole walltime."""
+        if self._halted(task):
+            return
+        again = self._again(task, "its worker had to leave (walltime or preemption)")
+        state = len(again.memory.entries) + len(again.checkpoints)
+        before, times = self._progress.get(task.number, (-1, 0))
+        times = times + 1 if state == before else 1
+        self._progress[task.number] = (state, times)
+        if times >= MAX_DEATHS:
+            self._conclude(
+                again, State.HALTED, Cause.TIMEOUT,
+                "it needs longer than its worker may run, between two replies or checkpoints\n"
+                "  remedy: a longer walltime (--executor-option time=MINUTES)",
             )  # fmt: skip
-            memory, checkpoints = self.ledger.memory(number), self.ledger.checkpoints(number)
-            self._suspects.append(
-                replace(task, attempt=task.attempt + 1, memory=memory, checkpoints=checkpoints)
-            )
+        else:
+            self._returned.append(again)
+
+    def _halted(self, task: TrialTask) -> bool:
+        if not self._interrupted and self.ledger.stopping is None:
+            return False
+        words = str(self.ledger.stopping or "interrupted")
+        cause = Cause(self.ledger.stopping.cause) if self.ledger.stopping else Cause.INTERRUPTED
+        self._conclude(task, State.HALTED, cause, words)
+        return True
+
+    def _again(self, task: TrialTask, why: str) -> TrialTask:
+        """The next attempt, with everything the last one left."""
+        number = task.number
+        self.post.journal.put(
+            "INSERT OR REPLACE INTO attempts VALUES(?,?,NULL,?,?,?,?)",
+            (number, task.attempt, time.time(), State.HALTED, Cause.INTERRUPTED, why),
+        )
+        memory, checkpoints = self.ledger.memory(number), self.ledger.checkpoints(number)
+        return replace(task, attempt=task.attempt + 1, memory=memory, checkpoints=checkpoints)
 
     def _conclude(self, task: TrialTask, state: State, cause: Cause, message: str) -> None:
         now = time.time()
@@ -413,7 +456,7 @@ class Pool(ABC):
         self._drop_returned()
         halt = self.ledger.stopping or RunHalted(Cause.INTERRUPTED, "interrupted")
         self._tell_all("cancel", halt)
-        asyncio.get_running_loop().call_later(PATIENCE, self._end_all)
+        asyncio.get_running_loop().call_later(self.patience, self._end_all)
 
     def _end_all(self) -> None:
         for worker in self._workers:

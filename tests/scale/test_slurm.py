@@ -1,0 +1,175 @@
+"""Workers as jobs: records as locally, paid replies kept, the budget never exceeded.
+
+On a machine with SLURM (scripts/start_slurm.sh starts one) the tests run on it; elsewhere on
+submitit's local executor."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import orjson
+import pytest
+
+from peira import api
+from peira.engine.executors import shards
+from peira.engine.states import Tally
+from peira.errors import InputError
+from peira.store.records import RunView
+from tests.scale.conftest import PAID, ROOT, facts, replies, study
+
+pytest.importorskip("submitit", reason="submitit is not installed (pip install 'peira[slurm]')")
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+
+
+def slurm_is_up() -> bool:
+    if shutil.which("sinfo") is None:
+        return False
+    done = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, check=False)
+    return any(state in done.stdout for state in ("idle", "mix", "alloc"))
+
+
+@pytest.fixture
+def options(monkeypatch) -> dict:
+    """Two workers of one trial each at a time, on SLURM where there is one."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'src'}")
+    cluster = "slurm" if slurm_is_up() else "local"
+    return {"cluster": cluster, "workers": "2", "poll": "0.1", "trials_per_worker": "1"}
+
+
+def execute(folder, the_study, options, **more):
+    settings = api.Options(run_dir=folder, executor="slurm", executor_options=options, **more)
+    return api.run(the_study, settings)
+
+
+@pytest.mark.parametrize("cluster", ["local", "slurm"])
+def test_the_records_are_those_of_a_local_run(cluster, options, tmp_path, local):
+    if cluster == "slurm" and not slurm_is_up():
+        pytest.skip("no SLURM here (scripts/start_slurm.sh starts a one-node one)")
+    options["cluster"] = cluster
+    report = execute(tmp_path / "run", study(), options)
+    assert (report.tally, report.exit_code) == (Tally(done=6), 0)
+    assert facts(tmp_path / "run") == local(study())
+    assert report.spent_usd == pytest.approx(0.18)
+    assert not (tmp_path / "run" / "shards").exists()
+    assert execute(tmp_path / "run", study(), options).ran == 0
+
+
+def test_a_worker_killed_in_mid_trial_loses_no_paid_reply(options, tmp_path, local):
+    deadly = {"model": PAID, "kill_before": 2, "kills": 1, "marks": str(tmp_path)}
+    cells = [{"number": n, **(deadly if n == 3 else {"model": PAID})} for n in range(6)]
+    report = execute(tmp_path / "run", study(factors={}, fixed={}, cells=cells), options)
+    assert (report.tally, report.exit_code) == (Tally(done=6), 0)
+    with RunView(tmp_path / "run") as run:
+        totals = [(r.outcome or {})["total"] for r in run.records()]
+        assert max(r.attempts for r in run.records()) == 2
+    assert len(totals) == 6
+    assert replies(tmp_path / "run")["done"] == 18
+
+
+def test_leases_never_add_up_to_more_than_the_budget(options, tmp_path):
+    tight = study(limits={"budget_usd": 0.1})
+    report = execute(tmp_path / "run", tight, options)
+    assert report.exit_code == 4
+    assert 0.07 <= report.spent_usd <= 0.1
+    assert "Budget limit reached" in report.message
+    raised = execute(tmp_path / "run", tight, options, budget_usd=1.0)
+    assert (raised.exit_code, raised.tally.done) == (0, 6)
+    assert replies(tmp_path / "run") == {"done": 18}
+
+
+def test_one_worker_buys_a_shared_reply_for_all(options, tmp_path):
+    shared = study(fixed={"model": f"{PAID},latency=0.05", "shared": True})
+    assert execute(tmp_path / "run", shared, options).tally == Tally(done=6)
+    assert replies(tmp_path / "run") == {"done": 3}
+
+
+def test_a_worker_near_its_walltime_gives_its_trials_back(options, tmp_path, local, after_first):
+    slow = study(fixed={"model": f"{PAID},latency=0.2", "calls": 4})
+
+    def warn() -> None:
+        for shard in (tmp_path / "run" / "shards").glob("w*/shard.jsonl"):
+            hello = orjson.loads(shard.read_bytes().splitlines()[0])
+            os.kill(hello["pid"], signal.SIGUSR2)
+
+    report = execute(tmp_path / "run", slow, options, on_start=after_first(warn))
+    assert (report.tally, report.exit_code) == (Tally(done=6), 0)
+    assert facts(tmp_path / "run") == local(slow)
+    assert replies(tmp_path / "run") == {"done": 24}
+    with RunView(tmp_path / "run") as run:
+        words = run.query("SELECT message FROM attempts WHERE state='halted'")
+        assert words
+        assert all("walltime" in row[0] for row in words)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from peira import api
+from tests.scale.conftest import PAID, study
+slow = study(fixed={"model": f"{PAID},latency=0.2", "calls": 4})
+options = dict(pair.split("=") for pair in sys.argv[2:])
+api.run(slow, api.Options(run_dir=Path(sys.argv[1]), executor="slurm", executor_options=options))
+"""
+
+
+def test_a_killed_driver_s_workers_are_imported_by_the_next(options, tmp_path, local):
+    folder = tmp_path / "run"
+    words = [f"{name}={value}" for name, value in options.items()]
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(folder), *words], cwd=ROOT)
+    while not any(
+        b'"settle"' in shard.read_bytes() for shard in folder.glob("shards/w*/shard.jsonl")
+    ):
+        assert driver.poll() is None
+    driver.kill()
+    driver.wait()
+    slow = study(fixed={"model": f"{PAID},latency=0.2", "calls": 4})
+    report = api.run(slow, api.Options(run_dir=folder))
+    assert (report.tally, report.exit_code) == (Tally(done=6), 0)
+    assert {k: v[2] for k, v in facts(folder).items()} == {k: v[2] for k, v in local(slow).items()}
+    assert replies(folder)["done"] == 24, "what the workers bought is not bought again"
+    assert not (folder / "shards").exists()
+
+
+def test_without_a_cluster_the_refusal_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(InputError, match="there is no SLURM here"):
+        execute(tmp_path / "run", study(), {})
+
+
+# -- the files themselves -----------------------------------------------------------------------
+def test_a_torn_last_line_is_as_good_as_never_written(tmp_path):
+    path = tmp_path / shards.SHARD
+    path.write_bytes(shards.line("hello", pid=1) + b'{"kind":"settle","int')
+    found, offset = shards.lines_from(path, 0)
+    assert [each["kind"] for each in found] == ["hello"]
+    shards.cut_torn_line(path)
+    assert path.stat().st_size == offset
+
+
+async def test_calls_without_an_end_are_charged_in_full(tmp_path):
+    from peira.engine.ledger import Purchase
+
+    purchase = Purchase(1, 1, "seat|call|0", b"\1" * 16, "m", 700)
+    writer = shards.ShardWriter(tmp_path / shards.SHARD)
+    await writer.durable(shards.line("open", intent=1, purchase=shards.purchase_row(purchase)))
+    await writer.close()
+    done = shards.ShardReader(tmp_path).close()
+    assert done.spent == [(1, 700)]
+    assert "unsettled" in done.statements[-1][1] or "unsettled" in done.statements[0][1]
+
+
+async def test_what_was_imported_is_not_imported_again(tmp_path):
+    from peira.engine.ledger import Purchase
+
+    purchase = Purchase(1, 1, "seat|call|0", b"\1" * 16, "m", 700)
+    writer = shards.ShardWriter(tmp_path / shards.SHARD)
+    await writer.durable(shards.line("open", intent=1, purchase=shards.purchase_row(purchase)))
+    first = shards.ShardReader(tmp_path)
+    assert first.read().spent == []
+    await writer.durable(shards.line("settle", intent=1, reply="[]", cost=5))
+    await writer.close()
+    second = shards.ShardReader(tmp_path, first.offset)
+    assert second.close().spent == [(1, 5)]
