@@ -221,11 +221,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "risk_at_coverage",
         "risk_coverage",
     ),
-    "sequential": (
-        "Decision",
-        "StopRule",
-        "decide",
-    ),
+    "sequential": ("Decision", "StopRule", "decide", "rule_bounds"),
     "shared_control": ("dunnett",),
     "survival": (
         "SurvivalCurve",

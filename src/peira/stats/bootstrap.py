@@ -102,12 +102,11 @@ def bca_limits(
     `statistic` maps an array whose last axis is the units to one value per row; None is the
     mean. None is returned when all resamples agree or all lie on one side.
     """
-    n = values.shape[-1]
     function = statistic if statistic is not None else _row_mean
     estimate = float(function(values[None])[0])
     rng = generator(seed)
     replicates = np.concatenate([function(drawn) for _, drawn in _draws(values, resamples, rng)])
-    jackknife = function(np.stack([np.delete(values, i) for i in range(n)]))
+    jackknife = _leave_one_out(values, statistic)
     below = float((replicates < estimate).mean())
     at_or_below = float((replicates <= estimate).mean())
     middle = (below + at_or_below) / 2
@@ -116,6 +115,14 @@ def bca_limits(
     levels = bca_levels(below, at_or_below, acceleration(jackknife), level)
     low, high = np.quantile(replicates, levels)
     return float(low), float(high)
+
+
+def _leave_one_out(values: Floats, statistic: Callable[[Floats], Floats] | None) -> Floats:
+    n = values.size
+    if statistic is None:
+        return np.asarray((values.sum() - values) / (n - 1))
+    rest = (np.delete(values, i)[None] for i in range(n))
+    return np.array([float(statistic(rows)[0]) for rows in rest])
 
 
 def _row_mean(rows: Floats) -> Floats:

@@ -68,13 +68,14 @@ def wilcoxon(
     control: Values | None = None,
     *,
     zeros: str = "pratt",
+    continuity: bool = True,
     level: float = 0.95,
 ) -> Estimate:
     """Wilcoxon signed-rank test; the estimate is the matched rank-biserial correlation.
 
     `zeros`: "pratt" ranks them with the rest and then drops them, "drop" drops them first: two
     different tests. Midranks for ties; exact by convolution up to 400 units, else normal with
-    the ties' variance. `extra` has W+, W- and the number of zeros.
+    the ties' variance and, unless told otherwise, R's continuity correction. `extra` has W+, W- and the number of zeros.
     """
     if zeros not in ("pratt", "drop"):
         raise ValueError(f"zeros must be 'pratt' or 'drop'; got {zeros!r}")
@@ -95,7 +96,7 @@ def wilcoxon(
     }
     if plus + minus == 0:
         return undefined(ALL_TIED, p=1.0, **about)
-    p = _signed_rank_p(doubled[whole != 0], plus)
+    p = _signed_rank_p(doubled[whole != 0], plus, continuity)
     return Estimate(_rank_biserial(whole), p=p, **about)
 
 
@@ -116,14 +117,14 @@ def _doubled_midranks(whole: Ints, zeros: str) -> Ints:
     return doubled
 
 
-def _signed_rank_p(doubled: Ints, plus: int) -> float:
+def _signed_rank_p(doubled: Ints, plus: int, continuity: bool = True) -> float:
     if doubled.size <= EXACT_UNITS:
         return two_sided_subset_p(doubled, plus)
     from scipy.special import ndtr
 
     ranks = doubled.astype(float)
     deviation = math.sqrt(float((ranks**2).sum())) / 2
-    gap = max(abs(plus - float(ranks.sum()) / 2) - 1.0, 0.0)
+    gap = max(abs(plus - float(ranks.sum()) / 2) - (1.0 if continuity else 0.0), 0.0)
     return min(1.0, float(2 * ndtr(-gap / deviation)))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -116,9 +117,7 @@ def _nothing(rule: StopRule, d: Floats, missing: int, reason: str) -> Estimate:
 
 def _by_group_sequential(rule: StopRule, d: Floats, missing: int) -> Decision:
     sizes = rule.look_sizes
-    bounds = spending_bounds(
-        [size / rule.units for size in sizes], alpha=rule.alpha, spending=rule.spending
-    )
+    bounds = rule_bounds(rule)
     reached = [k for k, size in enumerate(sizes) if size <= d.size]
     for k in reached:
         z = _z_of(d[: sizes[k]])
@@ -136,6 +135,13 @@ def _by_group_sequential(rule: StopRule, d: Floats, missing: int) -> Decision:
         )
     k = reached[-1]
     return Decision(False, None, sizes[k], _repeated(bounds, k, d[: sizes[k]], missing))
+
+
+@lru_cache(maxsize=64)
+def rule_bounds(rule: StopRule) -> Bounds:
+    """Bounds of a group-sequential rule at its look sizes. Kept: a study asks after every batch."""
+    fractions = [size / rule.units for size in rule.look_sizes]
+    return spending_bounds(fractions, alpha=rule.alpha, spending=rule.spending)
 
 
 def _z_of(d: Floats) -> float | None:
