@@ -105,7 +105,11 @@ def _slope_sentence(head: Law) -> str:
                     "skill": ("0.1 of planted skill", 0.1)}.get(head.axis, ("one unit of capability", 1.0))  # fmt: skip
     assert slope.estimate is not None and slope.low is not None and slope.high is not None
     low, high = sorted((factor * slope.low, factor * slope.high))
-    said = f"{factor * slope.estimate:+.1f} points of utility difference [{low:+.1f}, {high:+.1f}]"
+    shares = head.outcome == "nash_shares"
+    digits, what = (
+        (2, "Nash shares of difference") if shares else (1, "points of utility difference")
+    )
+    said = f"{factor * slope.estimate:+.{digits}f} {what} [{low:+.{digits}f}, {high:+.{digits}f}]"
     star = ", against this one baseline" if head.star else ""
     verdict = "is worth" if slope.low > 0 or slope.high < 0 else "has no clear effect:"
     return f"A gap of {unit} {verdict} {said}{star} ({slope.n} models, {slope.n_rows} games, 95 % t interval)."
@@ -126,6 +130,14 @@ def _notes(games: Games, laws: Sequence[Law]) -> list[str]:
     if missing:
         notes.append(f"{len(missing)} of {len(games.rows)} planned games have no outcome; they count as"
                      " missing, never as no deal.")  # fmt: skip
+    played = {model for row in games.rows if row.pair for model in row.models}
+    unlinked = sorted(played - set(laws[0].scores.models)) if laws else []
+    if unlinked:
+        notes.append(f"Scaling uses the {len(laws[0].x)} models linked by games; not linked to them:"
+                     f" {', '.join(unlinked)}.")  # fmt: skip
+    if scaling_law.unlike_scales(games):
+        notes.append("Instances differ in what all items are worth together: compare shares of the Nash"
+                     " point, not points.")  # fmt: skip
     if laws and laws[0].star:
         notes.append("One model takes part in every game: every claim is conditional on it.")
     if laws and laws[0].forms is None:

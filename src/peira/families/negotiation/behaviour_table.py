@@ -10,7 +10,7 @@ from peira.families.negotiation.behaviour import CATEGORIES, Behaviour, Truth, b
 from peira.families.negotiation.rows import Games
 from peira.report.analysis import Column, Table
 from peira.stats.intervals import mean_interval, wilson
-from peira.stats.result import EMPTY, Estimate, undefined
+from peira.stats.result import EMPTY, INTERVAL_CAPPED, Estimate, undefined
 
 if TYPE_CHECKING:
     from peira.store.records import RunView
@@ -71,7 +71,12 @@ def _row(model: str, found: Sequence[Behaviour]) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:
+    """Mean share with its t interval, kept within 0 and 1."""
     known = [value for value in values if value is not None]
     if not known:
         return undefined(EMPTY, missing=len(values))
-    return mean_interval(known).with_(missing=len(values) - len(known))
+    found = mean_interval(known).with_(missing=len(values) - len(known))
+    if found.low is None or found.high is None or (found.low >= 0 and found.high <= 1):
+        return found
+    low, high = max(0.0, found.low), min(1.0, found.high)
+    return found.with_(low=low, high=high, flags=(*found.flags, INTERVAL_CAPPED))

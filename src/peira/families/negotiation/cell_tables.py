@@ -32,21 +32,31 @@ def by_block(rows: Iterable[Row], measure: Measure) -> list[float | None]:
 
 
 def role_average(rows: Sequence[Row], measure: Measure) -> list[float | None]:
-    """One value for each instance: mean over both seat orders, each order's mean first.
+    """One value for each instance: mean over both seat orders, then over the pairs that share it.
 
-    Where the study has both orders, an instance played in only one of them is left out (None): its
-    value would mix the seat's effect with the model's.
+    Where a pair's design swaps the seats, an instance it finished in only one order is left out
+    (None): its value would mix the seat's effect with the model's.
     """
-    orders = {row.order for row in rows}
-    values: dict[tuple[Any, ...], dict[str | None, list[float]]] = defaultdict(dict)
+    blocks: dict[Any, list[float | None]] = {row.block: [] for row in rows}
+    for pair in dict.fromkeys(row.pair for row in rows):
+        for block, mean in _pair_average([row for row in rows if row.pair == pair], measure):
+            blocks[block].append(mean)
+    known = ([v for v in values if v is not None] for values in blocks.values())
+    return [sum(v) / len(v) if v else None for v in known]
+
+
+def _pair_average(rows: Sequence[Row], measure: Measure) -> list[tuple[Any, float | None]]:
+    """Instance -> mean over the seat orders of one pair."""
+    values: dict[Any, dict[str | None, list[float]]] = defaultdict(dict)
     for row in rows:
         seen = values[row.block].setdefault(row.order, [])
         if row.done and (value := measure(row)) is not None:
             seen.append(value)
-    averages: list[float | None] = []
-    for cells in values.values():
+    needed = max((len(cells) for cells in values.values()), default=1)
+    averages: list[tuple[Any, float | None]] = []
+    for block, cells in values.items():
         means = [sum(v) / len(v) for v in cells.values() if v]
-        averages.append(sum(means) / len(means) if len(means) == len(orders) else None)
+        averages.append((block, sum(means) / len(means) if len(means) == needed else None))
     return averages
 
 

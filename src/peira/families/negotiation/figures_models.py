@@ -158,7 +158,10 @@ def order_effects(games: Games) -> Figure:
 
 def behaviour(run: RunView, games: Games) -> Figure:
     """Rule-checked behaviour by model."""
-    rows = sorted(table_of(behaviours(run, games)).rows, key=lambda row: (games.score(row["model"]), row["model"]))
+    rows = sorted(
+        table_of(behaviours(run, games)).rows,
+        key=lambda row: (games.score(row["model"]), row["model"]),
+    )
     parts = (("own", "false in own favour"), ("against", "false against self"),
              ("kept", "promises kept"), ("consistent", "word = private plan"))  # fmt: skip
     with style():

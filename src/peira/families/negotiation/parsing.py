@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peira.engine.parsing import Rung, read_json
+from peira.engine.parsing import Parsed, Rung, read_json
 from peira.families.negotiation.game import Allocation
 
 ACCEPT = frozenset({"accept", "accepted", "accepts", "yes", "agree", "approve", "true"})
@@ -145,15 +145,24 @@ def read_ballot(text: str, numbers: Sequence[int]) -> Ballot:
     if parsed.value is not None:
         said = _votes(parsed.value["votes"])
     else:
-        parsed = read_json(text, required=("vote",))
-        single = parsed.value is not None and len(numbers) == 1
-        said = {numbers[0]: parsed.value["vote"]} if single and parsed.value else {}
+        parsed, said = _single(text, numbers)
     votes = tuple(decision(said.get(number)) for number in numbers)
     missing = [str(n) for n, vote in zip(numbers, votes, strict=True) if vote is None]
     fault = ""
     if missing:
         fault = parsed.fault or f"no accept or reject for proposal {', '.join(missing)}"
     return Ballot(votes, _text((parsed.value or {}).get("reasoning", "")), parsed.rung, fault)
+
+
+def _single(text: str, numbers: Sequence[int]) -> tuple[Parsed, dict[int, Any]]:
+    """`{"vote": …}` or `{"vote_decision": …}`: means something only if there is one proposal."""
+    parsed = read_json(text, required=("vote",))
+    if parsed.value is None:
+        other = read_json(text, required=("vote_decision",))
+        parsed = other if other.value is not None else parsed
+    if parsed.value is None or len(numbers) != 1:
+        return parsed, {}
+    return parsed, {numbers[0]: parsed.value.get("vote", parsed.value.get("vote_decision"))}
 
 
 def _votes(value: Any) -> dict[int, Any]:

@@ -45,8 +45,12 @@ def _draw(seed: int, n: int, m: int, competition: float, kappa: float, d: float)
 
 
 def draw_game(settings: NegotiationSettings, seed: int) -> Game:
-    """The instance of these game settings and this seed; `random_seed` takes precedence."""
+    """The stated instance, else the one of these game settings and this seed (`random_seed` takes
+    precedence)."""
     kappa = settings.cooperation if settings.preferences == "matrix" else 0.0
+    if settings.instance is not None:
+        stated = settings.instance
+        return Game(stated.items, stated.values, kappa, settings.disagreement)
     chosen = seed if settings.random_seed is None else settings.random_seed
     return _draw(
         chosen, settings.num_agents, settings.num_items, settings.competition_level, kappa,

@@ -94,8 +94,27 @@ class Law:
 
 
 def dyads(games: Games) -> list[Row]:
-    """Games of two different models: what a scaling law can be fitted to."""
-    return [row for row in games.rows if len(row.models) == 2 and row.models[0] != row.models[1]]
+    """Games of two different models, of the largest group of models linked by games: scores of
+    models that never met, directly or through others, have no common scale."""
+    rows = [row for row in games.rows if len(row.models) == 2 and row.models[0] != row.models[1]]
+    group = largest_group(rows)
+    return [row for row in rows if row.models[0] in group]
+
+
+def largest_group(rows: Sequence[Row]) -> set[str]:
+    """The largest set of models linked by finished games; the first in the alphabet of equals."""
+    groups: list[set[str]] = []
+    for a, b in sorted({(min(r.models), max(r.models)) for r in rows if r.done}):
+        joined = [group for group in groups if group & {a, b}]
+        groups = [group for group in groups if not group & {a, b}]
+        groups.append({a, b}.union(*joined))
+    return max(groups, key=lambda group: (len(group), min(group)), default=set())
+
+
+def unlike_scales(games: Games) -> bool:
+    """Whether instances differ in what all items are worth, so that raw points do not compare."""
+    totals = [sum(row) for game in games.done if game.outcome for row in game.outcome["values"]]
+    return bool(totals) and max(totals) > 1.05 * min(totals)
 
 
 def law(games: Games, axis: str, name: str, outcome: Outcome) -> Law | None:
@@ -122,7 +141,8 @@ def laws(games: Games) -> list[Law]:
     """Every axis known for all models, every outcome; the first is the headline."""
     if not dyads(games):
         return []
-    found = [law(games, axis, name, o) for axis in games.axes for name, _, o in OUTCOMES]
+    outcomes = OUTCOMES[::-1] if unlike_scales(games) else OUTCOMES
+    found = [law(games, axis, name, o) for axis in games.axes for name, _, o in outcomes]
     return [each for each in found if each is not None]
 
 

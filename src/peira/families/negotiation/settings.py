@@ -42,6 +42,17 @@ class SubjectSampling(BaseModel):
         return (self.max_tokens or {}).get(phase, DEFAULT_MAX_TOKENS[phase])
 
 
+class Instance(BaseModel):
+    """A stated instance in place of a drawn one: for replaying recorded games, or a game of one's
+    own. `labels` are what prompts call the seats."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: tuple[str, ...] = Field(min_length=1, max_length=30)
+    values: tuple[tuple[float, ...], ...] = Field(min_length=2, max_length=10)
+    labels: tuple[str, ...] | None = None
+
+
 class NegotiationSettings(BaseModel):
     """Settings of one trial (specs/negotiation.md §1)."""
 
@@ -71,6 +82,7 @@ class NegotiationSettings(BaseModel):
         default_factory=dict, description="by subject name, or `default` for all"
     )
     random_seed: int | None = Field(None, description="default: the trial's seed")
+    instance: Instance | None = Field(None, description="default: drawn by seed")
     run_number: int | None = Field(None, ge=1, description="guide form: names the trial's folder")
 
     @model_validator(mode="before")
@@ -97,7 +109,8 @@ class NegotiationSettings(BaseModel):
     @property
     def seats(self) -> tuple[str, ...]:
         """Seat labels as prompts show them, in seat order."""
-        return seat_labels(self.models, self.anonymous)
+        stated = self.instance.labels if self.instance is not None else None
+        return stated or seat_labels(self.models, self.anonymous)
 
 
 def seat_labels(models: tuple[str, ...], anonymous: bool = True) -> tuple[str, ...]:
@@ -124,7 +137,25 @@ def _resolved(data: dict[str, Any]) -> dict[str, Any]:
     models = data.get("models")
     if isinstance(models, list | tuple) and data.get("num_agents") is None:
         data["num_agents"] = max(2, min(10, len(models)))
+    stated = data.get("instance")
+    if isinstance(stated, dict) and isinstance(stated.get("items"), list | tuple):
+        data.setdefault("num_items", len(stated["items"]))
     return data
+
+
+def _misfits(settings: NegotiationSettings, stated: Instance) -> Any:
+    """Faults of a stated instance."""
+    n, m = len(settings.models), len(stated.items)
+    if settings.num_items != m:
+        yield f"num_items: {settings.num_items}: allowed {m}, the number of instance.items"
+    if len(stated.values) != n or any(len(row) != m for row in stated.values):
+        yield f"instance.values: allowed {n} rows of {m} numbers: one row a seat, one number an item"
+    if any(value < 0 for row in stated.values for value in row):
+        yield "instance.values: allowed 0 or more: values are points gained"
+    if len(set(stated.items)) != m:
+        yield "instance.items: allowed: names that differ: each item once"
+    if stated.labels is not None and len(set(stated.labels)) != n:
+        yield f"instance.labels: allowed {n} names that differ: one a seat"
 
 
 def _faults(settings: NegotiationSettings) -> Any:
@@ -138,13 +169,16 @@ def _faults(settings: NegotiationSettings) -> Any:
         yield "weak_model: needs strong_model: give both, or `models` alone"
     if settings.model_order and settings.weak_model is None:
         yield "model_order: needs weak_model and strong_model: or give `models` in seat order"
-    if settings.competition_level == 0 and count > settings.num_items:
+    drawn = settings.instance is None
+    if drawn and settings.competition_level == 0 and count > settings.num_items:
         yield (
             f"competition_level: 0 with {count} agents and {settings.num_items} items: "
             f"disjoint interests need num_items >= {count}: raise num_items or competition_level"
         )
     if settings.cooperation and settings.preferences == "vector":
         yield f"cooperation: {settings.cooperation}: allowed 0 here: set preferences to matrix"
+    if settings.instance is not None:
+        yield from _misfits(settings, settings.instance)
     unknown = set(settings.sampling) - {*settings.models, "default"}
     if unknown:
         yield f"sampling: {sorted(unknown)}: allowed {['default', *settings.models]}"

@@ -16,7 +16,6 @@ from peira.engine.parsing import without_thinking
 from peira.errors import TrialFailed
 from peira.families.negotiation import context
 from peira.families.negotiation.context import GameLog
-from peira.families.negotiation.game import Game
 from peira.families.negotiation.outcome import Book, NegotiationOutcome, conclude
 from peira.families.negotiation.parsing import Ballot, Names, read_ballot, read_offer, read_plan
 from peira.families.negotiation.preferences import draw_game
@@ -54,21 +53,19 @@ class Call:
     fault: str = ""
 
 
-async def play(
-    settings: NegotiationSettings, lab: Lab, game: Game | None = None
-) -> NegotiationOutcome:
-    """Play one game to its end. `game` overrides the drawn instance (replay of recorded games)."""
-    return await Play(settings, lab, game).run()
+async def play(settings: NegotiationSettings, lab: Lab) -> NegotiationOutcome:
+    """Play one game to its end."""
+    return await Play(settings, lab).run()
 
 
 class Play:
     """One game in progress."""
 
-    def __init__(self, settings: NegotiationSettings, lab: Lab, game: Game | None = None) -> None:
+    def __init__(self, settings: NegotiationSettings, lab: Lab) -> None:
         self.settings = settings
         self.lab = lab
         self.seed = lab.seed if settings.random_seed is None else settings.random_seed
-        self.game = game or draw_game(settings, lab.seed)
+        self.game = draw_game(settings, lab.seed)
         self.log = GameLog(settings, self.game)
         self.names = Names.of(settings.seats, self.game.items)
         self.book = Book()

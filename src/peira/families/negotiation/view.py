@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from peira.families.negotiation.context import RoundLog
 from peira.families.negotiation.game import Allocation, Game
-from peira.families.negotiation.settings import NegotiationSettings, Phase, seat_labels
+from peira.families.negotiation.settings import NegotiationSettings, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class SeatView:
         other = tuple(tuple(game.cooperation * v for v in row) for row in game.values)
         rows = tuple(game.values[seat] if k == seat else other[k] for k in range(game.n))
         return cls(
-            seat, seat_labels(settings.models, settings.anonymous), game.items, rows,
+            seat, settings.seats, game.items, rows,
             settings.max_rounds, settings.gamma_discount, game.disagreement,
             settings.acceptance == "unanimity",
         )  # fmt: skip
