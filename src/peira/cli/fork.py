@@ -88,7 +88,7 @@ def _data(forked: Forked) -> dict[str, Any]:
 
 def differences(forked: Forked) -> list[dict[str, Any]]:
     """Mean of the changed forks minus that of the unchanged ones, with Welch's interval."""
-    found = []
+    found: list[dict[str, Any]] = []
     if not forked.control:
         return found
     names = dict.fromkeys(n for r in forked.changed for n in _numbers(r))

@@ -132,16 +132,17 @@ class Fit:
         return weights
 
     def variance(self, weights: Floats) -> float:
-        """HC2 variance of a contrast; NaN where a unit fixes its own fit."""
+        """HC2 variance of a contrast. A unit alone in its cell fixes its own fit and shows no
+        residual: the pooled residual variance stands in for it."""
         free = 1.0 - self.leverage
-        moving = np.abs(weights) > 1e-12
-        if (free[moving] < 1e-9).any():
-            return math.nan
-        return float((weights[moving] ** 2 * self.residuals[moving] ** 2 / free[moving]).sum())
+        alone = free < 1e-9
+        squares = np.where(alone, 0.0, self.residuals**2 / np.where(alone, 1.0, free))
+        pooled = float((self.residuals**2).sum()) / max(1, self.df)
+        return float((weights**2 * np.where(alone, pooled, squares)).sum())
 
 
 def _dummies(codes: Ints, values: Sequence[int]) -> Floats:
-    return (codes[:, None] == np.array(values)[None, :]).astype(float)
+    return np.asarray(codes[:, None] == np.array(values)[None, :], dtype=np.float64)
 
 
 def _blocks(block: Ints) -> Floats:
@@ -199,8 +200,6 @@ def _estimate(data: Layout, weights: Floats, p: float | None, about: dict[str, A
     if data.fit.df < 1:
         return Estimate(value, reason=TOO_FEW_UNITS, **about)
     variance = data.fit.variance(weights)
-    if math.isnan(variance):
-        return Estimate(value, reason=NOT_IDENTIFIED, **about)
     if variance <= 1e-24 * max(1.0, value * value):
         return Estimate(value, reason=ZERO_VARIANCE, p=p, **about)
     found = from_t(Estimate(value, **about), math.sqrt(variance), data.fit.df)
