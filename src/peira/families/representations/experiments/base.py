@@ -1,0 +1,66 @@
+"""What an experiment is: which arms a context has, how it is measured, what is made of it.
+
+Most experiments only name their arms and add to the common summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from peira.families.representations.contexts import Arm, Context, shuffled
+from peira.families.representations.summary import Summary, geometry_summary
+from peira.families.representations.trial import Spec, Work, record_arms
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Figures = dict[str, "Callable[[], Figure]"]
+
+
+class Experiment:
+    """One experiment. Subclasses change what differs."""
+
+    def work(self, spec: Spec) -> Work:
+        """How the trial draws and measures contexts."""
+        return Work(self.draw, self.measure, self.rows(spec))
+
+    def rows(self, spec: Spec) -> int:
+        """Sequences per context, for the size of a block."""
+        return 1 + ("shuffled" in spec.null)
+
+    def draw(self, spec: Spec, index: int) -> Context:
+        """Context `index` with its arms."""
+        return with_null(spec, spec.draw(index))
+
+    def arms(self, context: Context) -> Mapping[str, Arm]:
+        """The arms that are measured alike."""
+        return context.arms
+
+    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
+        """One record per context."""
+        records = record_arms(spec, drawn, self.arms)
+        if "untrained" in spec.null:
+            twins = record_arms(
+                spec, drawn, lambda c: {"untrained": c.natural}, model=spec.twin()
+            )
+            records = [r | t for r, t in zip(records, twins, strict=True)]
+        return records
+
+    def summarise(self, spec: Spec, records: Sequence[Mapping[str, Any]]) -> Summary:
+        """Results, findings and curves."""
+        summary = geometry_summary(spec, records)
+        self.extend(spec, records, summary)
+        return summary
+
+    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+        """What this experiment adds to the common summary."""
+
+    def figures(self, outcome: Mapping[str, Any]) -> Figures:
+        """Figure name -> maker, from a trial's outcome."""
+        return {}
+
+
+def with_null(spec: Spec, context: Context) -> Context:
+    """The context with its shuffled arm, where the trial asks for it."""
+    return context.with_arms(shuffled(context)) if "shuffled" in spec.null else context

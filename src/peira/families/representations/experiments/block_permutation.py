@@ -1,0 +1,168 @@
+"""block_permutation: is it order or content?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from peira.families.representations import inference, plots
+from peira.families.representations.contexts import Arm, Context, shuffled
+from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.summary import UNIT, Summary, curve, plain, spec_values
+from peira.families.representations.walks import valid_share
+from peira.report.analysis import Finding
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from peira.families.representations.trial import Spec
+
+CHUNKS = (2, 4, 8, 16)
+ARMS = ("natural", "reversed", "block", *(f"chunk-{k}" for k in CHUNKS), "shuffled")
+FIELDS = ("dirichlet_energy", "cluster_separation")
+
+
+class BlockPermutation(Experiment):
+    """The same tokens, with more or less of their order kept."""
+
+    def rows(self, spec: Spec) -> int:
+        return len(ARMS)
+
+    def draw(self, spec: Spec, index: int) -> Context:
+        context = spec.draw(index)
+        clusters = spec.structure.clusters
+        return context.with_arms(
+            reordered(context, "reversed", np.arange(context.natural.length)[::-1]),
+            reordered(context, "block", block_order(context, clusters)),
+            *(reordered(context, f"chunk-{k}", chunk_order(context, k)) for k in CHUNKS),
+            shuffled(context),
+        )
+
+    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
+        records = super().measure(spec, drawn)
+        for record, context in zip(records, drawn, strict=True):
+            record["valid"] = np.array([
+                valid_share([int(n) for n in context.arms[a].node_of], context.graphs[0]) for a in ARMS
+            ])  # fmt: skip
+        return records
+
+    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+        found = {arm: spec_values(spec, records, arm) for arm in ARMS}
+        valid = np.stack([record["valid"] for record in records])
+        summary.curves["valid"] = dict(zip(ARMS, plain(valid.mean(0)), strict=True))
+        summary.curves["arms"] = {
+            name: {arm: curve(inference.means(found[arm].geometry[name])) for arm in ARMS}
+            for name in FIELDS
+        }  # fmt: skip
+        summary.curves["arm_masses"] = {
+            name: {arm: curve(inference.means(found[arm].predictions[name])) for arm in ARMS}
+            for name in ("neighbour_mass", "loss")
+        }  # fmt: skip
+        add_differences(spec, summary, found)
+        add_slopes(spec, summary, found, valid)
+
+    def figures(self, outcome: Mapping[str, Any]) -> Figures:
+        return {"arms": lambda: arms(outcome), "dose_response": lambda: dose_response(outcome)}
+
+
+def experiment() -> Experiment:
+    return BlockPermutation()
+
+
+def reordered(context: Context, name: str, order: Any) -> Arm:
+    """The natural tokens in another order."""
+    return Arm(name, context.natural.ids[order], context.natural.node_of[order])
+
+
+def block_order(context: Context, clusters: Any) -> Any:
+    """Runs of one cluster, shuffled as wholes."""
+    labels = clusters[context.nodes]
+    runs = np.split(np.arange(len(labels)), np.flatnonzero(np.diff(labels)) + 1)
+    order = context.rng("block").permutation(len(runs))
+    return np.concatenate([runs[i] for i in order])
+
+
+def chunk_order(context: Context, size: int) -> Any:
+    """Chunks of `size` tokens, shuffled as wholes."""
+    count = context.natural.length
+    chunks = [np.arange(a, min(a + size, count)) for a in range(0, count, size)]
+    order = context.rng(f"chunk-{size}").permutation(len(chunks))
+    return np.concatenate([chunks[i] for i in order])
+
+
+def add_differences(spec: Spec, summary: Summary, found: Mapping[str, Any]) -> None:
+    """Arm − natural, paired, in every field; the last layer's go into the findings."""
+    for arm in ARMS[1:]:
+        for name in FIELDS:
+            gap = inference.means(found[arm].geometry[name] - found["natural"].geometry[name])
+            q = inference.q_values(gap.p)
+            for i, key in enumerate(spec.keys):
+                told = summary.results[key].setdefault("differences", {}).setdefault(arm, {})
+                told[name] = curve(gap, (i, -1)) | {"q": plain(q[i, -1])}
+            if name == "dirichlet_energy" and arm in ("reversed", "shuffled"):
+                summary.findings.append(Finding(
+                    f"{arm}_minus_natural", f"{spec.keys[-1]}: energy at N {spec.length},"
+                    f" {arm} − natural" + (" (order alone)" if arm == "reversed" else ""),
+                    gap.estimate((-1, -1), estimand=f"R, {arm} − natural"), unit=UNIT,
+                    q=plain(q[-1, -1]),
+                ))  # fmt: skip
+        for name in ("neighbour_mass", "loss"):
+            gap = inference.means(found[arm].predictions[name] - found["natural"].predictions[name])
+            for key in spec.keys:
+                told = summary.results[key]["differences"][arm]
+                told[name] = curve(gap, -1)
+
+
+def add_slopes(spec: Spec, summary: Summary, found: Mapping[str, Any], valid: Any) -> None:
+    """Change of energy per unit of valid-step share, within contexts (reversed left out: its v is 1)."""
+    used = [i for i, arm in enumerate(ARMS) if arm != "reversed"]
+    x = valid[:, used] - valid[:, used].mean(1, keepdims=True)
+    y = np.stack([found[ARMS[i]].at_end("dirichlet_energy") for i in used], 1)
+    slope = (x[:, :, None] * (y - y.mean(1, keepdims=True))).sum(1) / (x**2).sum(1)[:, None]
+    told = inference.means(slope)
+    for i, key in enumerate(spec.keys):
+        summary.results[key]["slope_on_valid_steps"] = curve(told, i)
+    summary.curves["slope"] = curve(told)
+    summary.findings.append(Finding(
+        "slope_on_valid_steps",
+        f"{spec.keys[-1]}: energy per unit share of valid steps, within contexts",
+        told.estimate(-1, estimand="slope of R on v"), unit=UNIT,
+    ))  # fmt: skip
+
+
+def arms(outcome: Mapping[str, Any]) -> Figure:
+    """Energy and mass over N, one line per arm."""
+    lengths, curves = outcome["lengths"], outcome["curves"]
+    with plots.style():
+        figure, axes = plots.canvas(7.0, 3.0, 1, 2)
+        for k, arm in enumerate(ARMS):
+            look = {"color": plots.layer_colours(len(ARMS))[k], "marker": plots.MARKERS[k % 7], "label": arm}
+            plots.band(axes[0], lengths, curves["arms"]["dirichlet_energy"][arm], -1, **look)
+            plots.band(axes[1], lengths, curves["arm_masses"]["neighbour_mass"][arm], **look)
+        axes[0].axhline(1, color="#888888", linestyle=":", linewidth=1)
+        axes[0].set_ylabel(f"Dirichlet energy R, {plots.layer_text(list(outcome['results'])[-1])}")
+        axes[1].set_ylabel("probability on true neighbours")
+        for ax in axes:
+            plots.log_lengths(ax, lengths)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+        return plots.done(figure, outcome, f"{plots.BAND} All arms hold the same words.")
+
+
+def dose_response(outcome: Mapping[str, Any]) -> Figure:
+    """Energy against the share of valid steps."""
+    curves = outcome["curves"]
+    with plots.style():
+        figure, ax = plots.canvas(4.6, 3.1)
+        for k, arm in enumerate(ARMS):
+            mean, low, high = (plots.numbers(curves["arms"]["dirichlet_energy"][arm][x])[-1, -1]
+                               for x in ("mean", "low", "high"))  # fmt: skip
+            ax.errorbar(curves["valid"][arm], mean, yerr=[[mean - low], [high - mean]], label=arm,
+                        marker=plots.MARKERS[k % 7], color=plots.layer_colours(len(ARMS))[k])  # fmt: skip
+        ax.set_xlabel("share v of steps along an edge")
+        ax.set_ylabel("Dirichlet energy R")
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        key = plots.layer_text(list(outcome["results"])[-1])
+        return plots.done(figure, outcome, f"N = {outcome['lengths'][-1]}, {key}. Bars are 95 % t"
+                          " intervals over contexts.")  # fmt: skip

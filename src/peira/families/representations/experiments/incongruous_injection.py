@@ -1,0 +1,307 @@
+"""incongruous_injection: is a wrong word washed out early and disruptive late?
+
+Default `replace` at p: nothing moves. `insert` compares with a valid detour of one word. The token at
+p is in no mean of any arm. Primary contrast: arm − congruous; also arm − base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from peira.families.representations import inference, metrics, plots
+from peira.families.representations.contexts import Arm, Context
+from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.experiments.loo import common_neighbour
+from peira.families.representations.fields import token_masses
+from peira.families.representations.inference import means
+from peira.families.representations.reducers import Moments
+from peira.families.representations.summary import UNIT, Summary, curve, plain
+from peira.families.representations.variants import Variant, run_variants
+from peira.families.representations.words import group_of
+from peira.report.analysis import Finding
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from peira.families.representations.trial import Spec
+
+TYPES = ("wrong_cluster", "random_vocab", "semantic_outlier", "out_of_vocab")
+ALL = ("base", "congruous", *TYPES)
+EFFECTS = ("energy", "separation", "mass", "loss")
+LAGS = (1, 2, 5, 10, 20)
+
+
+class IncongruousInjection(Experiment):
+    """Effect of one injected token by its kind, its position and the context length."""
+
+    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
+        records = super().measure(spec, drawn)
+        for record, context in zip(records, drawn, strict=True):
+            record |= effects(spec, context)
+        return records
+
+    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+        at = positions(spec.lengths)
+        values = {e: np.stack([r[f"injection/{e}"] for r in records]) for e in EFFECTS}
+        lags = np.stack([r["injection/lags"] for r in records])
+        own = np.stack([r["injection/own_loss"] for r in records])
+        summary.curves["injection"] = {"positions": list(at), "types": list(TYPES), "lags": list(LAGS)}
+        for effect, array in values.items():
+            add_effect(spec, summary, effect, array, at)
+            axes = ("context", "type", "position", "layer", "length")
+            summary.arrays[f"injection.{effect}"] = (axes, array)
+        add_recovery(spec, summary, lags, own)
+
+    def figures(self, outcome: Mapping[str, Any]) -> Figures:
+        return {
+            "effect_by_position": lambda: effect_by_position(outcome),
+            "effect_map": lambda: effect_map(outcome),
+            "early_and_late": lambda: early_and_late(outcome),
+            "recovery": lambda: recovery(outcome),
+        }
+
+
+def experiment() -> Experiment:
+    return IncongruousInjection()
+
+
+def positions(lengths: Sequence[int]) -> tuple[int, ...]:
+    """Positions injected at: early and late quarters of every length."""
+    marks = {max(1, round(n * share)) for n in lengths for share in (0.125, 0.25, 0.75, 0.875)}
+    return tuple(sorted(p for p in marks if p < max(lengths) - 1))
+
+
+# -- one context ----------------------------------------------------------------------------------
+
+
+def injected_ids(spec: Spec, context: Context, p: int) -> dict[str, int]:
+    """The token each arm puts at p; an arm that is impossible here is left out."""
+    nodes, rng = context.nodes, context.rng(f"inject|{p}")
+    clusters = spec.structure.clusters
+    gap = 0 if spec.mode == "insert" else 1
+    found = {"base": int(context.natural.ids[p])}
+    other = common_neighbour(context, p, gap)
+    if other is not None:
+        found["congruous"] = int(context.node_ids[other])
+    wrong = [n for n in range(len(clusters)) if clusters[n] != clusters[nodes[p]]
+             and not context.graphs[0][nodes[p - 1], n]]  # fmt: skip
+    if wrong:
+        found["wrong_cluster"] = int(context.node_ids[int(rng.choice(wrong))])
+    words = set(context.words)
+    kinds = {group_of(w) for w in words}
+    free = [w for w in spec.vocabulary.words if w not in words]
+    outlier = [w for w in free if group_of(w) not in kinds]
+    if free:
+        found["random_vocab"] = spec.vocabulary.id_of(str(rng.choice(free)))
+    if outlier:
+        found["semantic_outlier"] = spec.vocabulary.id_of(str(rng.choice(outlier)))
+    if spec.vocabulary.outside:
+        found["out_of_vocab"] = int(rng.choice(spec.vocabulary.outside))
+    return found
+
+
+def arm_with(spec: Spec, context: Context, p: int, kind: str, token: int) -> Arm:
+    """The natural arm with `token` at p (replaced or inserted), p in no mean."""
+    ids, nodes = context.natural.ids.copy(), context.natural.node_of.copy()
+    if spec.mode == "insert" and kind != "base":
+        ids, nodes = np.insert(ids, p, token)[:-1], np.insert(nodes, p, -1)[:-1]
+    else:
+        ids[p], nodes[p] = token, -1
+    return Arm(f"{kind}@{p}", ids, nodes)
+
+
+def effects(spec: Spec, context: Context) -> dict[str, Any]:
+    """Per effect an array (type incl. base and congruous, position, layer, length)."""
+    at = positions(spec.lengths)
+    made = {(k, p): Variant(arm_with(spec, context, p, k, token), p)
+            for p in at for k, token in injected_ids(spec, context, p).items()}  # fmt: skip
+    reducer = Moments(spec.lengths, spec.window)
+    rows = dict(zip(made, run_variants(spec, context, list(made.values()), reducer), strict=True))
+    size = (len(ALL), len(at), len(spec.layers), len(spec.lengths))
+    out = {f"injection/{e}": np.full(size, np.nan) for e in EFFECTS}
+    lags = np.full((len(ALL), len(at), len(LAGS)), np.nan)
+    own = np.full((len(ALL), len(at)), np.nan)
+    for (kind, p), row in rows.items():
+        a, b = ALL.index(kind), at.index(p)
+        own[a, b] = row["losses"][p]
+        for k, lag in enumerate(LAGS):
+            if p + lag < len(row["losses"]):
+                lags[a, b, k] = row["losses"][p + lag]
+        measured = cell(spec, row, p)
+        for effect, values in measured.items():
+            out[f"injection/{effect}"][a, b] = values
+    return out | {"injection/lags": lags, "injection/own_loss": own}
+
+
+def cell(spec: Spec, row: Mapping[str, Any], p: int) -> dict[str, Any]:
+    """Effects (L, N) of one variant; NaN at lengths that do not reach beyond p."""
+    structure, nodes = spec.structure, row["nodes"]
+    masses = token_masses(row["mass"].astype(float), nodes, structure, spec.walk)["neighbour_mass"]
+    shape = (len(spec.layers), len(spec.lengths))
+    out = {e: np.full(shape, np.nan) for e in EFFECTS}
+    for j, n in enumerate(spec.lengths):
+        if n <= p + 1:
+            continue
+        start = 0 if spec.window is None else max(0, n - spec.window)
+        labels = nodes[start:n]
+        seen = np.unique(labels[labels >= 0])
+        grams = np.stack([row["reduced"][name]["gram"][j] for name in spec.names]).astype(float)
+        part = metrics.centred(grams[:, seen[:, None], seen])
+        inside = structure.adjacency[np.ix_(seen, seen)]
+        if len(seen) >= metrics.MIN_NODES and inside.any():
+            out["energy"][:, j] = metrics.energy_ratio(metrics.laplacian(inside), part)
+            if len(np.unique(structure.clusters[seen])) > 1:
+                out["separation"][:, j] = metrics.separation_ratio(part, structure.clusters[seen])
+        after = slice(p + 1, n)
+        out["mass"][:, j] = np.nanmean(masses[after][-20:]) if np.isfinite(masses[after]).any() else np.nan
+        out["loss"][:, j] = np.nanmean(row["losses"][after])
+    return out
+
+
+# -- over contexts --------------------------------------------------------------------------------
+
+
+def contrasts(array: Any, against: str) -> Any:
+    """(C, type, …): arm − `against` for the four incongruous kinds."""
+    return array[:, 2:] - array[:, ALL.index(against) : ALL.index(against) + 1]
+
+
+def add_effect(spec: Spec, summary: Summary, effect: str, array: Any, at: Sequence[int]) -> None:
+    """Contrasts by type, position and length; early − late at the longest N by layer."""
+    for against in ("congruous", "base"):
+        found = means(contrasts(array, against))
+        summary.curves["injection"][f"{effect}_minus_{against}"] = curve(found)
+    primary = contrasts(array, "congruous")[..., -1]
+    early = [k for k, p in enumerate(at) if p <= spec.length / 4]
+    late = [k for k, p in enumerate(at) if p >= 3 * spec.length / 4]
+    parts = {name: _average(primary[:, :, keep]) for name, keep in (("early", early), ("late", late))}
+    parts["early_minus_late"] = parts["early"] - parts["late"]
+    told = {name: means(values) for name, values in parts.items()}
+    summary.curves["injection"][f"{effect}_early_late"] = {n: curve(m) for n, m in told.items()}
+    for i, key in enumerate(spec.keys):
+        cell_ = summary.results[key].setdefault("injection", {})
+        cell_[effect] = {
+            kind: {name: curve(m, (k, i)) for name, m in told.items()} for k, kind in enumerate(TYPES)
+        }
+    if effect in ("energy", "loss"):
+        k = TYPES.index("wrong_cluster")
+        summary.findings.append(Finding(
+            f"{effect}_early_minus_late",
+            f"{spec.keys[-1]}: effect of a word of the wrong cluster on {effect} (arm − congruous),"
+            f" early (p ≤ N/4) − late (p ≥ 3N/4), N {spec.length}",
+            told["early_minus_late"].estimate((k, -1), estimand=f"{effect}, early − late",
+                                              reason="not_identified"), unit=UNIT,
+        ))  # fmt: skip
+
+
+def _average(values: Any) -> Any:
+    """Mean over positions (axis 2), NaN left out."""
+    n = np.isfinite(values).sum(2)
+    return np.where(n > 0, np.nansum(values, 2) / np.maximum(n, 1), np.nan)
+
+
+def add_recovery(spec: Spec, summary: Summary, lags: Any, own: Any) -> None:
+    """Loss of the injected token; excess loss by lag and its half-life."""
+    excess = means(_average(contrasts(lags, "congruous")))  # (C, type, position, lag) over positions
+    base = means(_average(own[:, :, :][..., None].swapaxes(2, 3)).reshape(len(own), len(ALL), -1).mean(2))
+    summary.curves["injection"]["excess_loss"] = curve(excess)
+    summary.curves["injection"]["own_loss"] = dict(zip(ALL, plain(base.mean), strict=True))
+    half = {kind: _half_life(excess.mean[k]) for k, kind in enumerate(TYPES)}
+    for key in spec.keys:
+        summary.results[key]["injection"] |= {
+            "own_loss": summary.curves["injection"]["own_loss"], "half_life": half,
+        }  # fmt: skip
+    for kind, value in half.items():
+        if value is None:
+            summary.reasons[f"injection.half_life.{kind}"] = "not_reached"
+
+
+def _half_life(curve_: Any) -> float | None:
+    """Lag at which the excess has fallen to half of that at lag 1; None if it does not."""
+    if not np.isfinite(curve_[0]) or curve_[0] <= 0:
+        return None
+    below = np.flatnonzero(curve_ <= curve_[0] / 2)
+    if not len(below):
+        return None
+    k = int(below[0])
+    part = (curve_[k - 1] - curve_[0] / 2) / (curve_[k - 1] - curve_[k])
+    return float(LAGS[k - 1] + part * (LAGS[k] - LAGS[k - 1]))
+
+
+# -- figures --------------------------------------------------------------------------------------
+
+
+def effect_by_position(outcome: Mapping[str, Any]) -> Figure:
+    """Effect on energy and loss by position, one line per kind, longest N, last layer."""
+    found = outcome["curves"]["injection"]
+    with plots.style():
+        figure, axes = plots.canvas(7.0, 2.9, 1, 2)
+        for ax, effect in zip(axes, ("energy", "loss"), strict=True):
+            ax.axhline(0, color="#888888", linewidth=0.7)
+            for k, kind in enumerate(found["types"]):
+                plots.band(ax, found["positions"], found[f"{effect}_minus_congruous"],
+                           (k, slice(None), -1, -1), color=plots.PALETTE[k],
+                           marker=plots.MARKERS[k], label=kind.replace("_", " "))  # fmt: skip
+            ax.set_xlabel("position p of the injected word")
+            ax.set_ylabel(f"effect on {'energy R' if effect == 'energy' else 'later loss (nats)'}")
+        axes[0].legend()
+        return plots.done(figure, outcome, f"Arm − congruous at N = {outcome['lengths'][-1]},"
+                          f" {plots.layer_text(list(outcome['results'])[-1])}. {plots.BAND}")  # fmt: skip
+
+
+def effect_map(outcome: Mapping[str, Any]) -> Figure:
+    """p × N: effect of a word of the wrong cluster on energy."""
+    found = outcome["curves"]["injection"]
+    data = plots.numbers(found["energy_minus_congruous"]["mean"])[:, :, -1, :]
+    with plots.style():
+        figure, axes = plots.canvas(7.4, 2.7, 1, len(TYPES), sharey=True)
+        peak = float(np.nanmax(np.abs(data))) if np.isfinite(data).any() else 1.0
+        for k, (ax, kind) in enumerate(zip(axes, TYPES, strict=True)):
+            image = plots.heat(ax, data[k], found["positions"], outcome["lengths"], peak=peak)
+            ax.set_title(kind.replace("_", " "))
+            ax.set_xlabel("N")
+        axes[0].set_ylabel("position p")
+        plots.bar(figure, image, list(axes), "effect on R")
+        return plots.done(figure, outcome, "Arm − congruous, last layer. Grey: p beyond N or no"
+                          " congruous word.")  # fmt: skip
+
+
+def early_and_late(outcome: Mapping[str, Any]) -> Figure:
+    """Early and late effects on energy by layer."""
+    found = outcome["curves"]["injection"]["energy_early_late"]
+    labels = [k.removeprefix("layer_") for k in outcome["results"]]
+    with plots.style():
+        figure, axes = plots.canvas(7.4, 2.6, 1, len(TYPES), sharey=True)
+        for k, (ax, kind) in enumerate(zip(axes, TYPES, strict=True)):
+            ax.axhline(0, color="#888888", linewidth=0.7)
+            for j, part in enumerate(("early", "late")):
+                plots.band(ax, range(len(labels)), found[part], (k,), color=plots.PALETTE[j],
+                           marker=plots.MARKERS[j], label=part)  # fmt: skip
+            ax.set_title(kind.replace("_", " "))
+            ax.set_xticks(range(len(labels)), labels)
+            ax.set_xlabel("layer")
+        axes[0].set_ylabel("effect on energy R")
+        axes[0].legend()
+        return plots.done(figure, outcome, f"Early: p ≤ N/4; late: p ≥ 3N/4; N ="
+                          f" {outcome['lengths'][-1]}; arm − congruous. {plots.BAND}")  # fmt: skip
+
+
+def recovery(outcome: Mapping[str, Any]) -> Figure:
+    """Excess loss by lag after the injected word."""
+    found = outcome["curves"]["injection"]
+    with plots.style():
+        figure, ax = plots.canvas(4.8, 3.0)
+        ax.axhline(0, color="#888888", linewidth=0.7)
+        for k, kind in enumerate(found["types"]):
+            plots.band(ax, found["lags"], found["excess_loss"], (k,), color=plots.PALETTE[k],
+                       marker=plots.MARKERS[k], label=kind.replace("_", " "))  # fmt: skip
+        ax.set_xscale("log")
+        ax.set_xticks(found["lags"], [str(x) for x in found["lags"]])
+        ax.minorticks_off()
+        ax.set_xlabel("words after the injected one")
+        ax.set_ylabel("excess loss (nats)")
+        ax.legend()
+        return plots.done(figure, outcome, f"Arm − congruous, over positions. {plots.BAND}")

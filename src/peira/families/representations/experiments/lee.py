@@ -1,0 +1,196 @@
+"""lee: does influence change sign as structure is learned?
+
+After Lee et al. 2025 (arXiv:2510.12071): (a) a toy where retraining gives the truth and BIF is held
+against it; (b) in context, sensitivity over N; (c) with `--checkpoints`, BIF between token classes
+over training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from peira.families.representations import inference, plots
+from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.experiments.hierarchical import CLASSES, token_classes
+from peira.families.representations.sgld import Sampler, Toy, class_influence
+from peira.families.representations.summary import UNIT, Summary, losses_of, plain, potentials, spec_values
+from peira.report.analysis import Finding
+from peira.stats.permutation import monte_carlo_p
+from peira.stats.result import Estimate, undefined
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from peira.families.representations.trial import Spec
+
+TOY_STEPS = (20, 40, 60, 80, 100)
+PERMUTATIONS = 999
+BRIEF = Sampler(chains=2, draws=12, epsilon=1e-6, n_beta=30.0, gamma=300.0, burn=4)
+
+
+class Lee(Experiment):
+    """Influence in a toy, in context, and over training."""
+
+    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+        summary.curves["toy"] = toy(spec)
+        add_toy(summary)
+        add_stages(spec, records, summary)
+        if spec.settings.checkpoints:
+            summary.curves["training"] = over_training(spec, records)
+            summary.diagnostics["training"] = summary.curves["training"]
+
+    def figures(self, outcome: Mapping[str, Any]) -> Figures:
+        return {"toy_influence": lambda: toy_figure(outcome), "css_panels": lambda: css_panels(outcome)}
+
+
+def experiment() -> Experiment:
+    return Lee()
+
+
+def toy(spec: Spec) -> dict[str, Any]:
+    """Influence of item 0 on its sibling, cousin and a far item over training, by both ways."""
+    model = Toy()
+    retrained, weights = model.retraining(0), model.train()
+    found = {s: model.bif(weights[s], Sampler(), spec.rng(f"toy|{s}")) for s in TOY_STEPS}
+    values = model.singular_values()
+    return plain({
+        "singular_values": values, "steps": list(range(len(retrained))),
+        "retraining": {n: retrained[:, i] for n, i in (("sibling", 1), ("cousin", 2), ("far", 4))},
+        "bif": {"steps": list(TOY_STEPS), **{
+            n: [found[s].correlation[0, i] for s in TOY_STEPS]
+            for n, i in (("sibling", 1), ("cousin", 2), ("far", 4))},
+            "r_hat": [found[s].r_hat for s in TOY_STEPS], "ess": [found[s].ess for s in TOY_STEPS]},
+        "mode_times": mode_times(values, model),
+    })  # fmt: skip
+
+
+def mode_times(values: Any, model: Toy) -> Any:
+    """Step at which each mode is half learned: ln(s/a₀)/(2·s·step) for small a₀ (Saxe et al.)."""
+    start = model.scale**2 * np.sqrt(model.hidden)
+    return np.log(values * model.items / start) / (2 * values * model.rate)
+
+
+def add_toy(summary: Summary) -> None:
+    """The sign change by retraining, as a deterministic result of the toy."""
+    sibling = np.array(summary.curves["toy"]["retraining"]["sibling"], float)
+    summary.diagnostics["toy"] = {
+        "retraining_minimum": plain(sibling[20:71].min()), "at": int(20 + sibling[20:71].argmin()),
+        "retraining_maximum": plain(sibling[70:101].max()), "later_at": int(70 + sibling[70:101].argmax()),
+        "bif_correlation": summary.curves["toy"]["bif"]["sibling"],
+    }  # fmt: skip
+
+
+def add_stages(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+    """CSS over N in the last layer: sign changes and the largest score against permutations of
+    contexts between loss and Φ."""
+    found = spec_values(spec, records, "natural")
+    losses = losses_of(records, "natural", spec.length)
+    phis = np.stack([potentials(found, j)["separation"][:, -1] for j in range(len(spec.lengths))], 1)
+    score = inference.sensitivity(losses, phis)
+    q = inference.q_values(score.p)
+    summary.curves["stages"] = {k: plain(getattr(score, k)) for k in ("css", "low", "high", "r")} | {
+        "q": plain(q)
+    }
+    rng, observed = spec.rng("permutation"), stage_statistics(score.r)
+    draws = np.array([
+        stage_statistics(inference.sensitivity(losses, phis[rng.permutation(len(phis))]).r)
+        for _ in range(PERMUTATIONS)
+    ])  # fmt: skip
+    names = ("sign_changes", "largest_correlation")
+    for k, name in enumerate(names):
+        value, null = observed[k], draws[:, k]
+        null = null[np.isfinite(null)]
+        if not np.isfinite(value) or not len(null):
+            estimate: Estimate = undefined("not_identified", n=len(phis))
+        else:
+            found_p = monte_carlo_p(int((null >= value - 1e-10).sum()), len(null))
+            low, high = np.quantile(null, (0.025, 0.975))
+            estimate = Estimate(value, p=found_p.p, n=len(phis), reason="single_unit",
+                                method="permutation of contexts", mc_error=found_p.mc_error,
+                                estimand=f"{name}; null range [{low:.3g}, {high:.3g}]")  # fmt: skip
+        summary.findings.append(Finding(
+            f"css_{name}", f"{spec.keys[-1]}: {name.replace('_', ' ')} of CSS over N and position,"
+            " against contexts permuted between loss and Φ", estimate, unit=UNIT,
+        ))  # fmt: skip
+
+
+def stage_statistics(r: Any) -> tuple[float, float]:
+    """(sign changes over N among cells with |r| > .2, largest |r|) of correlations (N, T)."""
+    firm = np.where(np.abs(r) > 0.2, np.sign(r), 0)
+    changes = 0
+    for column in firm.T:
+        signs = column[column != 0]
+        changes += int((np.diff(signs) != 0).sum())
+    return float(changes), float(np.nanmax(np.abs(r))) if np.isfinite(r).any() else float("nan")
+
+
+def over_training(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """BIF between token classes at each checkpoint, with R̂ and ESS."""
+    from peira.families.representations.loading import Hub, load
+
+    contexts = [spec.draw(i) for i in range(min(len(records), 16))]
+    ids = np.stack([c.natural.ids for c in contexts])
+    start = spec.model.bos_id if getattr(spec.model, "bos_id", None) is not None else int(ids[0, 0])
+    rows = np.concatenate([np.full((len(ids), 1), start), ids], 1)
+    masks = [np.stack([token_classes(c.nodes, spec.structure.clusters)[n] for c in contexts])
+             for n in CLASSES]  # fmt: skip
+    out: dict[str, Any] = {"classes": list(CLASSES), "checkpoints": []}
+    for path in spec.settings.checkpoints:
+        model, _ = load(path, Hub("float32", spec.settings.device))
+        found = class_influence(model, rows, masks, BRIEF, spec.seed)
+        out["checkpoints"].append({
+            "path": path.rstrip("/").rsplit("/", 1)[-1], "bif": plain(found.bif),
+            "correlation": plain(found.correlation), "r_hat": plain(found.r_hat), "ess": plain(found.ess),
+        })  # fmt: skip
+    return out
+
+
+# -- figures --------------------------------------------------------------------------------------
+
+
+def toy_figure(outcome: Mapping[str, Any]) -> Figure:
+    """Influence over training steps, by retraining and by BIF, with the times of the modes."""
+    found = outcome["curves"]["toy"]
+    with plots.style():
+        figure, axes = plots.canvas(7.0, 2.9, 1, 2)
+        for k, name in enumerate(("sibling", "cousin", "far")):
+            axes[0].plot(found["steps"], found["retraining"][name], color=plots.PALETTE[k], label=name)
+            axes[1].plot(found["bif"]["steps"], found["bif"][name], color=plots.PALETTE[k],
+                         marker=plots.MARKERS[k], label=name)  # fmt: skip
+        for ax in axes:
+            ax.axhline(0, color="#888888", linewidth=0.7)
+            for time in sorted({round(t) for t in found["mode_times"] if t < 120}):
+                ax.axvline(time, color="#bbbbbb", linestyle="--", linewidth=0.8)
+            ax.set_xlabel("training step")
+        axes[0].set_ylabel("loss with item 0 − without")
+        axes[1].set_ylabel("BIF correlation with item 0")
+        axes[0].legend(title="on its")
+        worst = max(found["bif"]["r_hat"])
+        return plots.done(figure, outcome, "Toy: two-layer linear network on a binary tree of 8 items (not"
+                          " the model). Negative: item 0 helped. Dashed: times at which modes are"
+                          f" learned. SGLD: 64 chains, largest R̂ {worst:.2f}.")  # fmt: skip
+
+
+def css_panels(outcome: Mapping[str, Any]) -> Figure:
+    """CSS by position at each N, last layer."""
+    found, lengths = outcome["curves"]["stages"], outcome["lengths"]
+    with plots.style():
+        figure, axes = plots.canvas(7.2, 3.8, 2, (len(lengths) + 1) // 2, sharey=True, squeeze=False)
+        for j, ax in enumerate(axes.ravel()):
+            if j >= len(lengths):
+                ax.axis("off")
+                continue
+            r = plots.numbers(found["r"][j])[: lengths[j]]
+            ax.axhline(0, color="#888888", linewidth=0.7)
+            ax.bar(range(1, len(r) + 1), r, color=plots.PALETTE[0], width=1.0)
+            hit = [i for i in range(len(r)) if (found["q"][j][i] or 1.0) < 0.05]
+            ax.plot([i + 1 for i in hit], r[hit], "o", color=plots.PALETTE[1], markersize=3)
+            ax.set_title(f"N = {lengths[j]}")
+            ax.set_xlabel("position")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("r of −loss with F")
+        return plots.done(figure, outcome, "Sensitivity by position, last layer; dots q < .05 (BH over N ×"
+                          " positions). Correlational.")  # fmt: skip

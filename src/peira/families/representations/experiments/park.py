@@ -1,0 +1,317 @@
+"""park: do accuracy and graph geometry appear together as context grows?
+
+After Park et al. 2024 (arXiv:2501.00070): means over the last 50 words, grid, ring, hex, and days of
+the week on a permuted ring, where a known order competes with the context's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from peira.errors import InputError
+from peira.families.representations import inference, metrics, plots
+from peira.families.representations.contexts import Context
+from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.graphs import ring
+from peira.families.representations.inference import means
+from peira.families.representations.reducers import Vectors
+from peira.families.representations.summary import UNIT, Summary, curve, plain, spec_values
+from peira.families.representations.words import groups
+from peira.report.analysis import Finding
+from peira.stats.result import undefined
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from peira.families.representations.trial import Spec
+
+STEERED = 4  # targets per context under --steer
+NO_BREAK = "no_break"
+
+
+class Park(Experiment):
+    """All of §4 over N, the transition of accuracy, prior against context, steering."""
+
+    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
+        records = super().measure(spec, drawn)
+        for record, context in zip(records, drawn, strict=True):
+            if spec.condition == "days":
+                record |= prior_overlaps(spec, context, record)
+            if spec.settings.steer:
+                record |= steered(spec, context)
+        return records
+
+    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+        found = spec_values(spec, records, "natural")
+        add_transition(spec, summary, found.predictions["neighbour_mass"])
+        if "days/context" in records[0]:
+            add_prior(spec, records, summary)
+        if "steer/plane" in records[0]:
+            add_steering(spec, records, summary)
+
+    def figures(self, outcome: Mapping[str, Any]) -> Figures:
+        return {
+            "accuracy": lambda: accuracy(outcome), "energy": lambda: energy(outcome),
+            "planes": lambda: planes(outcome), "overlap": lambda: overlap(outcome),
+        }  # fmt: skip
+
+
+def experiment() -> Experiment:
+    return Park()
+
+
+# -- transition -----------------------------------------------------------------------------------
+
+
+def broken_line(y: Any, x: Any) -> tuple[float, float, float]:
+    """(break, BIC with one break, BIC of a straight line) of a continuous broken line in x.
+
+    The break is searched over a grid between the second and the last-but-one x.
+    """
+    n = len(y)
+    straight = _residual(np.stack([np.ones(n), x], 1), y)
+    best = (np.inf, np.nan)
+    for knot in np.linspace(x[1], x[-2], 60):
+        rest = _residual(np.stack([np.ones(n), x, np.maximum(x - knot, 0)], 1), y)
+        best = min(best, (rest, knot))
+    return best[1], _bic(best[0], n, 5), _bic(straight, n, 3)
+
+
+def _residual(design: Any, y: Any) -> float:
+    fit, *_ = np.linalg.lstsq(design, y, rcond=None)
+    return float(((y - design @ fit) ** 2).sum())
+
+
+def _bic(residual: float, n: int, parameters: int) -> float:
+    return float(n * np.log(max(residual, 1e-12) / n) + parameters * np.log(n))
+
+
+def add_transition(spec: Spec, summary: Summary, mass: Any) -> None:
+    """Context length at which accuracy breaks, if one break fits better than none (BIC)."""
+    x = np.log(np.array(spec.lengths, float))
+    mean = inference.nanmean(mass)
+    keep = np.isfinite(mean)
+    about = {"n": len(mass), "estimand": "break of accuracy in log N"}
+    if keep.sum() < 5:
+        estimate = undefined("too_few_units", **about)
+        told: dict[str, Any] = {}
+    else:
+        knot, with_break, without = broken_line(mean[keep], x[keep])
+        told = {"bic_break": with_break, "bic_none": without}
+        if with_break >= without:
+            estimate = undefined(NO_BREAK, **about)
+        else:
+            estimate = inference.estimate_by_bootstrap(
+                lambda rows: float(np.exp(broken_line(inference.nanmean(mass[rows])[keep], x[keep])[0])),
+                len(mass), spec.rng("transition"), estimand=str(about["estimand"]),
+            )  # fmt: skip
+    summary.diagnostics["transition"] = plain(estimate.to_dict() | told)
+    summary.findings.append(Finding(
+        "transition", "context length at which accuracy breaks from one slope to another",
+        estimate, unit=UNIT,
+    ))  # fmt: skip
+
+
+# -- prior against context ------------------------------------------------------------------------
+
+
+def prior_overlaps(spec: Spec, context: Context, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Overlap of components 1-2 and 3-4 with the context's ring and with the calendar's (2, L, N)."""
+    order = [groups()["days"].index(word) for word in context.words]
+    calendar = ring(7).adjacency[np.ix_(order, order)]
+    targets = {"context": context.graphs[0], "prior": calendar}
+    gram = record["natural/gram"].astype(float)
+    whole = (record["natural/visits"] > 0).all(1)
+    vectors = np.linalg.eigh(gram)[1][..., ::-1]
+    out = {}
+    for name, graph in targets.items():
+        target = np.linalg.eigh(metrics.laplacian(graph))[1][:, 1:3]
+        pair = [((np.swapaxes(vectors[..., a : a + 2], -1, -2) @ target) ** 2).sum((-2, -1)) / 2
+                for a in (0, 2)]  # fmt: skip
+        out[f"days/{name}"] = np.where(whole, np.stack(pair), np.nan)
+    return out
+
+
+def add_prior(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+    """Which ring the first and the next plane show, by layer; paired difference at the end."""
+    values = {n: np.stack([r[f"days/{n}"] for r in records]) for n in ("context", "prior")}
+    summary.curves["days"] = {n: curve(means(v)) for n, v in values.items()}
+    gap = means((values["context"] - values["prior"])[..., -1])
+    for i, key in enumerate(spec.keys):
+        summary.results[key]["context_minus_prior_overlap"] = {
+            "components_1_2": curve(gap, (0, i)), "components_3_4": curve(gap, (1, i)),
+        }
+    summary.findings.append(Finding(
+        "context_minus_prior", f"{spec.keys[-1]}: overlap of the first plane with the context's ring −"
+        " with the calendar's", gap.estimate((0, -1), estimand="overlap, context − prior"), unit=UNIT,
+    ))  # fmt: skip
+
+
+# -- steering -------------------------------------------------------------------------------------
+
+
+def steered(spec: Spec, context: Context) -> dict[str, Any]:
+    """Change of mass on a target's neighbours when the last word's activation is moved to the
+    target's place in the node plane, or equally far at random (L, targets)."""
+    from peira.families.representations.trial import forward
+
+    if not hasattr(spec.model, "hooks"):
+        raise InputError("--steer: a simulated model has nothing to steer\n  remedy: a real --model")
+    full = forward(spec, [(context, context.natural)], Vectors())[0]
+    rng = context.rng("steer")
+    own = int(context.nodes[-1])
+    able = [n for n in np.unique(context.nodes) if n != own]
+    targets = [int(n) for n in rng.permutation(able)[:STEERED]]
+    near = context.graphs[0]
+    out = {k: np.full((len(spec.names), STEERED), np.nan) for k in ("steer/plane", "steer/random")}
+    for i, (name, layer) in enumerate(zip(spec.names, spec.layers, strict=True)):
+        if layer == "emb":
+            continue
+        shifts = _shifts(full["reduced"][name], full["nodes"], own, targets, rng)
+        for kind, moved in shifts.items():
+            mass = _mass_after(spec, context, name, moved)
+            gain = ((mass - full["mass"][-1]) * near[targets]).sum(1)
+            out[f"steer/{kind}"][i, : len(targets)] = gain
+    return out
+
+
+def _shifts(h: Any, nodes: Any, own: int, targets: Sequence[int], rng: Any) -> dict[str, Any]:
+    """Moves (targets, d): towards each target within the plane of the node means, and at random."""
+    seen = np.unique(nodes[nodes >= 0])
+    node_means = {int(n): h[nodes == n].mean(0) for n in seen}
+    table = np.stack(list(node_means.values()))
+    plane = np.linalg.svd(table - table.mean(0), full_matrices=False)[2][:2]
+    moves = np.stack([(node_means[t] - node_means[own]) @ plane.T @ plane for t in targets])
+    noise = rng.standard_normal(moves.shape)
+    size = np.linalg.norm(moves, axis=1, keepdims=True)
+    return {"plane": moves, "random": noise / np.linalg.norm(noise, axis=1, keepdims=True) * size}
+
+
+def _mass_after(spec: Spec, context: Context, name: str, moves: Any) -> Any:
+    """Node probabilities (targets, n) of the last prediction after each move."""
+    import torch
+
+    from peira.families.representations.contexts import batch_of
+
+    shift = torch.as_tensor(moves, dtype=next(spec.model.model.parameters()).dtype, device=spec.model.device)
+
+    def move(h: Any) -> Any:
+        h = h.clone()
+        h[:, -1] += shift
+        return h
+
+    batch = batch_of([(context, context.natural)] * len(moves))
+    with spec.model.hooks({name: move}):
+        return spec.model.run(batch, [], Vectors()).node_probabilities[:, -1]
+
+
+def add_steering(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+    """Gain of mass by steering in the plane, at random, and their paired difference."""
+    values = {k: np.stack([np.nanmean(r[f"steer/{k}"], 1) for r in records]) for k in ("plane", "random")}
+    gap = means(values["plane"] - values["random"])
+    for i, key in enumerate(spec.keys):
+        summary.results[key]["steering"] = {k: curve(means(v), i) for k, v in values.items()} | {
+            "plane_minus_random": curve(gap, i)
+        }
+    best = int(np.nanargmax(gap.mean))
+    summary.findings.append(Finding(
+        "steering", f"{spec.keys[best]} (largest): gain of mass on a target's neighbours, moving in the"
+        " node plane − equally far at random", gap.estimate(best, estimand="gain, plane − random"),
+        unit=UNIT, q=plain(inference.q_values(gap.p)[best]),
+    ))  # fmt: skip
+
+
+# -- figures --------------------------------------------------------------------------------------
+
+
+def accuracy(outcome: Mapping[str, Any]) -> Figure:
+    """Mass on true neighbours over N, with what share of it is neighbours and what goes back."""
+    found, lengths = outcome["curves"]["predictions"], outcome["lengths"]
+    names = {"neighbour_mass": "on neighbours", "node_mass": "on graph words", "back_mass": "on the word before"}
+    with plots.style():
+        figure, ax = plots.canvas(5.2, 3.1)
+        for k, (name, label) in enumerate(names.items()):
+            plots.band(ax, lengths, found[name]["natural"], color=plots.PALETTE[k],
+                       marker=plots.MARKERS[k], label=label)  # fmt: skip
+        told = outcome["diagnostics"]["transition"]
+        if told.get("estimate"):
+            ax.axvline(told["estimate"], color="#444444", linestyle="--", linewidth=0.8)
+        plots.log_lengths(ax, lengths)
+        ax.set_ylim(0, 1.02)
+        ax.set_ylabel("probability")
+        ax.legend()
+        return plots.done(figure, outcome, f"{outcome['condition']}; means over the last 20 words."
+                          f" Dashed: break of accuracy, where one fits (BIC). {plots.BAND}")  # fmt: skip
+
+
+def energy(outcome: Mapping[str, Any]) -> Figure:
+    """Energy over N for each layer, with shuffled contexts and the untrained twin."""
+    found, lengths = outcome["curves"]["geometry"]["dirichlet_energy"], outcome["lengths"]
+    keys = list(outcome["results"])
+    arms = [a for a in found if a != "null"]
+    with plots.style():
+        figure, axes = plots.canvas(2.4 * len(arms), 2.9, 1, len(arms), sharey=True, squeeze=False)
+        for ax, arm in zip(axes[0], arms, strict=True):
+            ax.axhline(1, color="#888888", linestyle=":", linewidth=1)
+            for i, (key, colour) in enumerate(zip(keys, plots.layer_colours(len(keys)), strict=True)):
+                plots.band(ax, lengths, found[arm], i, color=colour, label=plots.layer_text(key))
+            ax.axhline(outcome["curves"]["mixing"]["same"], color="#D55E00", linestyle="--", linewidth=0.8)
+            ax.set_title(arm)
+            plots.log_lengths(ax, lengths)
+        axes[0, 0].set_ylabel("Dirichlet energy R")
+        axes[0, 0].legend(ncols=1 + len(keys) // 8)
+        return plots.done(figure, outcome, f"{outcome['condition']}. {plots.BAND} Dotted: structure-free"
+                          " value. Dashed: what one round of previous-word mixing gives.")  # fmt: skip
+
+
+def planes(outcome: Mapping[str, Any]) -> Figure:
+    """Population planes of the last layer: the context's, a relabelled one, the nulls'."""
+    found = outcome["curves"]["population"]
+    key = list(outcome["results"])[-1]
+    panels = {a: plots.numbers(g) for a, g in found.get(key, {}).items()}
+    with plots.style():
+        names = ["natural", "relabelled", *(a for a in panels if a != "natural")] if panels else ["none"]
+        figure, axes = plots.canvas(2.1 * len(names), 2.4, 1, len(names), squeeze=False)
+        for ax, name in zip(axes[0], names, strict=True):
+            ax.set_title(name)
+            if name == "none":
+                ax.text(0.5, 0.5, "fewer than 8 fully covered contexts", ha="center")
+                continue
+            gram = panels["natural" if name == "relabelled" else name]
+            if name == "relabelled":
+                order = np.random.default_rng(0).permutation(len(gram))
+                gram = gram[np.ix_(order, order)]
+            plots.draw_graph(ax, outcome["curves"]["graph"], plots.plane(gram))
+        return plots.done(figure, outcome, f"Principal plane of the mean of S/tr S over fully covered"
+                          f" contexts, {plots.layer_text(key)}, {outcome['condition']}. The relabelled"
+                          " panel shows what equal data give by chance.")  # fmt: skip
+
+
+def overlap(outcome: Mapping[str, Any]) -> Figure:
+    """Overlap of the first plane with the graph's, per context over N and for the population."""
+    found, lengths = outcome["curves"]["geometry"]["overlap_2"], outcome["lengths"]
+    keys, n = list(outcome["results"]), len(outcome["curves"]["graph"]["clusters"])
+    with plots.style():
+        figure, axes = plots.canvas(6.8, 2.9, 1, 2, sharey=True, width_ratios=(1.5, 1))
+        for i, (key, colour) in enumerate(zip(keys, plots.layer_colours(len(keys)), strict=True)):
+            plots.band(axes[0], lengths, found["natural"], i, color=colour, label=plots.layer_text(key))
+        plots.log_lengths(axes[0], lengths)
+        for i, key in enumerate(keys):
+            cell = outcome["results"][key]
+            value, limits = cell.get("population_overlap_2"), cell.get("population_overlap_2_ci")
+            if value is not None and limits:
+                axes[1].errorbar(i, value, yerr=[[max(value - limits[0], 0)], [max(limits[1] - value, 0)]],
+                                 marker="o", color=plots.PALETTE[0])  # fmt: skip
+        axes[1].set_xticks(range(len(keys)), [k.removeprefix("layer_") for k in keys])
+        axes[1].set_xlabel("layer")
+        axes[1].set_title("population")
+        for ax in axes:
+            ax.axhline(2 / (n - 1), color="#888888", linestyle=":", linewidth=1)
+            ax.set_ylim(0, 1.03)
+        axes[0].set_ylabel("overlap with z₂, z₃")
+        axes[0].legend(ncols=1 + len(keys) // 8)
+        return plots.done(figure, outcome, f"{outcome['condition']}. Left: {plots.BAND.lower()} Right: bars"
+                          " are 95 % bootstrap intervals over contexts. Dotted: structure-free value.")  # fmt: skip

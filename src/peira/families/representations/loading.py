@@ -1,0 +1,194 @@
+"""Loading models: names, keywords, memory, one copy per process.
+
+Invariant: an unknown or contradictory keyword is an error, never dropped; a model that does not fit
+is refused before its weights are read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from peira.errors import InputError, MissingExtra
+from peira.families.representations import tiny
+
+DTYPES = ("float32", "bfloat16", "float16")
+HUB = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "attn_implementation")  # fmt: skip
+DEFAULT = "meta-llama/Meta-Llama-3-8B"
+
+
+def have_torch() -> bool:
+    """Is the extra `local` installed?"""
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+
+
+def needs_torch() -> None:
+    """Raise MissingExtra without torch and transformers."""
+    if not have_torch():
+        raise MissingExtra("a model inside this process (representations)", "local")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """How to load: dtype and device by name, and what transformers is told."""
+
+    dtype: str = "float32"
+    device: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dtype: Any, device: str, hub: Mapping[str, Any]) -> Hub:
+        """From keywords; InputError for unknown or contradictory ones."""
+        given = dict(hub)
+        other = given.pop("torch_dtype", None)
+        if dtype is not None and other is not None and dtype_name(dtype) != dtype_name(other):
+            raise InputError(f"from_pretrained: dtype={dtype!r} and torch_dtype={other!r}\n"
+                             "  allowed: one of them, or the same")  # fmt: skip
+        unknown = sorted(set(given) - set(HUB))
+        if unknown:
+            raise InputError(f"from_pretrained: unknown keyword {unknown[0]!r}\n"
+                             f"  allowed: dtype, torch_dtype, device, {', '.join(HUB)}")  # fmt: skip
+        chosen = dtype if dtype is not None else other
+        return cls(dtype_name(chosen) if chosen is not None else "float32", device, given)
+
+
+def dtype_name(value: Any) -> str:
+    """`float32` from "float32", "torch.float32" or torch.float32; InputError otherwise."""
+    name = str(value).removeprefix("torch.")
+    if name not in DTYPES:
+        raise InputError(f"--dtype: {name}\n  allowed: {' '.join(DTYPES)}")
+    return name
+
+
+def pick_device(device: str) -> str:
+    """`auto` made concrete; InputError for a device that is not there."""
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    able = {"cpu": True, "map": True, "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available()}  # fmt: skip
+    if not able.get(device.partition(":")[0], False):
+        usable = [name for name, ok in able.items() if ok]
+        raise InputError(f"--device: {device}: not available here\n"
+                         f"  allowed: auto, {', '.join(usable)}")  # fmt: skip
+    return device
+
+
+def default_model() -> str:
+    """Llama-3-8B if its files are in the local cache, else the embedded tiny model."""
+    return DEFAULT if _cached(DEFAULT) else tiny.NAME
+
+
+def _cached(name: str) -> bool:
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def source_of(name: str) -> str:
+    """What transformers is given for a model name."""
+    return str(tiny.folder()) if name == tiny.NAME else name
+
+
+def load(name: str, hub: Hub) -> tuple[Any, Any]:
+    """Model and tokenizer. Raises InputError when it is not found or does not fit."""
+    needs_torch()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    source, device = source_of(name), pick_device(hub.device)
+    options = {"attn_implementation": "sdpa", **hub.options}
+    try:
+        check_memory(name, source, hub, device)
+        placed = {"device_map": "auto"} if device == "map" else {}
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, hub.dtype), **options, **placed
+        )
+        told = {k: v for k, v in hub.options.items() if k != "attn_implementation"}
+        tokenizer = _tokenizer(AutoTokenizer, source, told)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--model: {name}: cannot be loaded ({str(error).splitlines()[0][:160]})\n"
+            "  allowed: a cached or reachable hub id, a folder in Hugging Face form\n"
+            f"  remedy: --model {tiny.NAME} (embedded), or hf download {name}"
+        ) from error
+    return (model if device == "map" else model.to(device)), tokenizer
+
+
+def _tokenizer(auto: Any, source: str, options: Mapping[str, Any]) -> Any:
+    """The tokenizer, or None for a folder that has none (a bare test model)."""
+    folder = Path(source)
+    if folder.is_dir() and not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
+        return None
+    return auto.from_pretrained(source, **options)
+
+
+def check_memory(name: str, source: str, hub: Hub, device: str) -> None:
+    """InputError when the weights alone exceed the memory that is free on `device`."""
+    if device == "map":
+        return
+    size, free = weight_bytes(source, hub), free_bytes(device)
+    if size is not None and free is not None and size > 0.95 * free:
+        raise InputError(
+            f"--model: {name}: {size / 1e9:.1f} GB of weights in {hub.dtype},"
+            f" {free / 1e9:.1f} GB free on {device}\n  allowed: what fits\n"
+            "  remedy: --dtype bfloat16, --device map, or a smaller model"
+        )
+
+
+def weight_bytes(source: str, hub: Hub) -> int | None:
+    """Bytes of the weights, counted on the meta device (nothing is read)."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    told = {k: v for k, v in hub.options.items() if k != "attn_implementation"}
+    config = AutoConfig.from_pretrained(source, **told)
+    with torch.device("meta"):
+        bare = AutoModelForCausalLM.from_config(config)
+    width = 4 if hub.dtype == "float32" else 2
+    return sum(p.numel() for p in bare.parameters()) * width
+
+
+def free_bytes(device: str) -> int | None:
+    """Free memory of a device, or None where it cannot be told."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    info = Path("/proc/meminfo")
+    if device != "cpu" or not info.is_file():
+        return None
+    line = next((x for x in info.read_text().splitlines() if x.startswith("MemAvailable")), None)
+    return int(line.split()[1]) * 1024 if line else None
+
+
+@lru_cache(maxsize=2)
+def cached(name: str, dtype: str, device: str, bos: str, simulated: bool) -> Any:
+    """One model per process and setting: trials of a run share it."""
+    if simulated:
+        from peira.families.representations.simulated import MixerLLM
+
+        return MixerLLM(name)
+    from peira.families.representations.models import HookedLLM
+
+    model, tokenizer = load(name, Hub(dtype, device))
+    return HookedLLM(model, tokenizer, name, bos)
+
+
+@lru_cache(maxsize=1)
+def cached_twin(
+    name: str, dtype: str, device: str, bos: str, simulated: bool, seed: int
+) -> Any:
+    """The untrained twin of `cached(...)`."""
+    return cached(name, dtype, device, bos, simulated).twin(seed)

@@ -1,0 +1,134 @@
+"""Drawing primitives of this family: curves with bands, heat maps, graphs and planes.
+
+Each takes plain data from an outcome and draws into an axis; nothing here computes a statistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from peira.report.figures import DIVERGING, MARKERS, PALETTE, SEQUENTIAL, canvas, finish, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BAND = "Bands are 95 % t intervals over contexts."
+
+__all__ = ["BAND", "DIVERGING", "MARKERS", "PALETTE", "SEQUENTIAL", "canvas", "style"]
+
+
+def numbers(values: Any) -> Any:
+    """A float array, None as NaN."""
+    return np.array(values, dtype=float)
+
+
+def band(axes: Any, x: Sequence[float], curve: Mapping[str, Any], index: Any = (), **style: Any) -> None:
+    """A line with its interval."""
+    y, low, high = (numbers(curve[k])[index] for k in ("mean", "low", "high"))
+    shown = {"marker": "o", "markersize": 3.2, **style}
+    (line,) = axes.plot(x, y, **shown)
+    axes.fill_between(x, low, high, alpha=0.18, color=line.get_color(), linewidth=0)
+
+
+def layer_colours(count: int) -> list[Any]:
+    """One colour per layer, dark to light."""
+    import matplotlib
+
+    return [matplotlib.colormaps[SEQUENTIAL](v) for v in np.linspace(0.05, 0.9, max(count, 1))]
+
+
+def layer_text(key: str) -> str:
+    """`layer_3` as a label."""
+    return key.replace("_", " ")
+
+
+def log_lengths(axes: Any, lengths: Sequence[int]) -> None:
+    """A log axis with the lengths as ticks, thinned so that they do not touch."""
+    axes.set_xscale("log")
+    keep, last = [], 0.0
+    for n in lengths:
+        if not keep or np.log(n / last) > 0.33 * np.log(max(lengths) / min(lengths)) / 2.6:
+            keep.append(n)
+            last = float(n)
+    axes.set_xticks(keep, [str(n) for n in keep])
+    axes.minorticks_off()
+    axes.set_xlabel("context length N (words)")
+
+
+def heat(axes: Any, matrix: Any, rows: Sequence[str], columns: Sequence[Any], **about: Any) -> Any:
+    """A heat map; diverging about zero unless `sequential`. Undefined cells stay grey."""
+    import matplotlib
+
+    data = np.atleast_2d(numbers(matrix))
+    colours = matplotlib.colormaps[SEQUENTIAL if about.get("sequential") else DIVERGING].copy()
+    colours.set_bad("#dddddd")
+    peak = about.get("peak") or float(np.nanmax(np.abs(data))) if np.isfinite(data).any() else 1.0
+    limits = {} if about.get("sequential") else {"vmin": -(peak or 1.0), "vmax": peak or 1.0}
+    image = axes.imshow(np.ma.masked_invalid(data), aspect="auto", cmap=colours, origin="lower",
+                        interpolation="nearest", **limits)  # fmt: skip
+    axes.set_yticks(*_thinned(rows, 10))
+    axes.set_xticks(*_thinned(columns, about.get("ticks", 8)))
+    axes.grid(False)
+    return image
+
+
+def _thinned(labels: Sequence[Any], most: int) -> tuple[list[int], list[str]]:
+    step = max(1, -(-len(labels) // most))
+    at = list(range(0, len(labels), step))
+    return at, [str(labels[i]) for i in at]
+
+
+def bar(figure: Any, image: Any, axes: Any, label: str) -> None:
+    """A colour bar."""
+    figure.colorbar(image, ax=axes, label=label, shrink=0.9)
+
+
+def layout_of(graph: Mapping[str, Any]) -> Any:
+    """Node positions (n, 2): the graph's own, or spectral ones with clusters apart."""
+    if graph["layout"] is not None:
+        return numbers(graph["layout"])
+    adjacency, clusters = numbers(graph["adjacency"]), np.array(graph["clusters"])
+    kinds = np.unique(clusters)
+    angle = 2 * np.pi * np.searchsorted(kinds, clusters) / len(kinds)
+    centre = np.stack([np.cos(angle), np.sin(angle)], 1) * (1.6 if len(kinds) > 1 else 0)
+    out = centre.copy()
+    for kind in kinds:
+        members = np.flatnonzero(clusters == kind)
+        inner = adjacency[np.ix_(members, members)]
+        order = np.argsort(np.linalg.eigh(np.diag(inner.sum(1)) - inner)[1][:, min(1, len(inner) - 1)])
+        turn = 2 * np.pi * np.argsort(order) / len(members)
+        out[members] += 0.75 * np.stack([np.cos(turn), np.sin(turn)], 1)
+    return out
+
+
+def draw_graph(axes: Any, graph: Mapping[str, Any], at: Any = None) -> None:
+    """The graph at given positions, nodes coloured by cluster."""
+    where, adjacency = layout_of(graph) if at is None else at, numbers(graph["adjacency"])
+    for i, j in np.argwhere(np.triu(adjacency) > 0):
+        axes.plot(*where[[i, j]].T, color="#999999", linewidth=0.7, zorder=1)
+    kinds = np.array(graph["clusters"])
+    colours = [PALETTE[int(k) % len(PALETTE)] for k in kinds]
+    axes.scatter(*where.T, c=colours, s=26, zorder=2, edgecolor="white", linewidth=0.6)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.grid(False)
+
+
+def plane(gram: Any) -> Any:
+    """Coordinates (n, 2) of a population geometry in its principal plane."""
+    value, vector = np.linalg.eigh(numbers(gram))
+    return vector[:, ::-1][:, :2] * np.sqrt(np.clip(value[::-1][:2], 0, None))
+
+
+def done(figure: Figure, outcome: Mapping[str, Any], caption: str) -> Figure:
+    """Finish a figure: n, model, what kind of model it is."""
+    told = f"n = {outcome['n_contexts']} contexts; model {outcome['model']}"
+    if outcome["label"] == "tiny":
+        told += " (tiny trained model: evidence on methods, not on language models)"
+    return finish(
+        figure, n=f"{told}.", simulated=outcome["label"] == "simulated", caption=caption
+    )

@@ -1,0 +1,158 @@
+"""Reducers: what is kept of activations while a forward pass runs.
+
+A reducer is called inside the hook with (name, h, batch); h is float32 (B, T, d), aligned with the
+walk's tokens, a torch tensor or (simulated model) a numpy array; the code works for both. Invariant:
+nothing of size d leaves a reducer unless a caller asked for vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from peira.families.representations.contexts import Batch
+
+SINK = 10.0  # a token whose norm exceeds this many times its layer's median is a sink
+
+
+def like(h: Any, array: Any) -> Any:
+    """`array` as the same kind of tensor as h, on its device."""
+    if isinstance(h, np.ndarray):
+        return np.asarray(array, dtype=h.dtype)
+    import torch
+
+    return torch.as_tensor(np.ascontiguousarray(array), dtype=h.dtype, device=h.device)
+
+
+def to_numpy(value: Any) -> Any:
+    """A numpy array, from torch or numpy."""
+    return value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
+
+
+def transposed(h: Any) -> Any:
+    """The last two axes exchanged."""
+    return np.swapaxes(h, -1, -2) if isinstance(h, np.ndarray) else h.transpose(-1, -2)
+
+
+def one_hot(labels: Any, nodes: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(B, n, T): 1 where token t enters the mean of node n."""
+    return (labels[:, None, :] == np.arange(nodes)[None, :, None]).astype(np.float32)
+
+
+def span(length: int, window: int | None) -> tuple[int, int]:
+    """Tokens that means at context length N run over: the last `window` of N, or all."""
+    return (0 if window is None else max(0, length - window)), length
+
+
+def visits(batch: Batch, lengths: Sequence[int], window: int | None) -> Any:
+    """Tokens per node (B, N, n) in each length's span."""
+    hot = one_hot(batch.labels, batch.nodes)
+    spans = [span(n, window) for n in lengths]
+    return np.stack([hot[:, :, a:b].sum(2) for a, b in spans], 1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Gram matrix of centred node means and within-node scatter, per row and context length.
+
+    Call returns {"gram": (B, N, n, n), "scatter": (B, N), "finite": (B,), "sinks": list,
+    "gram_without_sinks": (B, n, n) at the longest length}.
+    """
+
+    lengths: tuple[int, ...]
+    window: int | None = None
+
+    def __call__(self, name: str, h: Any, batch: Batch) -> dict[str, Any]:
+        h, finite = _finite(h, batch)
+        norms = to_numpy((h * h).sum(-1) ** 0.5)
+        hot = one_hot(batch.labels, batch.nodes)
+        h = _centred(h, batch.labels)
+        grams, scatters = [], []
+        for length in self.lengths:
+            gram, scatter = _moments(h, hot, *span(length, self.window))
+            grams.append(gram)
+            scatters.append(scatter)
+        sinks = _sinks(norms, batch)
+        bare = grams[-1]
+        if sinks:
+            bare = _without(h, hot, sinks, span(self.lengths[-1], self.window))
+        return {
+            "gram": np.stack(grams, 1), "scatter": np.stack(scatters, 1), "finite": finite,
+            "sinks": sinks, "gram_without_sinks": bare,
+        }  # fmt: skip
+
+
+def _finite(h: Any, batch: Batch) -> tuple[Any, Any]:
+    """h with non-finite rows zeroed, and which rows were finite (over their own tokens)."""
+    inside = np.arange(h.shape[1])[None, :] < batch.lengths[:, None]
+    bad = to_numpy(abs(h).sum(-1))
+    finite = np.isfinite(np.where(inside, bad, 0.0)).all(1)
+    if finite.all():
+        return h, finite
+    if isinstance(h, np.ndarray):
+        return np.where(finite[:, None, None], h, 0.0).astype(h.dtype), finite
+    import torch
+
+    keep = torch.as_tensor(finite, device=h.device)[:, None, None]
+    return torch.where(keep, h, torch.zeros((), dtype=h.dtype, device=h.device)), finite
+
+
+def _centred(h: Any, labels: Any) -> Any:
+    """h less each row's mean over labelled tokens: a shift that keeps sums small."""
+    weights = (labels >= 0).astype(np.float32)
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1.0)
+    return h - like(h, weights)[:, None, :] @ h
+
+
+def _moments(h: Any, hot: Any, start: int, stop: int) -> tuple[Any, Any]:
+    part, counts = h[:, start:stop], hot[:, :, start:stop].sum(2)
+    sums = like(h, hot[:, :, start:stop]) @ part
+    means = sums / like(h, np.maximum(counts, 1.0))[:, :, None]
+    seen = (counts > 0).astype(np.float32)
+    share = seen / np.maximum(seen.sum(1, keepdims=True), 1.0)
+    centre = like(h, share)[:, None, :] @ means
+    middled = (means - centre) * like(h, seen)[:, :, None]
+    gram = to_numpy(middled @ transposed(middled))
+    weight = like(h, hot[:, :, start:stop].sum(1))
+    total = to_numpy(((part * part).sum(-1) * weight).sum(-1))
+    inside = to_numpy(((means * means).sum(-1) * like(h, counts)).sum(-1))
+    return gram.astype(np.float32), np.maximum(total - inside, 0).astype(np.float32)
+
+
+def _sinks(norms: Any, batch: Batch) -> list[tuple[int, int, float]]:
+    """(row, token, norm over the row's median) of every labelled sink."""
+    found = []
+    for row, length in enumerate(batch.lengths):
+        scale = float(np.median(norms[row, :length])) or 1.0
+        for t in np.flatnonzero(norms[row, :length] > SINK * scale):
+            if batch.labels[row, t] >= 0:
+                found.append((row, int(t), float(norms[row, t] / scale)))
+    return found
+
+
+def _without(h: Any, hot: Any, sinks: list[tuple[int, int, float]], limits: tuple[int, int]) -> Any:
+    bare = hot.copy()
+    for row, t, _ in sinks:
+        bare[row, :, t] = 0.0
+    return _moments(h, bare, *limits)[0]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Everything, as float32 numpy (B, T, d): for experiments that need the tokens themselves."""
+
+    def __call__(self, name: str, h: Any, batch: Batch) -> Any:
+        return to_numpy(h).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class NodeMeans:
+    """Node means as vectors (B, n, d), over all labelled tokens; zero where unvisited."""
+
+    def __call__(self, name: str, h: Any, batch: Batch) -> Any:
+        hot = one_hot(batch.labels, batch.nodes)
+        sums = like(h, hot) @ h
+        return to_numpy(sums / like(h, np.maximum(hot.sum(2), 1.0))[:, :, None])

@@ -1,0 +1,495 @@
+"""How one trial runs: load, draw, forward in blocks, checkpoint each block, sum up.
+
+Invariant: a context is finished only when all its arms are; finished contexts are in run.db before
+the next block starts, and a trial that goes on adds contexts and never redoes one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from peira.engine.lab import Lab
+from peira.errors import InputError, RunHalted
+from peira.families.representations import graphs, loading, tiny
+from peira.families.representations.catalogue import Entry
+from peira.families.representations.contexts import Arm, Context, Plan, batch_of, draw_context
+from peira.families.representations.reducers import Moments, visits
+from peira.families.representations.settings import RepresentationSettings
+from peira.families.representations.walks import Walk
+from peira.families.representations.words import Vocabulary, need, unstable
+from peira.families.representations.watching import Progress
+from peira.study.seeds import derive, generator
+
+log = logging.getLogger("peira.representations")
+BLOCKS = "contexts/"
+REDRAWS = 20
+
+
+@dataclass(eq=False)
+class Spec:
+    """A trial, resolved: everything an experiment needs."""
+
+    settings: RepresentationSettings
+    entry: Entry
+    seed: int
+    model: Any
+    structure: graphs.Structure
+    vocabulary: Vocabulary
+    walk: Walk
+    lengths: tuple[int, ...]
+    layers: tuple[int | str, ...]
+    window: int | None
+    null: tuple[str, ...]
+    tokens: int = 0
+    dropped: set[str] = field(default_factory=set)
+    halvings: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Activation names of the layers."""
+        return [self.model.layer_name(layer) for layer in self.layers]
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the layers in results.json."""
+        return [f"layer_{layer}" for layer in self.layers]
+
+    @property
+    def length(self) -> int:
+        return self.lengths[-1]
+
+    @property
+    def condition(self) -> str:
+        return self.settings.condition or self.entry.conditions[0]
+
+    @property
+    def mode(self) -> str:
+        return self.settings.mode or (self.entry.modes[0] if self.entry.modes else "")
+
+    @property
+    def moments(self) -> Moments:
+        return Moments(self.lengths, self.window)
+
+    @property
+    def label(self) -> str | None:
+        """`simulated`, `tiny`, or None for a language model."""
+        if self.model.simulated:
+            return "simulated"
+        return "tiny" if self.model.tiny else None
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        return generator(self.seed, purpose)
+
+    def twin(self) -> Any:
+        """The untrained twin, made once per trial."""
+        if "twin" not in self.extra:
+            self.extra["twin"] = self.model.twin(derive(self.seed, "twin"))
+        return self.extra["twin"]
+
+    def plan(self, **changes: Any) -> Plan:
+        """What contexts are drawn from."""
+        base: dict[str, Any] = {
+            "seed": self.seed, "structure": self.structure, "vocabulary": self.vocabulary,
+            "walk": self.walk, "length": self.length, "assignment": self.settings.assignment,
+            "condition": self.condition,
+        }  # fmt: skip
+        return Plan(**(base | changes))
+
+    def draw(self, index: int, **changes: Any) -> Context:
+        """Context `index`, redrawn until its ids survive decoding and encoding."""
+        plan = self.plan(**changes)
+        if self.settings.graphs == "per_context":
+            spec = graph_spec(self.settings)
+            own = graphs.draw(spec, derive(self.seed, "graph", index), self.settings.branching)
+            plan = Plan(**{**plan.__dict__, "structure": own})
+        for _ in range(REDRAWS):
+            context = draw_context(plan, index)
+            bad = self._offenders(context)
+            if not bad:
+                return context
+            self.dropped |= bad
+            self.vocabulary = self.vocabulary.without(sorted(bad))
+            plan = Plan(**{**plan.__dict__, "vocabulary": self.vocabulary})
+        raise InputError("vocabulary: contexts do not survive decoding and encoding\n"
+                         "  remedy: --vocabulary random, or another model")  # fmt: skip
+
+    def _offenders(self, context: Context) -> set[str]:
+        if self.model.tokenizer is None:
+            return set()
+        broken = set(unstable([int(i) for i in context.natural.ids], self.model.tokenizer))
+        pairs = zip(context.words, context.node_ids, strict=True)
+        return {word for word, i in pairs if int(i) in broken}
+
+
+def graph_spec(settings: RepresentationSettings) -> str:
+    """The `--graph` value of a trial: given, the condition where that is a graph, or the default."""
+    entry = settings.entry
+    if settings.graph:
+        return settings.graph
+    if entry.open_conditions and settings.condition:
+        return "ring:7" if settings.condition == "days" else settings.condition
+    return entry.graph
+
+
+def resolve(settings: RepresentationSettings, seed: int, simulated: str | None = None) -> Spec:
+    """Load the model and fix every default. `simulated` is the name of a simulated model."""
+    entry = settings.entry
+    name = simulated or settings.model or loading.default_model()
+    model = loading.cached(name, settings.dtype, settings.device, settings.bos, bool(simulated))
+    structure = _structure(settings, seed)
+    vocabulary = model.vocabulary(settings.vocabulary)
+    need(len(vocabulary.nouns()), structure.num_nodes, vocabulary.source)
+    lengths = settings.lengths or _within(entry.lengths, entry, model.trained_length)
+    window = entry.window if settings.window is None else (settings.window or None)
+    null = settings.null or _default_null(entry, model)
+    return Spec(
+        settings, entry, seed, model, structure, vocabulary, structure.walk, lengths,
+        resolve_layers(settings.layers or entry.layers, model.num_layers), window,
+        tuple(n for n in null if n != "none"),
+    )  # fmt: skip
+
+
+def _structure(settings: RepresentationSettings, seed: int) -> graphs.Structure:
+    from dataclasses import replace
+
+    spec = graph_spec(settings)
+    if spec == "crossed":
+        structure = graphs.crossed()[0]
+    else:
+        check_nodes(spec, settings.branching)
+        structure = graphs.draw(spec, seed, settings.branching)
+    walk = Walk.parse(settings.walk) if settings.walk else Walk()
+    extra = dict(structure.extra)
+    if settings.condition == "days" and not settings.graph:
+        from peira.families.representations.words import groups
+
+        extra["words"] = groups()["days"]
+    return replace(structure, walk=walk, extra=extra)
+
+
+MOST_NODES = 467  # the packaged words
+
+
+def check_nodes(spec: str, branching: Sequence[int]) -> None:
+    """InputError for a graph with more nodes than there are words."""
+    count = graphs.node_count(spec, branching)
+    if count > MOST_NODES:
+        need(MOST_NODES, count, "the packaged words")
+
+
+def _within(lengths: tuple[int, ...], entry: Entry, trained: int | None) -> tuple[int, ...]:
+    """The experiment's lengths up to what a model with a stated training length has seen."""
+    if trained is None or entry.name != "park":
+        return lengths
+    return tuple(n for n in lengths if n <= trained)
+
+
+SMALL = 1_000_000_000
+
+
+def _default_null(entry: Entry, model: Any) -> tuple[str, ...]:
+    if model.simulated or "untrained" not in entry.null:
+        return entry.null
+    size = sum(p.numel() for p in model.model.parameters())
+    return entry.null if size < SMALL else tuple(n for n in entry.null if n != "untrained")
+
+
+def resolve_layers(asked: Sequence[int | str] | None, count: int) -> tuple[int | str, ...]:
+    """Layers as non-negative numbers; InputError naming one that is out of range."""
+    if asked is None:
+        return tuple(range(count))
+    out: list[int | str] = []
+    for layer in asked:
+        if isinstance(layer, str):
+            out.append(layer)
+            continue
+        if not -count <= layer < count:
+            raise InputError(f"--layers: {layer}: out of range\n"
+                             f"  allowed: 0 to {count - 1}, negative from the end, emb")  # fmt: skip
+        out.append(layer % count)
+    return tuple(dict.fromkeys(out))
+
+
+# -- blocks of contexts ---------------------------------------------------------------------------
+
+Measure = Callable[[Spec, list[Context]], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an experiment gives the trial: how to draw and how to measure contexts."""
+
+    draw: Callable[[Spec, int], Context]
+    measure: Measure
+    arms: int = 1  # sequences per context, for the size of a block
+
+
+async def contexts(spec: Spec, work: Work, lab: Lab) -> list[dict[str, Any]]:
+    """The record of every context in order, restored or measured."""
+    done = restored(lab)
+    todo = [i for i in range(spec.settings.n_contexts) if i not in done]
+    progress = Progress(lab.slug, spec.settings.n_contexts, len(done))
+    for block in _blocks(todo, block_size(spec, work)):
+        _within_budget(spec, lab)
+        await asyncio.sleep(0)
+        records = _measured(spec, work, block)
+        await lab.checkpoint(f"{BLOCKS}{block[0]:06d}", pack(dict(zip(block, records, strict=True))))
+        await lab.checkpoint("tokens", str(_spent(lab) + spec.tokens))
+        done |= dict(zip(block, records, strict=True))
+        progress.tick(len(done), spec.tokens)
+    return [done[i] for i in sorted(done)]
+
+
+def restored(lab: Lab) -> dict[int, dict[str, Any]]:
+    """Records that earlier attempts of this trial finished, by context."""
+    found: dict[int, dict[str, Any]] = {}
+    for name in lab.restored_names():
+        if name.startswith(BLOCKS):
+            found |= unpack(lab.restored(name) or b"")
+    return found
+
+
+def _spent(lab: Lab) -> int:
+    return int(lab.restored("tokens") or b"0")
+
+
+def _within_budget(spec: Spec, lab: Lab) -> None:
+    limit = spec.settings.token_budget
+    if limit is not None and _spent(lab) + spec.tokens >= limit:
+        raise RunHalted("budget", f"token budget of {limit:,} reached\n  remedy: a larger --token-budget")
+
+
+def block_size(spec: Spec, work: Work) -> int:
+    """Contexts per block: `--batch-size`, or what `--batch-tokens` holds, never more than 32."""
+    if spec.settings.batch_size is not None:
+        return spec.settings.batch_size
+    return max(1, min(32, batch_tokens(spec) // (spec.length * max(work.arms, 1))))
+
+
+def batch_tokens(spec: Spec) -> int:
+    """Padded tokens in flight, after the halvings that lack of memory forced."""
+    default = 65_536 if str(spec.model.device).startswith("cuda") else 8_192
+    return max(64, (spec.settings.batch_tokens or default) >> spec.halvings)
+
+
+def _blocks(indices: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Blocks on a fixed grid of context numbers, so that a resumed run batches alike."""
+    block: list[int] = []
+    for i in indices:
+        if block and i // size != block[0] // size:
+            yield block
+            block = []
+        block.append(i)
+    if block:
+        yield block
+
+
+def _measured(spec: Spec, work: Work, block: list[int]) -> list[dict[str, Any]]:
+    """Records of a block; out of memory halves the batch and tries again, recorded."""
+    drawn = [work.draw(spec, i) for i in block]
+    while True:
+        try:
+            return work.measure(spec, drawn)
+        except RuntimeError as error:
+            if "out of memory" not in str(error).lower() or batch_tokens(spec) <= 64:
+                raise
+            spec.halvings += 1
+            log.warning("out of memory: batches halved to %d tokens", batch_tokens(spec))
+
+
+# -- forwards -------------------------------------------------------------------------------------
+
+
+def forward(
+    spec: Spec, pairs: Sequence[tuple[Context, Arm]], reducer: Any, model: Any = None
+) -> list[dict[str, Any]]:
+    """Run (context, arm) rows in batches of equal length; per row its reduced activations by name
+    (`reduced`), `losses`, `mass`, `nodes`."""
+    out: list[dict[str, Any]] = [{} for _ in pairs]
+    for rows in _batches(pairs, batch_tokens(spec)):
+        batch = batch_of([pairs[i] for i in rows])
+        found = (model or spec.model).run(batch, spec.names, reducer)
+        spec.tokens += int(batch.ids.size)
+        for k, i in enumerate(rows):
+            size = int(batch.lengths[k])
+            out[i] = {
+                "reduced": {name: _row(value, k) for name, value in found.reduced.items()},
+                "losses": found.losses[k, :size], "mass": found.node_probabilities[k, :size],
+                "nodes": found.labels[k, :size], "batch": (batch, k),
+            }  # fmt: skip
+    return out
+
+
+def _row(value: Any, k: int) -> Any:
+    if isinstance(value, Mapping):
+        return {key: ([s[1:] for s in part if s[0] == k] if isinstance(part, list) else part[k])
+                for key, part in value.items()}  # fmt: skip
+    return value[k]
+
+
+def _batches(pairs: Sequence[tuple[Context, Arm]], tokens: int) -> Iterator[list[int]]:
+    """Rows of equal length together, at most `tokens` tokens at a time."""
+    by_length: dict[int, list[int]] = {}
+    for i, (_, arm) in enumerate(pairs):
+        by_length.setdefault(arm.length, []).append(i)
+    for length, rows in by_length.items():
+        size = max(1, tokens // length)
+        yield from (rows[k : k + size] for k in range(0, len(rows), size))
+
+
+def record_arms(
+    spec: Spec, drawn: Sequence[Context], arms: Callable[[Context], Mapping[str, Arm]],
+    model: Any = None, suffix: str = "",
+) -> list[dict[str, Any]]:  # fmt: skip
+    """One record per context with the moments and predictions of each arm."""
+    named = [(c, name, arm) for c in drawn for name, arm in arms(c).items()]
+    rows = forward(spec, [(c, arm) for c, _, arm in named], spec.moments, model)
+    records: dict[int, dict[str, Any]] = {c.index: {} for c in drawn}
+    for (context, name, _), row in zip(named, rows, strict=True):
+        records[context.index] |= arm_record(spec, f"{name}{suffix}", row)
+    return [records[c.index] for c in drawn]
+
+
+def arm_record(spec: Spec, name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The flat record of one arm."""
+    batch, k = row["batch"]
+    moments = [row["reduced"][key] for key in spec.names]
+    sinks = sorted({(t, round(r, 1)) for m in moments for t, r in m["sinks"]})
+    seen = visits(batch, spec.lengths, spec.window)[k]
+    nodes = row["nodes"]
+    if (nodes < 0).any():
+        seen = _recount(nodes, spec, seen.shape[1])
+    return {
+        f"{name}/gram": np.stack([m["gram"] for m in moments]),
+        f"{name}/bare": np.stack([m["gram_without_sinks"] for m in moments]),
+        f"{name}/scatter": np.stack([m["scatter"] for m in moments]),
+        f"{name}/finite": np.array([m["finite"] for m in moments]),
+        f"{name}/sinks": np.array(sinks, dtype=np.float32).reshape(-1, 2),
+        f"{name}/visits": seen, f"{name}/losses": row["losses"], f"{name}/mass": row["mass"],
+        f"{name}/nodes": nodes,
+    }  # fmt: skip
+
+
+def _recount(nodes: Any, spec: Spec, size: int) -> Any:
+    from peira.families.representations.reducers import span
+
+    spans = [span(n, spec.window) for n in spec.lengths]
+    return np.stack([np.bincount(nodes[a:b][nodes[a:b] >= 0], minlength=size) for a, b in spans])
+
+
+# -- packing --------------------------------------------------------------------------------------
+
+
+def pack(records: Mapping[int, Mapping[str, Any]]) -> bytes:
+    """Records as one uncompressed npz; keys are `<context>|<name>`."""
+    out = io.BytesIO()
+    flat = {f"{i}|{name}": np.asarray(value) for i, record in records.items()
+            for name, value in record.items() if name != "structure"}  # fmt: skip
+    np.savez(out, allow_pickle=False, **flat)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def unpack(data: bytes) -> dict[int, dict[str, Any]]:
+    """The inverse of `pack`."""
+    found: dict[int, dict[str, Any]] = {}
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        for key in archive.files:
+            index, _, name = key.partition("|")
+            found.setdefault(int(index), {})[name] = archive[key]
+    return found
+
+
+def describe(spec: Spec, began: float) -> dict[str, Any]:
+    """What reproducing needs of the model and the data."""
+    vocabulary, model = spec.vocabulary, spec.model
+    return {
+        "model": model.name, "revision": model.revision, "dtype": model.dtype,
+        "device": str(model.device), "tiny": tiny.NAME if model.tiny else None,
+        "layers_of_model": model.num_layers, "hidden_size": model.hidden_size, "bos": model.bos,
+        "vocabulary": vocabulary.source, "words": len(vocabulary.words),
+        "dropped_words": sorted({*vocabulary.dropped, *spec.dropped})[:200],
+        "tokens_forwarded": spec.tokens, "batch_halvings": spec.halvings,
+        "seconds": round(time.perf_counter() - began, 3),
+    }  # fmt: skip
+
+
+def with_structures(spec: Spec, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records with their own graph, where each context has one."""
+    if spec.settings.graphs != "per_context":
+        return list(records)
+    name = graph_spec(spec.settings)
+    return [
+        {**r, "structure": graphs.draw(name, derive(spec.seed, "graph", i), spec.settings.branching)}
+        for i, r in enumerate(records)
+    ]
+
+
+def told(spec: Spec, summary: Any, began: float) -> dict[str, Any]:
+    """A trial's summary as strict JSON."""
+    from peira.families.representations.summary import plain
+
+    config = {
+        "model": spec.model.name, "n_contexts": spec.settings.n_contexts,
+        **spec.settings.model_dump(mode="json", exclude={"model", "n_contexts", "experiment"}),
+    }  # fmt: skip
+    data: dict[str, Any] = plain({
+        "experiment": spec.entry.name, "question": spec.entry.question,
+        "condition": spec.condition, "model": spec.model.name, "label": spec.label,
+        "n_contexts": spec.settings.n_contexts, "layers": list(spec.layers),
+        "lengths": list(spec.lengths), "window": spec.window, "graph": spec.structure.name,
+        "walk": f"{spec.walk.kind}:{spec.walk.stay}" if spec.walk.stay else spec.walk.kind,
+        "null": list(spec.null), "config": config, "answer": summary.answer,
+        "results": summary.results, "findings": [f.to_dict() for f in summary.findings],
+        "diagnostics": summary.diagnostics, "reasons": summary.reasons, "curves": summary.curves,
+        "details": describe(spec, began), "versions": versions(),
+    })  # fmt: skip
+    return data
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what computes."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str | None] = {}
+    for name in ("peira", "numpy", "torch", "transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def activations(spec: Spec) -> bytes:
+    """Node means (`means`) or every token's activation (`tokens`) of the natural arms, as npz.
+
+    The size is said first; more than the free disk is refused.
+    """
+    import shutil
+    import sys
+
+    from peira.families.representations.reducers import NodeMeans, Vectors
+
+    tokens = spec.settings.save_activations == "tokens"
+    per = spec.length if tokens else spec.structure.num_nodes
+    size = spec.settings.n_contexts * len(spec.layers) * per * spec.model.hidden_size * 4
+    free = shutil.disk_usage(".").free
+    sys.stderr.write(f"activations: {size / 1e9:.2f} GB\n")
+    if size > 0.8 * free:
+        raise InputError(f"--save-activations: {size / 1e9:.1f} GB, {free / 1e9:.1f} GB free\n"
+                         "  remedy: fewer --layers or contexts, or `means`")  # fmt: skip
+    drawn = [spec.draw(i) for i in range(spec.settings.n_contexts)]
+    rows = forward(spec, [(c, c.natural) for c in drawn], Vectors() if tokens else NodeMeans())
+    out = io.BytesIO()
+    stacked = {key: np.stack([r["reduced"][name] for r in rows])
+               for key, name in zip((f"layer_{k}" for k in spec.layers), spec.names, strict=True)}  # fmt: skip
+    np.savez(out, allow_pickle=False, nodes=np.stack([r["nodes"] for r in rows]), **stacked)
+    return out.getvalue()
