@@ -75,7 +75,8 @@ def wilcoxon(
 
     `zeros`: "pratt" ranks them with the rest and then drops them, "drop" drops them first: two
     different tests. Midranks for ties; exact by convolution up to 400 units, else normal with
-    the ties' variance and, unless told otherwise, R's continuity correction. `extra` has W+, W- and the number of zeros.
+    the ties' variance and, unless `continuity` is off, R's continuity correction. `extra` has
+    W+, W- and the number of zeros.
     """
     if zeros not in ("pratt", "drop"):
         raise ValueError(f"zeros must be 'pratt' or 'drop'; got {zeros!r}")

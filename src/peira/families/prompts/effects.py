@@ -232,7 +232,7 @@ def _difference(values: Sides) -> Floats:
 
 def _ranks(values: Sides, reasons: dict[str, str]) -> dict[str, Any]:
     delta = _difference(values)
-    hl, signed = hodges_lehmann(delta), wilcoxon(delta)
+    hl, signed = hodges_lehmann(delta), wilcoxon(delta, continuity=False)
     spread = float(delta.std(ddof=1)) if delta.size > 1 and not is_constant(delta) else None
     counts = dominance(delta)
     gains, losses = int(counts.extra.get("gains") or 0), int(counts.extra.get("losses") or 0)

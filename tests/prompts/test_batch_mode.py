@@ -1,0 +1,108 @@
+"""Batch mode against the fault server: the trial does not know, the numbers do not change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from peira import api
+from peira.families.prompts.evaluated import Evaluated
+from peira.testing.faults import Faults
+from peira.testing.server import FaultServer
+
+Read = Callable[[Path], Evaluated]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+    monkeypatch.setenv("STUB_KEY", "not a secret")
+    with FaultServer(Faults(polls=1)).running() as running:
+        yield running
+
+
+def provider(server: FaultServer, **batch: Any) -> dict[str, Any]:
+    quick = {"kind": "openai", "gather_seconds": 0.05, "poll_seconds": 0.02}
+    return {
+        "model_id": "stub-model",
+        "provider": {
+            "base_url": f"{server.url}/v1", "api_key_env": "STUB_KEY", "batch": quick | batch,
+        },
+        "pricing": {"input_per_million": 1.0, "output_per_million": 2.0},
+    }  # fmt: skip
+
+
+def texts(found: Evaluated) -> list[list[str]]:
+    return [trial.columns["text"] for trial in found.trials]
+
+
+def test_batch_and_live_give_the_same_rows_at_half_the_price(
+    config: Callable[..., Path], folder: Path, server: FaultServer, read: Read
+) -> None:
+    live = api.run(config(**provider(server)), api.Options(run_dir=folder / "live"))
+    assert not server.jobs.jobs
+    batch = api.run(
+        config(**provider(server, parts=3), use_batch_api=True),
+        api.Options(run_dir=folder / "batch"),
+    )
+    assert (live.exit_code, batch.exit_code) == (0, 0)
+    assert len(server.jobs.jobs) == 6  # three parts of each of two arms
+    assert sum(server.jobs.rows.values()) == len(server.jobs.rows) == 80
+    first, second = read(live.path), read(batch.path)
+    assert texts(first) == texts(second)
+    assert first.trials[0].columns["keys"] == second.trials[0].columns["keys"]
+    assert second.trials[0].columns["mode"] == "batch"
+    assert batch.spent_usd == pytest.approx(live.spent_usd / 2, abs=1e-4)
+    (costs,) = (folder / "batch" / "trials").glob("*/results/costs.json")
+    assert orjson.loads(costs.read_bytes())["batch_discount_applied"] is True
+
+
+def test_a_shared_control_is_one_row_of_one_job(
+    config: Callable[..., Path], folder: Path, server: FaultServer
+) -> None:
+    sets = {
+        name: {"control": "c.txt", "arm_" + name: f"{file}.txt"}
+        for name, file in (("one", "t"), ("two", "u"), ("three", "v"))
+    }
+    report = api.run(
+        config(
+            **provider(server), use_batch_api=True, prompt_sets=sets, sweep={"prompt_sets": "all"}
+        ),
+        api.Options(run_dir=folder / "run"),
+    )
+    assert report.exit_code == 0
+    assert sum(server.jobs.rows.values()) == 160  # not 240
+
+
+def test_each_job_carries_its_own_model_and_sampling(
+    config: Callable[..., Path], folder: Path, server: FaultServer
+) -> None:
+    given = provider(server) | {
+        "sweep": {"models": ["m1", "m2"], "top_p": [1.0, 0.5]}, "use_batch_api": True,
+    }  # fmt: skip
+    report = api.run(config(**given), api.Options(run_dir=folder / "run"))
+    assert report.exit_code == 0
+    seen = set()
+    for name, data in server.jobs.files.items():
+        if not name.startswith("file-"):
+            continue
+        bodies = [orjson.loads(line)["body"] for line in data.splitlines()]
+        kinds = {(b["model"], b["top_p"], b["messages"][0]["content"]) for b in bodies}
+        assert len(kinds) == 1
+        seen |= kinds
+    assert len(seen) == 8  # two models, two values of top_p, two arms
+
+
+def test_rows_that_a_job_does_not_deliver_are_asked_for_again(
+    config: Callable[..., Path], folder: Path, server: FaultServer
+) -> None:
+    server.faults = Faults(polls=1, batch_missing=0.2, batch_errors=0.2)
+    report = api.run(
+        config(**provider(server), use_batch_api=True), api.Options(run_dir=folder / "run")
+    )
+    assert report.exit_code == 0
+    assert len(server.jobs.rows) == 80
+    assert max(server.jobs.rows.values()) == 2
