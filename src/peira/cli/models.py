@@ -1,0 +1,142 @@
+"""`peira models`: the registry, filtered; one model in detail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from peira.cli import flags
+
+if TYPE_CHECKING:
+    from peira.subjects.cards import Card
+
+HEADER = ("name", "reached through", "window", "in", "out", "MMLU-Pro", "Arena", "params B", "key")
+
+
+def command(
+    pattern: Annotated[
+        str | None, typer.Argument(help="Part of a name; a whole name shows all about it.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option("--provider", help="Only this provider.")] = None,
+    sort: Annotated[
+        str, typer.Option("--sort", help="name, price, mmlu_pro, arena_elo or params_b.")
+    ] = "name",
+    scored: Annotated[
+        str | None, typer.Option("--scored", help="Only models with this score.")
+    ] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Only models whose key is set.")] = False,
+    json: flags.Json = False,
+) -> int:
+    """Models known by name, with route, price (US dollars per million tokens) and capability.
+
+    Other models need no entry: PROVIDER/MODEL, hf:PATH, or a base_url in the study's `subjects`.
+    """
+    from peira.cli.display import as_json
+    from peira.subjects.catalogue import catalogue
+    from peira.subjects.registry import describe_model
+
+    _check(sort, scored)
+    known = catalogue()
+    if pattern and (found := known.find(pattern)):
+        return _show(found[0], describe_model(found[0]), json)
+    cards = [
+        describe_model(name) for name in known.models if (pattern or "").lower() in name.lower()
+    ]
+    cards = [card for card in cards if _wanted(card, provider, scored, ready)]
+    cards.sort(key=lambda card: _order(card, sort))
+    if json:
+        as_json([_data(card) for card in cards])
+        return 0
+    return _print(cards, pattern, known.near(pattern or ""))
+
+
+def _check(sort: str, scored: str | None) -> None:
+    from peira.errors import InputError
+    from peira.subjects.catalogue import SCALES
+
+    if sort not in ("name", "price", *SCALES):
+        raise InputError(f"--sort {sort}: unknown\n  allowed: name, price, {', '.join(SCALES)}")
+    if scored not in (None, *SCALES):
+        raise InputError(f"--scored {scored}: unknown\n  allowed: {', '.join(SCALES)}")
+
+
+def _wanted(card: Card, provider: str | None, scored: str | None, ready: bool) -> bool:
+    return (
+        provider in (None, card.provider)
+        and (scored is None or scored in card.scores)
+        and (card.ready or not ready)
+    )
+
+
+def _order(card: Card, sort: str) -> tuple[float, str]:
+    if sort == "price":
+        return (_rate(card, "output") if card.price is not None else float("inf"), card.name)
+    if sort == "name" or sort not in card.scores:
+        return (0.0 if sort == "name" else float("inf"), card.name.lower())
+    return (-card.scores[sort].value, card.name)
+
+
+def _rate(card: Card, kind: str) -> float:
+    assert card.price is not None
+    return float(getattr(card.price.rates[0], kind).base)
+
+
+def _data(card: Card) -> dict[str, Any]:
+    return {
+        "name": card.name, "provider": card.provider, "model": card.model, "wire": card.wire,
+        "base_url": card.base_url, "context_window": card.context_window,
+        "max_output": card.max_output, "free": card.free,
+        "price": card.price.describe() if card.price is not None else None,
+        "scores": {scale: score.model_dump() for scale, score in card.scores.items()},
+        "carries": sorted(card.carries), "reasoning_allowance": card.allowance,
+        "key": card.key_name, "key_is_set": card.ready, "batch": card.batch,
+    }  # fmt: skip
+
+
+def _print(cards: list[Card], pattern: str | None, near: list[str]) -> int:
+    from peira.cli.display import note, say, table
+
+    if not cards:
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        say(f"no model matches {pattern!r}{hint}" if pattern else "no model matches")
+        return 0
+    table(f"{len(cards)} models", HEADER, [_row(card) for card in cards])
+    note("in, out: US dollars per million tokens. peira models NAME: sources and dates of scores")
+    return 0
+
+
+def _row(card: Card) -> list[str]:
+    prices = ["free", "free"] if card.free else ["?", "?"]
+    if card.price is not None:
+        prices = [f"{_rate(card, kind):g}" for kind in ("input", "output")]
+    scores = [
+        f"{card.scores[scale].value:g}" if scale in card.scores else ""
+        for scale in ("mmlu_pro", "arena_elo", "params_b")
+    ]
+    key = "set" if card.ready and card.keys else ("none needed" if not card.keys else "missing")
+    window = f"{card.context_window // 1000}k" if card.context_window else "?"
+    return [card.name, f"{card.provider} {card.model}", window, *prices, *scores, key]
+
+
+def _show(name: str, card: Card, json: bool) -> int:
+    from peira.cli.display import as_json, say
+
+    if json:
+        as_json(_data(card))
+        return 0
+    data = _data(card)
+    say(f"{name}: {card.model} at {card.provider} ({card.base_url}, {card.wire} dialect)")
+    say(f"  context window {card.context_window or '?'}, at most {card.max_output or '?'} out")
+    price = data["price"]
+    if price:
+        say(f"  ${price['input_per_million']:g} in, ${price['output_per_million']:g} out a million"
+            f" tokens ({price['source']}, {price['dated']})")  # fmt: skip
+    else:
+        say("  free" if card.free else "  no price known: state one under a budget")
+    for scale, score in card.scores.items():
+        say(f"  {scale} {score.value:g} ({score.source}, {score.date})")
+    say(f"  takes {', '.join(data['carries'])}")
+    if card.keys:
+        say(f"  key {card.key_name}: {'set' if card.ready else 'not set'}")
+    return 0
