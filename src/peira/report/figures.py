@@ -16,12 +16,14 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from peira.errors import ReportRefused
+from peira.report.tables import harmless
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,8 +81,9 @@ def canvas(
 
 
 def plain(text: str) -> str:
-    """Text from a study or a model as a label: its dollar signs start no formula."""
-    return text.replace("$", r"\$")
+    """Text from a study or a model as a label: its dollar signs start no formula, and characters
+    that cannot be drawn are replaced."""
+    return harmless(text).replace("\t", " ").replace("$", r"\$")
 
 
 def finish(figure: Figure, *, n: str, simulated: bool, caption: str = "") -> Figure:
@@ -135,7 +138,9 @@ def draw(figure: Figure, form: Literal["png", "svg"]) -> bytes:
     """The figure as bytes; the same figure gives the same bytes (no date, no random ids)."""
     out = io.BytesIO()
     metadata = {"Date": None, "Creator": "Peira"} if form == "svg" else {"Software": None}
-    with style():
+    with style(), warnings.catch_warnings():
+        # A label in a script the font lacks is drawn as boxes; the tables have the text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(
             out, format=form, dpi=DPI, bbox_inches="tight", pad_inches=0.08, metadata=metadata
         )

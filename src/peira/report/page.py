@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peira.report.markdown import PLACE, SIMULATED, placed
-from peira.report.tables import file_stem, to_html
+from peira.report.tables import escape, file_stem, harmless, to_html
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -58,6 +58,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: harmless(value) if type(value) is str else value,
     )  # fmt: skip
     environment.filters["table"] = lambda table: Markup(to_html(table))
     environment.filters["picture"] = lambda picture: Markup(figure_html(picture))
@@ -66,8 +67,6 @@ def _environment() -> Environment:
 
 def figure_html(picture: Picture) -> str:
     """A figure as part of the page."""
-    from html import escape
-
     name = escape(picture.name)
     return (
         f'<figure class="picture" id="figure-{file_stem(picture.name)}"><img alt="Figure {name}"'

@@ -12,7 +12,7 @@ import io
 import math
 import re
 from collections.abc import Iterator, Mapping
-from html import escape
+from html import escape as escape_html
 from typing import TYPE_CHECKING, Any
 
 from peira.report.analysis import Column, Table
@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 SPECIAL = str.maketrans(
     {c: f"\\{c}" for c in "\\`*[]|~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 )
+# Control characters but tab and newline, and marks of writing direction.
+UNSEEN = dict.fromkeys(
+    (*range(9), 11, 12, *range(14, 32), *range(127, 160), 0x200E, 0x200F,
+     *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\N{REPLACEMENT CHARACTER}",
+)  # fmt: skip
 ESTIMATE_PARTS = ("", "_low", "_high", "_n", "_missing", "_p", "_method", "_reason")
+
+
+def escape(value: str) -> str:
+    """Text made inert in HTML."""
+    return escape_html(harmless(value))
 
 
 # -- cells ------------------------------------------------------------------------------------
@@ -268,7 +278,6 @@ def to_rich(table: Table) -> rich.table.Table:
 
 
 def harmless(value: str) -> str:
-    """Text without the control characters that could drive a terminal."""
-    return "".join(
-        c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value
-    )
+    """Text without the characters that could drive a terminal, turn the direction of the text
+    around it, or not be drawn at all."""
+    return value.translate(UNSEEN)

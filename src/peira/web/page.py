@@ -26,14 +26,12 @@ from peira.web.house import House
 from peira.web.queries import level
 
 T = TypeVar("T")
-# Characters that turn the direction of what follows, or cannot be seen: shown as what they are.
-UNSEEN = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160), 8206, 8207, *range(8234, 8239), *range(8294, 8298)), 65533)  # fmt: skip
 
 
 def inert(value: Any) -> Any:
     """A text from outside, unable to disturb the text around it; escaping comes after."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return value.translate(UNSEEN)
+        return tables.harmless(value)
     return value
 
 

@@ -57,7 +57,7 @@ def level(value: Any) -> str:
 
 def outcomes(run: RunView) -> dict[str, str]:
     """Numeric outcomes by dotted name -> their JSON path, learnt from some finished trials; those
-    that vary come first."""
+    that vary come first. A name with a quotation mark cannot be said as a path and is left out."""
     rows = run.query(
         "SELECT outcome FROM trials WHERE state='done' AND position IS NOT NULL"
         " ORDER BY position LIMIT ?", (SAMPLE,),
@@ -66,7 +66,7 @@ def outcomes(run: RunView) -> dict[str, str]:
     seen: dict[str, set[Any]] = {}
     for (data,) in rows:
         for path, value in _leaves(orjson.loads(data)) if data is not None else ():
-            if isinstance(value, bool | int | float):
+            if isinstance(value, bool | int | float) and '"' not in "".join(path):
                 name = ".".join(path)
                 found.setdefault(name, _json_path(path))
                 seen.setdefault(name, set()).add(value)

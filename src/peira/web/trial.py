@@ -39,7 +39,8 @@ def page(request: Request) -> HTMLResponse:
 
 def found(request: Request, view: RunView) -> Record:
     """The trial of this number. Raises a 404."""
-    slug = queries.slug_of(view, request.path_params["number"])
+    number = request.path_params["number"]
+    slug = queries.slug_of(view, number) if number < 1 << 63 else None
     if slug is None:
         raise HTTPException(404)
     return view.record(slug)
