@@ -20,8 +20,10 @@ from peira.errors import (
 )
 from peira.store.records import RunView
 from peira.study.study import Study
+from peira.testing import Faults, FaultServer
 
 HARD = f"{Path(__file__).with_name('hard.py')}:Hard"
+CHAT = f"{Path(__file__).parents[1] / 'subjects' / 'chat.py'}:Chat"
 PAID = "sim:dice,cost=0.01,worst=0.02"
 
 
@@ -111,6 +113,31 @@ def test_a_second_interrupt_ends_workers_that_do_not_listen(folder, tmp_path, mo
     assert report.exit_code == 130
     assert report.tally.done == 0
     assert report.tally.planned == 6
+
+
+def test_one_pace_holds_for_all_workers_and_faults_change_no_outcome(folder, tmp_path):
+    with FaultServer(Faults(rate=0.2)).running() as server:
+        options = {
+            "base_url": f"{server.url}/v1", "model": "m-1", "backoff": 0.01, "max_concurrency": 3,
+            "price": {"input_per_million": 100.0, "output_per_million": 400.0},
+        }  # fmt: skip
+        served = Study(
+            family=CHAT, fixed={"model": "served"}, replicates=6, subjects={"served": options},
+            limits={"retries": 20},
+        )  # fmt: skip
+        paces = []
+        rough = execute(
+            folder, served, parallel=8,
+            on_start=lambda session: paces.append(session.bench.routes.open("served").pace),
+        )  # fmt: skip
+        asked = len(server.log)
+        server.faults = Faults()
+        calm = api.run(served, api.Options(run_dir=tmp_path / "calm"))
+    assert (rough.exit_code, calm.exit_code) == (0, 0)
+    assert rough.spent_usd == pytest.approx(calm.spent_usd)
+    assert outcomes(folder) == outcomes(tmp_path / "calm")
+    assert paces[0].concurrency.admitted == asked, "every call of a worker was let in by the driver"
+    assert paces[0].concurrency.in_flight == 0
 
 
 def test_unknown_executors_and_options_are_refused(folder):
