@@ -13,13 +13,15 @@ from peira import api
 from peira.families.prompts.evaluated import Evaluated
 from peira.testing.faults import Faults
 from peira.testing.server import FaultServer
+from tests.subjects.conftest import drivers
+
+__all__ = ["drivers"]
 
 Read = Callable[[Path], Evaluated]
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
-    monkeypatch.setenv("STUB_KEY", "not a secret")
+def server() -> Iterator[FaultServer]:
     with FaultServer(Faults(polls=1)).running() as running:
         yield running
 
@@ -29,7 +31,7 @@ def provider(server: FaultServer, **batch: Any) -> dict[str, Any]:
     return {
         "model_id": "stub-model",
         "provider": {
-            "base_url": f"{server.url}/v1", "api_key_env": "STUB_KEY", "batch": quick | batch,
+            "base_url": f"{server.url}/v1", "batch": quick | batch,
         },
         "pricing": {"input_per_million": 1.0, "output_per_million": 2.0},
     }  # fmt: skip
@@ -106,3 +108,46 @@ def test_rows_that_a_job_does_not_deliver_are_asked_for_again(
     assert report.exit_code == 0
     assert len(server.jobs.rows) == 80
     assert max(server.jobs.rows.values()) == 2
+
+
+def test_a_driver_killed_at_any_step_of_a_job_buys_no_row_twice(
+    config: Callable[..., Path], folder: Path, server: FaultServer, read: Read, drivers: Any
+) -> None:
+    """kill -9 at each request of the batch interface in turn, before the provider acts on it or
+    after it acted; then the same study again."""
+    sizes = {"closed_book_max_items": 6, "open_book_max_items": 3}
+    sets = {"plain": {"control": str(folder / "c.txt"), "treatment": str(folder / "t.txt")}}
+    study = api.ask(
+        config(**provider(server), use_batch_api=True, sizes=sizes, prompt_sets=sets)
+    ).study
+    study = study.model_copy(update={"save_individual_runs": False, "aggregate_metrics": False})
+    lines: list[str] = []
+    server.on_request = lines.append
+    assert drivers.run(study, folder / "whole") == 0
+    whole, steps = texts(read(folder / "whole")), len(lines)
+    assert steps >= 8
+    for step in range(1, steps + 1):
+        target = folder / f"killed-{step}"
+        server.jobs.rows.clear()
+        first = _killed_at(step, server, drivers, study, target)
+        code = drivers.run(study, target) if first == -9 else first
+        assert code == 0, step
+        assert set(server.jobs.rows.values()) == {1}, step
+        assert len(server.jobs.rows) == 18, step
+        assert texts(read(target)) == whole, step
+
+
+def _killed_at(step: int, server: FaultServer, drivers: Any, study: Any, target: Path) -> int:
+    seen: list[str] = []
+
+    def count(line: str) -> None:
+        seen.append(line)
+        if len(seen) == step:
+            drivers.kill()
+
+    server.on_request = server.on_answer = None
+    setattr(server, "on_answer" if step % 2 else "on_request", count)
+    try:
+        return int(drivers.run(study, target))
+    finally:
+        server.on_request = server.on_answer = None

@@ -57,9 +57,9 @@ def run_files(run: RunView, phases: frozenset[str] = VIEWS) -> Iterator[tuple[st
         folder = f"trials/{trial.record.slug}"
         yield from ((f"{folder}/{n}", data) for n, data in _trial_files(run, trial, phases))
     yield "multi_trial_manifest.json", dumps(manifest(run, found))
-    if "stats" in phases and (known := tell(run).truth)["trials"]:
+    if "stats" in phases and run.study.aggregate_metrics and (known := tell(run).truth)["trials"]:
         yield "simulation_truth.json", dumps(strict(known))
-    if "report" in phases:
+    if "report" in phases and run.study.aggregate_metrics:
         yield "aggregate_report.md", aggregate_report(run).encode("utf-8", "replace")
     if individual:
         _link_trials(run, found.trials)
