@@ -22,6 +22,7 @@ from peira.stats import (
     dyadic_errors,
     half_win_logit,
     least_squares,
+    logistic_random_intercept,
     mixed_difference,
     model_scores,
     optimal_replicates,
@@ -189,6 +190,28 @@ def test_mixed_model_keeps_the_random_intercept_and_items_as_units(refs):
     variances = [c["vcov"] for c in want["varcomp"]]
     named = ("var_item_condition", "var_item", "var_residual")
     assert [got.extra[name] for name in named] == pytest.approx(variances, abs=1e-3)
+
+
+def test_logistic_random_intercept_matches_lme4_quadrature(refs):
+    want = refs.expected("03_clustered_R")["refs"]["glmm_binary_item_only_agq25"]
+    rows = refs.rows("03_replicates")
+    y, item, treated = (
+        [float(r["y_binary"]) for r in rows],
+        [r["item"] for r in rows],
+        [r["condition"] == "treatment" for r in rows],
+    )
+    got = logistic_random_intercept(y, item, treated)
+    assert got.estimate == pytest.approx(want["beta_logit"], abs=1e-3)
+    assert got.se == pytest.approx(want["se"], abs=1e-3)
+    assert got.extra["item_variance"] == pytest.approx(want["item_var"], abs=1e-3)
+    assert got.extra["log_likelihood"] == pytest.approx(want["loglik"], abs=1e-3)
+    assert got.extra["average_marginal_difference"] == pytest.approx(0.095, abs=0.005)
+    assert got.estimate > 4 * got.extra["average_marginal_difference"]
+    assert (
+        logistic_random_intercept([1, 1, 0, 1], list("aabb"), [1, 1, 0, 0]).reason == "separation"
+    )
+    assert logistic_random_intercept([], [], []).reason == "empty"
+    assert logistic_random_intercept([1, 0], ["a", "b"], [1, 1]).reason == "missing_arm"
 
 
 def test_mixed_model_refuses_what_it_cannot_fit():

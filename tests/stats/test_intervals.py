@@ -15,12 +15,17 @@ from peira.stats import (
     clopper_pearson,
     correlation,
     jeffreys,
+    mcnemar_asymptotic_p,
+    mcnemar_exact_p,
     mean_interval,
+    paired_binary,
     pass_at_k,
     pass_hat_k,
     risk_difference,
+    sign_flip,
     t_interval,
     undefined,
+    wilcoxon,
     wilson,
 )
 
@@ -179,6 +184,16 @@ def test_an_undefined_estimate_must_say_why():
     with pytest.raises(ValueError, match="reason"):
         Estimate(float("nan"))
     assert undefined("empty").to_dict()["reason"] == "empty"
+
+
+def test_p_never_underflows_to_zero():
+    d = np.random.default_rng(0).normal(5, 1, 4000)
+    assert t_interval(d).p > 0
+    assert sign_flip(np.ones(3000), seed=1).p > 0
+    assert paired_binary(9000, 0, 9000).p > 0
+    assert mcnemar_exact_p(9000, 0) > 0
+    assert mcnemar_asymptotic_p(9000, 0) > 0
+    assert wilcoxon(d).p > 0
 
 
 def test_infinite_input_is_refused():

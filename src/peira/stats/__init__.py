@@ -126,6 +126,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "missing_bounds",
     ),
     "mixed": ("mixed_difference",),
+    "mixed_logistic": ("logistic_random_intercept",),
     "multiplicity": (
         "Adjusted",
         "benjamini_hochberg",

@@ -22,6 +22,7 @@ from peira.stats.result import (
     MISSING_ARM,
     NO_DISCORDANT_PAIRS,
     Estimate,
+    as_p,
     undefined,
 )
 
@@ -39,7 +40,7 @@ def mcnemar_exact_p(b: int, c: int) -> float:
 
     _check_counts(b, c)
     m = b + c
-    return 1.0 if m == 0 else min(1.0, 2 * float(bdtr(min(b, c), m, 0.5)))
+    return 1.0 if m == 0 else as_p(2 * float(bdtr(min(b, c), m, 0.5)))
 
 
 def mcnemar_mid_p(b: int, c: int) -> float:
@@ -56,7 +57,7 @@ def mcnemar_mid_p(b: int, c: int) -> float:
     point = float(_binomial_pmf(np.array([min(b, c)]), m, 0.5)[0])
     if b == c:
         return 1.0 - point / 2
-    return min(1.0, 2 * float(bdtr(min(b, c), m, 0.5)) - point)
+    return as_p(2 * float(bdtr(min(b, c), m, 0.5)) - point)
 
 
 def mcnemar_asymptotic_p(b: int, c: int, *, correction: bool = False) -> float | None:
@@ -67,7 +68,7 @@ def mcnemar_asymptotic_p(b: int, c: int, *, correction: bool = False) -> float |
     if b + c == 0:
         return None
     gap = max(abs(b - c) - (1 if correction else 0), 0)
-    return float(chdtrc(1, gap * gap / (b + c)))
+    return as_p(float(chdtrc(1, gap * gap / (b + c))))
 
 
 def _binomial_pmf(k: Floats | np.ndarray, m: int, theta: float) -> Floats:

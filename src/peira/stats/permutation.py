@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from peira.stats._arrays import Floats, Ints, Seed, generator, tie_grid
+from peira.stats.result import as_p
 
 ENUMERATION_LIMIT = 2**20
 #: Largest total of integer weights, and of weights times total, handled by convolution.
@@ -88,7 +89,7 @@ def two_sided_subset_p(weights: Ints, positive: int) -> float:
     tail = min(positive, total - positive)
     if 2 * tail >= total:
         return 1.0
-    return min(1.0, 2 * float(chance[: tail + 1].sum()))
+    return as_p(2 * float(chance[: tail + 1].sum()))
 
 
 def _all_sign_sums(values: Floats) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -89,6 +90,8 @@ class Estimate:
             if value is not None:
                 number = float(value)
                 object.__setattr__(self, name, None if math.isnan(number) else number)
+        if self.p is not None:
+            object.__setattr__(self, "p", as_p(self.p))
         if self.estimate is None and self.reason is None:
             raise ValueError("an estimate that is None needs a reason code")
 
@@ -113,6 +116,11 @@ class Estimate:
         if raw["estimate"] is None and self.reason is None:
             raw["reason"] = UNBOUNDED
         return raw | {"flags": list(self.flags), "extra": extra}
+
+
+def as_p(value: float) -> float:
+    """A p value that stays within (0, 1] where floating point would underflow or overshoot."""
+    return min(1.0, max(float(value), sys.float_info.min))
 
 
 def json_number(value: Any) -> float | int | str | bool | None:
