@@ -145,15 +145,20 @@ def _judge_value(claim: Found, own: Sequence[float]) -> Truth:
 
 def _judge_rank(claim: Found, own: Sequence[float]) -> Truth:
     """`top`: among the highest as many items as it names; `high` and `low`: not below, not above the
-    median of all items. What is worth nothing is never high."""
+    median of all items. What is worth least is never high."""
     ordered = sorted(own, reverse=True)
     middle = (ordered[(len(own) - 1) // 2] + ordered[len(own) // 2]) / 2
     values = [own[j] for j in claim.items]
     if claim.kind == "low":
         return Truth.TRUE if max(values) <= middle + slack(own) else Truth.AGAINST_SELF
     needed = ordered[len(values) - 1] if claim.kind == "top" else middle
-    holds = min(values) >= needed - slack(own) and min(values) > 0
+    holds = min(values) >= needed - slack(own) and _is_not_least(min(values), own)
     return Truth.TRUE if holds else Truth.OWN_FAVOUR
+
+
+def _is_not_least(value: float, own: Sequence[float]) -> bool:
+    """Whether something is worth more than the least item (or all are alike, and worth something)."""
+    return value > min(own) or (min(own) == max(own) and value > 0)
 
 
 def _judge_other(claim: Found, others: Sequence[Sequence[float]]) -> Truth:
@@ -164,5 +169,6 @@ def _judge_other(claim: Found, others: Sequence[Sequence[float]]) -> Truth:
     middle = sorted(own)[len(own) // 2]
     values = [own[j] for j in claim.items]
     if claim.kind == "other_high":
-        return Truth.TRUE if min(values) >= middle - slack(own) else Truth.OWN_FAVOUR
+        holds = min(values) >= middle - slack(own) and _is_not_least(min(values), own)
+        return Truth.TRUE if holds else Truth.OWN_FAVOUR
     return Truth.TRUE if max(values) <= middle + slack(own) else Truth.AGAINST_SELF

@@ -60,7 +60,11 @@ def compiled(items: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[re.Patt
     number = r"(?P<number>\d+(?:\.\d+)?)"
     listed = f"(?P<items>{item_list(items)})"
     return tuple(
-        re.compile(p.replace("ITEMS", listed).replace("NUMBER", number), re.IGNORECASE)
+        re.compile(
+            # Blanked markup leaves runs of spaces.
+            p.replace(" ", r"\s+").replace("ITEMS", listed).replace("NUMBER", number),
+            re.IGNORECASE,
+        )
         for p in patterns
     )
 
