@@ -23,6 +23,7 @@ from peira.store.rundir import DATABASE, RunDir
 from peira.study.seeds import derive
 
 IGNORED = ("several_seeds", "mode", "condition", "paths.", "max_concurrent_requests")
+MATCHED = ("temperature", "trial")
 RATES = ("em", "f1", "abstain_rate", "false_answer_rate", "unsupported_rate")
 
 
@@ -131,9 +132,9 @@ def _key(series: Series) -> tuple[Any, ...]:
 def _matched(
     ours: Sequence[Series], theirs: Sequence[Series]
 ) -> tuple[list[Series], list[Series], list[str]]:
-    """A label that has one value in each run, and another in the other, does not part them."""
+    """A trial or temperature that is the only one of its run does not part the two runs."""
     notes = []
-    for label in sorted({name for series in (*ours, *theirs) for name in series.labels}):
+    for label in MATCHED:
         left, right = ({s.labels.get(label, "") for s in part} for part in (ours, theirs))
         if len(left) == len(right) == 1:
             a, b = left.pop(), right.pop()
