@@ -19,6 +19,9 @@ def command(
         list[str] | None,
         typer.Option("--by", help="Also: every numeric outcome by this factor; may be repeated."),
     ] = None,
+    remeasure: Annotated[
+        bool, typer.Option("--remeasure", help="First read metrics again, from the transcripts.")
+    ] = False,
     report: Annotated[bool, typer.Option("--report", help="Write the report too.")] = False,
     json: flags.Json = False,
 ) -> int:
@@ -27,12 +30,18 @@ def command(
     from peira.families import load_family
     from peira.report import rules
     from peira.report.document import findings_json, write_analysis, write_report
+    from peira.report.stopping import analysis_of
     from peira.store.records import RunView
     from peira.store.rundir import find_run
 
+    if remeasure:
+        from peira.cli.display import note
+        from peira.remeasure import remeasure as again
+
+        note(f"  {again(find_run(run))} trials measured again")
     with RunView(find_run(run)) as view:
         family = load_family(view.family)
-        analysis = _with_levels(view, family.analyse(view), tuple(by or ()))
+        analysis = _with_levels(view, analysis_of(view, family), tuple(by or ()))
         if report:
             write_report(view, analysis, family.figures(view))
         else:

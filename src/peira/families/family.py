@@ -88,6 +88,13 @@ class Family(Generic[S, O]):
         tokens = (200.0, 500.0, 2000.0)
         return [Forecast(m, (1, 1, 2), tokens, tokens) for m in self.seats(settings).values()]
 
+    async def remeasure(
+        self, study: Study, settings: S, events: list[dict[str, Any]], lab: Lab
+    ) -> dict[str, Any]:
+        """What a finished trial's transcript says under today's definitions: fields that replace
+        those of its outcome in the analysis."""
+        raise InputError(f"family {self.name!r}: there is nothing to measure again")
+
     def forked(self, settings: S, source: Record, branch: Any, arm: str, sample: int) -> S:
         """The settings of one fork of a finished trial: as the source's up to `branch.turn`, with
         its changes from there (`arm` "changed") or without (`arm` "control")."""

@@ -180,7 +180,8 @@ def _curve_estimate(cell: Mapping[str, Any]) -> Estimate:
     if cell.get("mean") is None:
         return Estimate(None, n=int(cell.get("n") or 0), reason="not_identified")
     reason = None if cell["low"] is not None else "single_unit"
-    return Estimate(cell["mean"], cell["low"], cell["high"], n=cell["n"], reason=reason)
+    return Estimate(cell["mean"], cell["low"], cell["high"], n=cell["n"], reason=reason,
+                    method="t over contexts")  # fmt: skip
 
 
 def _per_context(run: RunView, record: Record, metric: str) -> Any:

@@ -71,6 +71,7 @@ def _still(data: Mapping[str, Any], at: Any, length: str, limits: float) -> byte
     with plots.style():
         figure, ax = plots.canvas(3.4, 3.4)
         plots.draw_graph(ax, data["curves"]["graph"], at)
+        ax.set_aspect("equal", adjustable="box")
         ax.set_xlim(-limits, limits)
         ax.set_ylim(-limits, limits)
         mark = "SIMULATED, " if data["label"] == "simulated" else ""

@@ -143,7 +143,7 @@ def checkpoint_files(run: RunView) -> Iterator[tuple[str, bytes]]:
     record = records[0]
     data = summary_of(run, record)
     done = data["n_contexts"] if data else contexts_done(run, record)
-    for key in data["results"] if data else layer_keys(record.settings):
+    for key in data["results"] if data else layer_keys(run, record):
         name = key.removeprefix("layer_")
         yield f"checkpoint_layer_{name}.json", dumps({
             "trial": record.id, "settings_hash": settings_hash(record.settings), "layer": name,
@@ -152,24 +152,32 @@ def checkpoint_files(run: RunView) -> Iterator[tuple[str, bytes]]:
         })  # fmt: skip
 
 
-def layer_keys(settings: Mapping[str, Any]) -> list[str]:
-    """Layers of a trial that has no results yet, as far as its settings name them."""
-    return [f"layer_{k}" for k in settings.get("layers") or ["all"]]
+def layer_keys(run: RunView, record: Record) -> list[str]:
+    """Layers of a trial that has no results yet: as resolved, or as its settings name them."""
+    told = kept(run, record, "layers")
+    layers = orjson.loads(told[0]) if told else record.settings.get("layers") or []
+    return [f"layer_{k}" for k in layers]
 
 
 def contexts_done(run: RunView, record: Record) -> int:
     """Contexts of an unfinished trial that are safe in run.db."""
-    from peira.engine.journal import connect_read_only
     from peira.families.representations.trial import BLOCKS, unpack
+
+    return sum(len(unpack(data)) for data in kept(run, record, f"{BLOCKS}%"))
+
+
+def kept(run: RunView, record: Record, pattern: str) -> list[bytes]:
+    """Checkpoints of a trial whose name is like `pattern`."""
+    from peira.engine.journal import connect_read_only
 
     connection = connect_read_only(run.dir.database)
     try:
         rows = connection.execute(
-            "SELECT data FROM checkpoints WHERE trial=? AND name LIKE ?", (record.number, f"{BLOCKS}%")
+            "SELECT data FROM checkpoints WHERE trial=? AND name LIKE ?", (record.number, pattern)
         ).fetchall()
     finally:
         connection.close()
-    return sum(len(unpack(data)) for (data,) in rows)
+    return [data for (data,) in rows]
 
 
 def layers_csv(found: Iterable[tuple[Record, Mapping[str, Any]]]) -> bytes:

@@ -137,7 +137,7 @@ def partial_losses(losses: Any) -> Floats:
     x = np.asarray(losses, float)
     total, count = np.nansum(x, 1, keepdims=True), np.isfinite(x).sum(1, keepdims=True)
     elsewhere = (total - np.nan_to_num(x)) / np.maximum(count - np.isfinite(x), 1)
-    dx, de = x - np.nanmean(x, 0), elsewhere - elsewhere.mean(0)
+    dx, de = x - _nanmean(x), elsewhere - elsewhere.mean(0)
     slope = np.nansum(dx * de, 0) / np.maximum((de**2).sum(0), 1e-300)
     return np.asarray(dx - slope * de)
 
@@ -190,6 +190,15 @@ def emergence(
     if not np.isfinite(point):
         return undefined(NOT_REACHED, **about)
     low, high, _ = percentiles(lambda rows: half_length(_nanmean(x[rows]), null, lengths), len(x), rng)
+    return _bounded(point, low, high, about)
+
+
+def _bounded(point: float, low: float | None, high: float | None, about: dict[str, Any]) -> Estimate:
+    """An estimate with its limits; limits that coincide are no interval."""
+    if low is None or high is None:
+        return Estimate(point, reason="not_identified", **about)
+    if high - low <= 1e-9 * max(abs(point), 1e-9):
+        return Estimate(point, reason=ZERO_VARIANCE, **about)
     return Estimate(point, low, high, **about)
 
 
@@ -222,8 +231,7 @@ def estimate_by_bootstrap(
     if not np.isfinite(point):
         return undefined("not_identified", **about)
     low, high, _ = percentiles(statistic, count, rng)
-    return Estimate(float(point), low, high, reason=None if low is not None else "not_identified",
-                    **about)  # fmt: skip
+    return _bounded(float(point), low, high, about)
 
 
 def order_of(

@@ -238,6 +238,7 @@ async def contexts(spec: Spec, work: Work, lab: Lab) -> list[dict[str, Any]]:
     done = restored(lab)
     todo = [i for i in range(spec.settings.n_contexts) if i not in done]
     progress = Progress(lab.slug, spec.settings.n_contexts, len(done))
+    await lab.checkpoint("layers", list(spec.layers))
     for block in _blocks(todo, block_size(spec, work)):
         _within_budget(spec, lab)
         await asyncio.sleep(0)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from peira.store.records import Record, RunView
 
 MANUAL, FROZEN = "manual-metrics.csv", "hypotheses.json"
+REMEASURED = "remeasured.json"
 MANUAL_FIELDS = ("run_id", "turn", "metric", "value", "coder")
 Values = Mapping[str, Value | None]
 
@@ -118,6 +119,7 @@ def from_run(run: RunView) -> Batch:
     study = run.study
     specs = {spec["name"]: spec for spec in study.fixed.get("variations") or []}
     coded = read_manual(run.path / MANUAL)
+    again = loads_or_none(run.path / REMEASURED) or {}
     trials: list[Trial] = []
     scenario: Scenario | None = None
     cache: dict[int, Scenario] = {}
@@ -125,6 +127,9 @@ def from_run(run: RunView) -> Batch:
         if record.cell_number not in cache:
             cache[record.cell_number] = Scenario.model_validate(record.settings["scenario"])
         own = cache[record.cell_number]
+        if record.slug in again:
+            record, own = _remeasured(record, own, again[record.slug])
+            cache[record.cell_number] = own
         scenario = scenario or own
         trials.append(_trial(record, own, specs, coded))
     if scenario is None:
@@ -142,6 +147,18 @@ def from_run(run: RunView) -> Batch:
         spent=spent / 1e6, unsettled=unsettled / 1e6,
         frozen=loads_or_none(run.path / FROZEN) or {},
     )  # fmt: skip
+
+
+def _remeasured(
+    record: Record, scenario: Scenario, again: Mapping[str, Any]
+) -> tuple[Record, Scenario]:
+    """The record and its scenario as `peira analyse --remeasure` read them again."""
+    metrics = {n: Metric.model_validate(m) for n, m in again["definitions"].items()}
+    outcome = {k: v for k, v in again.items() if k != "definitions"}
+    return (
+        replace(record, outcome={**(record.outcome or {}), **outcome}),
+        scenario.model_copy(update={"metrics": metrics}),
+    )
 
 
 def _all_series(scenarios: Iterable[Scenario]) -> dict[str, Metric]:

@@ -60,6 +60,13 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
 
         refuse_changed_base(before, now)
 
+    async def remeasure(
+        self, study: Study, settings: ScenarioSettings, events: list[dict[str, Any]], lab: Lab
+    ) -> dict[str, Any]:
+        from peira.families.scenarios.remeasure import remeasure
+
+        return await remeasure(study, settings, events, lab)
+
     def forked(
         self, settings: ScenarioSettings, source: Record, branch: Any, arm: str, sample: int
     ) -> ScenarioSettings:

@@ -59,14 +59,17 @@ def prompt(prompter: Prompter, turn: Turn, items: list[Wanted]) -> list[Message]
     ]
 
 
-async def read(seats: Seats, prompter: Prompter, turn: Turn) -> dict[str, Measure]:
-    """Series -> reading. Empty when no model has anything to read."""
+async def read(
+    seats: Seats, prompter: Prompter, turn: Turn, wording: str = ""
+) -> dict[str, Measure]:
+    """Series -> reading. Empty when no model has anything to read. `wording` tells apart the
+    questions of a transcript that is read again."""
     items = wanted(prompter, turn)
     if not items:
         return {}
     names = {item.name: item.metric.range for item in items}
     ask = Ask(
-        "metrics", "metrics", f"turn {turn.number}/metrics", prompt(prompter, turn, items),
+        "metrics", "metrics", f"turn {turn.number}/metrics{wording}", prompt(prompter, turn, items),
         {"ask": "metrics", "names": names, "texts": [t.text for i in items for t in i.texts]},
         lambda value: isinstance(value["metrics"], dict),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from peira.families.scenarios.conditions import Value, all_hold
 from peira.families.scenarios.outcome import ScenarioOutcome
 from peira.families.scenarios.parse import as_list, as_text
 from peira.families.scenarios.prompts import ASKS, Prompter
+from peira.families.scenarios.remeasure import outcome_part
 from peira.families.scenarios.seats import Ask, Seats
 from peira.families.scenarios.settings import Scenario, ScenarioSettings
 from peira.families.scenarios.state import Answer, Decision, Turn, World
@@ -174,31 +175,15 @@ class Game:
     def outcome(self, ended_by: str | None) -> ScenarioOutcome:
         """What this trial leaves."""
         played = self.turns[1:]
-        finals = {
-            name: metrics.final(
-                metric, [t.metrics[name] for t in played], self.turns[0].metrics[name]
-            )
-            for name, (metric, _) in metrics.series(self.scenario).items()
-        }
         tally = self.seats.tally
         return ScenarioOutcome(
             turns=len(played), ended_by=ended_by,
-            final={name: value for name, (value, _) in finals.items()},
-            final_reasons={n: why for n, (value, why) in finals.items() if value is None and why},
-            by_turn={str(t.number): {n: m.value for n, m in t.metrics.items()} for t in self.turns},
-            reasons=self._reasons(), thresholds=metrics.crossings(self.scenario, self.turns),
+            **outcome_part(self.scenario, self.turns),
             events={n: [t.number for t in played if n in t.events] for n in self.fired},
             parse_counts=tally.to_dict(), defaults=tally.defaults,
             quotes=tally.quotes, quotes_missing=tally.quotes_missing, quality=self._quality(),
             forked_from=(self.settings.fork or {}).get("from"),
         )  # fmt: skip
-
-    def _reasons(self) -> dict[str, dict[str, str]]:
-        found = {
-            str(t.number): {n: m.reason for n, m in t.metrics.items() if m.reason is not None}
-            for t in self.turns
-        }
-        return {turn: reasons for turn, reasons in found.items() if reasons}
 
     def _quality(self) -> dict[str, int]:
         counts: Counter[str] = Counter()

@@ -15,9 +15,11 @@ number in the game states it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal
 
 from peira.families.negotiation.behaviour.grammar import compiled, named, sentences
@@ -25,6 +27,9 @@ from peira.families.negotiation.behaviour.grammar import compiled, named, senten
 Kind = Literal["value", "top", "high", "low", "limit", "other_high", "other_low"]
 TOLERANCE = 0.01  # share of all items' worth by which a statement may miss the truth (rounding)
 
+SUBJECT = re.compile(
+    r"\b(?:I|I'm|me|my|you|your)\b", re.IGNORECASE
+)  # every rule needs one of these
 ADJ = r"(?:top|highest|first|main|number one|most important|primary|biggest)"
 MOST = r"(?:the\s+)?(?:most|highest|best)"
 GRAMMAR: tuple[tuple[Kind, str], ...] = (
@@ -74,32 +79,37 @@ class Found:
 
 
 def extract(message: str, items: tuple[str, ...]) -> list[Found]:
-    """All claims of a message. Overlapping matches of one kind count once."""
-    kinds = [kind for kind, _ in GRAMMAR]
-    patterns = compiled(items, tuple(pattern for _, pattern in GRAMMAR))
+    """All claims of a message. Overlapping matches count once, by the first rule that fits."""
     found: list[Found] = []
     for sentence in sentences(message):
         if not sentence.is_claim:
             continue
-        for kind, pattern in zip(kinds, patterns, strict=True):
-            for match in pattern.finditer(sentence.text):
-                start = sentence.start + match.start()
-                end = sentence.start + match.end()
-                if any(f.start < end and start < f.end for f in found):
-                    continue
-                groups = match.groupdict()
-                said = groups.get("number")
-                found.append(
-                    Found(
-                        kind,
-                        named(groups["items"], items) if groups.get("items") else (),
-                        float(said) if said else None,
-                        start,
-                        end,
-                        message[start:end],
-                    )
-                )
+        for claim in _claims_of(sentence.text, items):
+            start, end = sentence.start + claim.start, sentence.start + claim.end
+            quote = message[start:end]
+            found.append(replace(claim, start=start, end=end, quote=quote))
     return found
+
+
+@lru_cache(maxsize=65536)
+def _claims_of(sentence: str, items: tuple[str, ...]) -> tuple[Found, ...]:
+    """Claims of one folded sentence, spans counted from its beginning."""
+    if not SUBJECT.search(sentence):
+        return ()
+    found: list[Found] = []
+    patterns = compiled(items, tuple(pattern for _, pattern in GRAMMAR))
+    for (kind, _), pattern in zip(GRAMMAR, patterns, strict=True):
+        for match in pattern.finditer(sentence):
+            start, end = match.span()
+            if any(f.start < end and start < f.end for f in found):
+                continue
+            groups = match.groupdict()
+            said = groups.get("number")
+            which = named(groups["items"], items) if groups.get("items") else ()
+            found.append(
+                Found(kind, which, float(said) if said else None, start, end, match.group())
+            )
+    return tuple(found)
 
 
 def judge_claim(

@@ -20,6 +20,7 @@ from peira.families.representations.summary import (
     spec_values,
 )
 from peira.report.analysis import Finding
+from peira.stats.result import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,9 +116,11 @@ def add_drop(spec: Spec, summary: Summary, found: Any) -> None:
             again = inference.nanmean(values[rows])
             return float(again[ends[0]] - again[ends[1]])
 
-        estimate = inference.estimate_by_bootstrap(
-            statistic, len(values), spec.rng(f"drop|{key}"), estimand="largest drop of mean F"
-        )
+        estimate = Estimate(0.0, n=len(values), reason="zero_variance", estimand="largest drop")
+        if peak != trough:
+            estimate = inference.estimate_by_bootstrap(
+                statistic, len(values), spec.rng(f"drop|{key}"), estimand="largest drop of mean F"
+            )
         summary.results[key]["largest_drop"] = plain(estimate.to_dict())
         summary.results[key]["non_monotonic"] = bool(estimate.low is not None and estimate.low > 0)
     summary.findings.append(Finding(

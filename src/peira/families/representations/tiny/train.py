@@ -2,8 +2,8 @@
 
     python -m peira.families.representations.tiny.train --seed 0 --out DIR
 
-Two stages: walks that never stay (induction forms fastest), then lazy walks (a node that may
-follow itself is no longer pushed away from its neighbours). Invariant: the weights depend on
+Walks that never stay come first (induction forms fastest), then lazy walks (a node that may follow
+itself is no longer pushed away from its neighbours), last a short cycle of lazier ones. Invariant: the weights depend on
 the seed and the recipe only.
 """
 
@@ -28,12 +28,14 @@ UNUSED = ("<unused0>", "<unused1>")
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps at one sequence length; `stay` bounds the walks' stay probability."""
+    """Some steps at one sequence length; `stay` bounds the walks' stay probability. A stage with a
+    `rate` begins a new cycle: fresh optimizers, the rate falling from there to zero."""
 
     steps: int
     rows: int
     length: int
     stay: tuple[float, float]
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,23 @@ class Recipe:
     stages: tuple[Stage, ...] = (
         Stage(800, 48, 64, (0.0, 0.0)),
         Stage(500, 28, 128, (0.0, 0.0)),
-        Stage(1100, 28, 128, (0.19, 0.5)),
-        Stage(1700, 10, 384, (0.19, 0.5)),
+        Stage(1100, 28, 128, (0.0, 0.5)),
+        Stage(1500, 10, 384, (0.0, 0.5)),
+        Stage(400, 10, 384, (0.18, 0.5), rate=0.4),
     )
     muon_rate: float = 0.02
     adam_rate: float = 3e-3
     warmup: int = 60
     mixture: Mixture = Mixture()
 
-    @property
-    def steps(self) -> int:
-        return sum(stage.steps for stage in self.stages)
+    def cycles(self) -> list[tuple[Stage, ...]]:
+        """Stages between restarts of the rate."""
+        out: list[tuple[Stage, ...]] = []
+        for stage in self.stages:
+            if stage.rate or not out:
+                out.append(())
+            out[-1] = (*out[-1], stage)
+        return out
 
 
 def model_config() -> Any:
@@ -102,18 +110,22 @@ def _optimizers(model: Any, recipe: Recipe) -> list[Any]:
     ]
 
 
-def _rate(step: int, recipe: Recipe) -> float:
-    """Warm-up, then a constant rate, then linearly to zero over the last 60 %."""
-    left = (recipe.steps - step) / (0.6 * recipe.steps)
+def _rate(step: int, stages: tuple[Stage, ...], recipe: Recipe) -> float:
+    """First cycle: warm-up, a constant rate, then linearly to zero over the last 60 %. Later
+    cycles: linearly from the stage's rate to zero."""
+    steps = sum(stage.steps for stage in stages)
+    if stages[0].rate:
+        return stages[0].rate * (1 - step / steps)
+    left = (steps - step) / (0.6 * steps)
     return min(1.0, (step + 1) / recipe.warmup, max(left, 0.01))
 
 
-def _batches(recipe: Recipe, seed: int) -> Iterator[np.ndarray]:
+def _batches(stages: tuple[Stage, ...], mixture: Mixture, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
-    for stage in recipe.stages:
-        mixture = replace(recipe.mixture, stay=stage.stay)
+    for stage in stages:
+        shares = replace(mixture, stay=stage.stay)
         for _ in range(stage.steps):
-            yield batch(stage.rows, stage.length, mixture, rng)
+            yield batch(stage.rows, stage.length, shares, rng)
 
 
 def _step(model: Any, optimizers: list[Any], ids: Any) -> float:
@@ -141,16 +153,17 @@ def train(seed: int, out: Path, recipe: Recipe | None = None, keep: tuple[int, .
     recipe = recipe or Recipe()
     model = LlamaForCausalLM(model_config())
     model.train()
-    optimizers = _optimizers(model, recipe)
-    bases = [[group["lr"] for group in o.param_groups] for o in optimizers]
     started, losses = time.process_time(), []
-    for step, ids in enumerate(_batches(recipe, seed)):
-        if step in keep:
-            save(model, out / "checkpoints" / f"step_{step}")
-        _set_rates(optimizers, bases, _rate(step, recipe))
-        losses.append(_step(model, optimizers, torch.from_numpy(ids)))
-        if step % 50 == 49:
-            _report(step + 1, losses, started, out)
+    for cycle, stages in enumerate(recipe.cycles()):
+        optimizers = _optimizers(model, recipe)
+        bases = [[group["lr"] for group in o.param_groups] for o in optimizers]
+        for step, ids in enumerate(_batches(stages, recipe.mixture, seed + 1000 * cycle)):
+            if len(losses) in keep:
+                save(model, out / "checkpoints" / f"step_{len(losses)}")
+            _set_rates(optimizers, bases, _rate(step, stages, recipe))
+            losses.append(_step(model, optimizers, torch.from_numpy(ids)))
+            if len(losses) % 50 == 0:
+                _report(len(losses), losses, started, out)
     save(model, out)
     _write_log(out, seed, recipe, losses, started)
 
