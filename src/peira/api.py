@@ -13,13 +13,14 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from peira.engine import stop
 from peira.engine.budget import Account, Budget, micro
 from peira.engine.engine import Driver, Executor, Selection
 from peira.engine.journal import Journal
@@ -31,6 +32,7 @@ from peira.engine.workplace import Workplace
 from peira.errors import InputError, RunHalted
 from peira.families import load_family, resolve
 from peira.families.family import Family
+from peira.report.stopping import analysis_of
 from peira.store.collect import collect as write_projections
 from peira.store.manifest import manifest
 from peira.store.records import RunView
@@ -77,6 +79,7 @@ class RunReport:
     unsettled_usd: float = 0.0
     seconds: float = 0.0
     ran: int = 0
+    note: str = ""  # what the stop rule of the study said
 
 
 @dataclass(slots=True)
@@ -123,7 +126,7 @@ def run(study: Study | str | Path | Question, options: Options | None = None) ->
     target = RunDir(options.run_dir) if options.run_dir else question.run_dir(options.simulated)
     if options.must_exist and not target.exists:
         raise InputError(f"{target.path}: nothing to resume\n  remedy: run without --resume")
-    question.cells()
+    stop.check(question.study, question.family, len(question.cells()))
     target.create()
     with target.locked():
         if options.fresh:
@@ -153,20 +156,21 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
 
             recover(journal, target.path)
         session = Session(question, study, options, place, journal)
-        tally = drive(session)
-        ran = session.driver.live.finished_here
-        message = session.driver.live.halt or ""
+        drive(session)
+        live = session.driver.live
+        enough = session.enough()
     finally:
         journal.close()
-    return _report(question, target, tally, message, began, ran)
+    report = _report(question, target, live.halt or "", began, live.finished_here)
+    return replace(report, note=enough)
 
 
 def _report(
-    question: Question, target: RunDir, tally: Tally, message: str, began: float, ran: int
+    question: Question, target: RunDir, message: str, began: float, ran: int
 ) -> RunReport:
     with RunView(target) as view:
         write_projections(view, question.family, since=began)
-        causes, (spent, unsettled) = view.causes(), view.spend()
+        tally, causes, (spent, unsettled) = view.tally, view.causes(), view.spend()
     halts = set(causes) | ({Cause.INTERRUPTED} if message.startswith("interrupted") else set())
     return RunReport(
         target.path, tally, causes, tally.exit_code({str(c) for c in halts}), message, spent / 1e6,
@@ -251,6 +255,23 @@ class Session:
         self.bench = place.bench(self.ledger, options.wires)
         self.executor: Executor = self._executor()
         self._interrupts = 0
+        self.monitor = self._monitor()
+
+    def _monitor(self) -> stop.Monitor | None:
+        if self.study.stop is None:
+            return None
+        planned = len(self.study.trial_seeds)
+        monitor = stop.Monitor(self.study.stop, planned, self.journal, self.ledger)
+        self.driver.listeners.append(monitor)
+        self.driver.enough = lambda: monitor.met
+        return monitor
+
+    def enough(self) -> str:
+        """At the end: what the stop rule says, written down; trials not needed leave the plan."""
+        if self.monitor is None:
+            return ""
+        stop.record(self.journal, self.monitor, complete=self.ledger.stopping is None)
+        return self.monitor.describe()
 
     def _executor(self) -> Executor:
         from peira.engine.executors.local import LocalExecutor
@@ -367,7 +388,7 @@ def collect(run_dir: RunDir) -> int:
 def analyse(run_dir: RunDir) -> Analysis:
     """The family's analysis of a run."""
     with RunView(run_dir) as view:
-        return load_family(view.family).analyse(view)
+        return analysis_of(view, load_family(view.family))
 
 
 def _folder_name(text: str) -> str:

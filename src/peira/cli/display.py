@@ -146,6 +146,8 @@ def ending(report: RunReport) -> None:
     say(f"{report.path}: {report.tally}")
     if report.causes:
         say("  causes: " + ", ".join(f"{cause} {n}" for cause, n in report.causes.items()))
+    if report.note:
+        say(f"  {report.note}")
     if report.message:
         note(f"  halted: {report.message}")
     unsettled = f" ({report.unsettled_usd:.4f} unsettled)" if report.unsettled_usd else ""
@@ -163,5 +165,5 @@ def report_dict(report: RunReport) -> dict[str, Any]:
         "failed": tally.failed, "halted": tally.halted, "pending": tally.pending,
         "causes": dict(report.causes), "ran": report.ran, "spent_usd": report.spent_usd,
         "unsettled_usd": report.unsettled_usd, "seconds": report.seconds,
-        "exit_code": report.exit_code, "message": report.message,
+        "exit_code": report.exit_code, "message": report.message, "note": report.note,
     }  # fmt: skip

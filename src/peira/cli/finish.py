@@ -8,6 +8,7 @@ from pathlib import Path
 from peira.cli.display import note, say
 from peira.families import load_family
 from peira.report.document import write_report
+from peira.report.stopping import analysis_of
 from peira.store.records import RunView
 
 
@@ -17,7 +18,7 @@ def finish(path: Path, *, quiet: bool, figures: bool = True) -> None:
         note("  analysing…")
     with RunView(path) as run:
         family = load_family(run.family)
-        analysis = family.analyse(run)
+        analysis = analysis_of(run, family)
         drawn = family.figures(run) if figures else {}
         write_report(run, analysis, drawn)
     if not quiet:

@@ -21,6 +21,7 @@ def command(
     from peira.families import load_family
     from peira.report import rules
     from peira.report.document import findings_json, write_report
+    from peira.report.stopping import analysis_of
     from peira.report.story import tell
     from peira.report.tables import harmless
     from peira.store.records import RunView
@@ -28,7 +29,7 @@ def command(
 
     with RunView(find_run(run)) as view:
         family = load_family(view.family)
-        analysis = family.analyse(view)
+        analysis = analysis_of(view, family)
         if summary:
             rules.check(analysis)
         else:

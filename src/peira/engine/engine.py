@@ -87,6 +87,7 @@ class Driver:
         self.selection = selection
         self.live = Live(tally=count(journal))
         self.listeners: list[Callable[[TrialResult], None]] = []
+        self.enough: Callable[[], bool] = lambda: False  # a stop rule puts its own here
         ledger.on_stop.append(self._stopped)
 
     async def run(self, executor: Executor) -> Tally:
@@ -99,7 +100,7 @@ class Driver:
     async def _tasks(self) -> AsyncIterator[TrialTask]:
         for row in self._rows():
             await self.journal.breathe()
-            if self.ledger.stopping is not None:
+            if self.ledger.stopping is not None or self.enough():
                 return
             yield self._start(row)
 

@@ -77,7 +77,7 @@ def plan(
     seeds = list(enumerate(study.trial_seeds, start=1))
     pairs = (
         ((cell, seed) for seed in seeds for cell in cells)
-        if family.order == "replicate"
+        if family.order == "replicate" or study.stop is not None
         else ((cell, seed) for cell in cells for seed in seeds)
     )
     for index, (cell, (replicate, seed)) in enumerate(pairs):

@@ -1,0 +1,53 @@
+"""What a stop rule adds to an analysis: the monitored outcome with the interval the rule keeps honest,
+and a warning about all others."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+from peira.report.analysis import Analysis, Finding
+from peira.stats.result import Estimate
+from peira.store.records import RunView
+
+WARNING = (
+    "The study was stopped by its declared rule. The interval of `stop rule` holds at any stopping"
+    " time; fixed-sample intervals and p values of the same outcome do not account for the stop."
+)
+
+
+class Analyser(Protocol):
+    """What is needed of a family."""
+
+    def analyse(self, run: RunView) -> Analysis: ...
+
+
+def analysis_of(run: RunView, family: Analyser) -> Analysis:
+    """A family's analysis of a run, with what the study's stop rule adds."""
+    return with_stop(run, family.analyse(run))
+
+
+def with_stop(run: RunView, analysis: Analysis) -> Analysis:
+    """The analysis with the stop rule's finding, if the study declares one that has looked."""
+    note = run.meta.get("stopped")
+    if note is None:
+        return analysis
+    finding = Finding(
+        "stop rule", _claim(note), _estimate(note["estimate"]), role="confirmatory",
+        family="stop rule", unit="block",
+    )  # fmt: skip
+    notes = (WARNING, *analysis.notes) if note["met"] else analysis.notes
+    return replace(analysis, findings=(finding, *analysis.findings), notes=notes)
+
+
+def _claim(note: dict[str, Any]) -> str:
+    where = f"after {note['blocks']} of {note['planned_blocks']} blocks"
+    if not note["met"]:
+        return f"mean {note['outcome']} over blocks; the rule was not met {where}"
+    return f"mean {note['outcome']} over blocks; stopped {where}: {note['why']}"
+
+
+def _estimate(data: dict[str, Any]) -> Estimate:
+    known = {each.name for each in fields(Estimate)}
+    values: dict[str, Any] = {name: data[name] for name in known if name in data}
+    return Estimate(**values | {"flags": tuple(data["flags"])})
