@@ -1,0 +1,82 @@
+"""Going on with a finished run (more contexts), and checkpoints while one is going.
+
+Invariant: run.db stays the truth; a trial that is reopened gets its finished contexts back as
+checkpoints, and checkpoint files are projections of what is safe there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from peira.engine.attempt import decompress
+from peira.engine.journal import Journal
+from peira.errors import StoreError
+from peira.families.representations.files import checkpoint_files
+from peira.families.representations.trial import BLOCKS
+from peira.store.records import RunView
+from peira.store.rundir import RunDir, write_file
+
+EVERY = 60.0  # seconds between checkpoint files
+
+
+def reopen(path: Path, contexts: int) -> int:
+    """Make finished trials with fewer than `contexts` contexts pending again, their contexts kept.
+    Returns how many."""
+    run = RunDir(path)
+    count = 0
+    with run.locked():
+        journal = Journal(run.database, costly=False)
+        try:
+            rows = journal.read("SELECT number, outcome FROM trials WHERE state='done'")
+            for number, outcome in rows:
+                if orjson.loads(outcome)["n_contexts"] >= contexts:
+                    continue
+                kept = journal.read(
+                    "SELECT data FROM artifacts WHERE trial=? AND name='raw_data/gram.npz'", (number,)
+                )
+                if kept:
+                    journal.put("INSERT OR REPLACE INTO checkpoints VALUES(?,?,?)",
+                                (number, f"{BLOCKS}000000", decompress(kept[0][0])))  # fmt: skip
+                journal.put("UPDATE trials SET state='pending' WHERE number=?", (number,))
+                count += 1
+        finally:
+            journal.close()
+    return count
+
+
+@contextlib.contextmanager
+def keeper(path: Path) -> Iterator[None]:
+    """Write checkpoint_layer_<k>.json each minute while the block runs."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_keep, args=(path, stop), name="checkpoints", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+
+
+def _keep(path: Path, stop: threading.Event) -> None:
+    wait = 1.0
+    while not stop.wait(wait):
+        wait = EVERY if project(path) else 1.0
+
+
+def project(path: Path) -> bool:
+    """Write the checkpoint files of a run; False where there is nothing to write yet."""
+    if not RunDir(path).exists:
+        return False
+    try:
+        with RunView(path) as run:
+            if "study" not in run.meta:
+                return False
+            written = [write_file(path / name, data) for name, data in checkpoint_files(run)]
+    except StoreError:
+        return False  # the driver is only now making run.db; the next turn writes
+    return bool(written)
