@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from peira.families.negotiation import cell_tables, model_tables, scaling_law
 from peira.families.negotiation.behaviour_table import behaviours, table_of
+from peira.families.negotiation.judging import agreement_table, ratings_table
 from peira.families.negotiation.rows import AXIS_LABELS, Games, games_of
 from peira.families.negotiation.scaling_law import Law
 from peira.report.analysis import Analysis, Finding, Table
@@ -31,14 +32,14 @@ def analyse(run: RunView) -> Analysis:
     findings = tuple(_findings(games, laws))
     return Analysis(
         answer=_answer(games, laws, findings),
-        tables=tuple(table for table in _tables(games, laws, seen) if table.rows),
+        tables=tuple(table for table in _tables(run, games, laws, seen) if table.rows),
         findings=findings,
         notes=tuple(_notes(games, laws)),
         files=_files(games, laws, seen),
     )
 
 
-def _tables(games: Games, laws: Sequence[Law], seen: Any) -> list[Table]:
+def _tables(run: RunView, games: Games, laws: Sequence[Law], seen: Any) -> list[Table]:
     tables = []
     if games.pairs:
         tables += [
@@ -54,6 +55,9 @@ def _tables(games: Games, laws: Sequence[Law], seen: Any) -> list[Table]:
     if not games.dyadic:
         tables.append(model_tables.coalitions(games))
     tables += [model_tables.convergence(games), table_of(seen), model_tables.tokens(games)]
+    tables += [
+        t for t in (ratings_table(games), agreement_table(run, games, seen)) if t is not None
+    ]
     tables.append(model_tables.parsing(games))
     return [*tables, cell_tables.run_counts(games)]
 

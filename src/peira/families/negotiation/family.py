@@ -45,7 +45,8 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
 
     def seats(self, settings: NegotiationSettings) -> dict[str, str]:
         """`Agent k` -> subject name."""
-        return {f"Agent {k + 1}": model for k, model in enumerate(settings.models)}
+        seats = {f"Agent {k + 1}": model for k, model in enumerate(settings.models)}
+        return seats if settings.judge is None else {**seats, "judge": settings.judge}
 
     def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
         """`sim:skill` by MMLU-Pro, so that the whole study can be seen at no cost."""

@@ -38,7 +38,18 @@ def forecast(settings: NegotiationSettings) -> list[Forecast]:
                 (seats * low[2] / 2, seats * middle[2], seats * most),
             )
         )
-    return found
+    return found + _judging(settings, max(1.0, EXPECTED_SHARE_OF_ROUNDS * last))
+
+
+def _judging(settings: NegotiationSettings, rounds: float) -> list[Forecast]:
+    """Every public message, rated as often as asked."""
+    if settings.judge is None:
+        return []
+    share = settings.judge_repeats * settings.num_agents * settings.discussion_turns
+    low, middle, high = share, share * rounds, share * settings.max_rounds
+    prompt, reply = SYSTEM_TOKENS + REPLY_TOKENS["discussion"], REPLY_TOKENS["vote"]
+    return [Forecast(settings.judge, (low, middle, high), (low * prompt, middle * prompt, high * prompt),
+                     (low * reply, middle * reply, high * 1024.0))]  # fmt: skip
 
 
 def _longest_round(settings: NegotiationSettings, model: str) -> float:

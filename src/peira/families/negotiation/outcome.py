@@ -61,6 +61,7 @@ class NegotiationOutcome(BaseModel):
     counts: dict[str, dict[str, int]]
     spent: dict[str, dict[str, dict[str, int]]]
     yardsticks: Yardsticks
+    ratings: dict[str, dict[str, float | None]] | None = None  # judge's means: seat -> rubric
     prompt_hash: str
 
 

@@ -42,7 +42,7 @@ def planted(
     rng = generator(root, "negotiation/planted")
     names = list(truth.skill)
     own = dict(zip(names, rng.normal(0.0, truth.model_sd, len(names)).tolist(), strict=True))
-    rows = []
+    rows: list[Row] = []
     for level in levels:
         for seed in seeds:
             for first in names:

@@ -82,6 +82,8 @@ class NegotiationSettings(BaseModel):
         default_factory=dict, description="by subject name, or `default` for all"
     )
     random_seed: int | None = Field(None, description="default: the trial's seed")
+    judge: str | None = Field(None, description="a subject that rates every public message")
+    judge_repeats: int = Field(1, ge=1, le=5, description="2 or more give test-retest agreement")
     instance: Instance | None = Field(None, description="default: drawn by seed")
     run_number: int | None = Field(None, ge=1, description="guide form: names the trial's folder")
 

@@ -17,6 +17,7 @@ import orjson
 
 from peira.errors import InputError
 from peira.families.negotiation import bidding
+from peira.families.negotiation.behaviour.judge import Rated, by_lexicon
 from peira.families.negotiation.game import Allocation
 from peira.families.negotiation.speech import Dice, claims, statement
 from peira.families.negotiation.view import Observation
@@ -71,7 +72,9 @@ class Negotiator:
     # -- how it is said -----------------------------------------------------------------------
     def answer(self, request: Request) -> str:
         """The reply to one call, as text."""
-        seen: Observation = request.observation
+        seen = request.observation
+        if isinstance(seen, Rated):
+            return by_lexicon(seen.message)
         if not isinstance(seen, Observation):
             raise InputError(
                 f"subject {request.model}: this simulated kind plays negotiations only\n"
@@ -330,4 +333,5 @@ class Kinds:
         "tit-for-tat": _plain(TitForTat),
         "micro": _plain(Micro, 0.0),
         "skill": _skilled,
+        "judge": _plain(Random),
     }

@@ -54,8 +54,14 @@ class Call:
 
 
 async def play(settings: NegotiationSettings, lab: Lab) -> NegotiationOutcome:
-    """Play one game to its end."""
-    return await Play(settings, lab).run()
+    """Play one game to its end, and have it judged if the settings ask for it."""
+    played = Play(settings, lab)
+    outcome = await played.run()
+    if settings.judge is None:
+        return outcome
+    from peira.families.negotiation.judging import judged
+
+    return outcome.model_copy(update={"ratings": await judged(played)})
 
 
 class Play:
