@@ -289,6 +289,8 @@ def test_unlinked_star_and_tiny_designs_say_so():
         ["z"] * 4, list("abcd"), [1.0, 2.0, 0.5, 3.0], dict(zip("zabcd", range(5), strict=True))
     )
     assert "conditional_on_one_baseline" in star.flags
+    with pytest.raises(ValueError, match="no capability given for: b"):
+        capability_slope(["a"], ["b"], [1.0], {"a": 1.0})
     with pytest.raises(ValueError, match="itself"):
         model_scores(["a"], ["a"], [1.0])
 

@@ -126,4 +126,5 @@ def test_max_t_does_not_pay_twice_for_the_same_metric_and_skips_constants():
     doubled = max_t({"a": d, "again": d, "nothing": np.zeros(40)}, seed=1)
     assert doubled.adjusted[0] == pytest.approx(alone.adjusted[0], abs=0.01)
     assert doubled.adjusted[2] is None
+    assert max_t({}, seed=1).names == ()
     assert min(p for p in doubled.adjusted if p is not None) > 0

@@ -176,7 +176,7 @@ def test_hodges_lehmann_is_the_median_of_walsh_averages(values):
     assert hodges_lehmann(d).estimate == pytest.approx(np.median(walsh), abs=1e-9)
 
 
-@given(scores, st.sampled_from([0.001, 10.0, 1e6]))
+@given(scores, st.sampled_from([1e-6, 0.001, 10.0, 1e6]))
 def test_intervals_scale_with_the_unit(values, factor):
     d = np.array(values, dtype=float)
     one, scaled = hodges_lehmann(d), hodges_lehmann(d * factor)
@@ -257,3 +257,9 @@ def test_monte_carlo_p_has_an_error_and_is_never_zero():
     result = sign_flip(d * np.pi, seed=1)
     assert result.p == pytest.approx(1e-4)
     assert result.mc_error > 0
+
+
+def test_rounding_noise_is_not_variance_and_tiny_values_do_not_overflow():
+    noise = paired_difference([0.1 + 0.2] * 15 + [0.3] * 15, [0.3] * 30, seed=1)
+    assert noise.reason == "zero_variance"
+    assert hodges_lehmann([1e-300, 2e-300, 5e-300]).estimate == pytest.approx(2.25e-300, rel=0.2)

@@ -210,6 +210,15 @@ def test_degenerate_looks_never_stop_for_efficacy(rule):
     assert decide(rule, [None, 1.0, float("nan")]).estimate.missing == 2
 
 
+def test_a_clean_sweep_has_an_interval_of_its_own():
+    got = decide(StopRule("e-process", 50), [1.0] * 40)
+    assert (got.why, got.units) == ("efficacy", 20)
+    assert 0 < got.estimate.low < got.estimate.high <= 1
+    assert got.estimate.p <= 0.05
+    flat = decide(StopRule("confidence-sequence", 50), [1.0] * 40).estimate
+    assert (flat.low, flat.reason) == (None, "not_identified")
+
+
 def test_bad_rules_are_refused():
     with pytest.raises(ValueError, match="method"):
         StopRule("peek", 100)
@@ -286,6 +295,23 @@ def test_power_grows_with_n_and_effect(n, effect):
     design = PairedMean(1.0)
     assert design.power(n + 1, effect, 0.05) >= design.power(n, effect, 0.05) - 1e-9
     assert design.power(n, effect * 1.1, 0.05) >= design.power(n, effect, 0.05) - 1e-9
+
+
+@pytest.mark.parametrize(
+    "design",
+    [
+        lambda: PairedMean(0.0),
+        lambda: ClusteredPairs(0.0, 4, 0.1),
+        lambda: PairedBinary(0.0),
+        lambda: PairedBinary(1.2),
+        lambda: NonInferiority(0.3, 0.0),
+        lambda: ScenarioRuns(float("nan")),
+        lambda: RoundRobin(0.1, 0.0),
+    ],
+)
+def test_designs_without_spread_cannot_be_planned(design):
+    with pytest.raises(ValueError, match=r"must be positive|discordance"):
+        design()
 
 
 def test_pilot_bound_is_above_the_pilot():

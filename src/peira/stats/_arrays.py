@@ -97,5 +97,5 @@ def tie_grid(values: Floats) -> tuple[Ints, float]:
     largest = float(np.abs(values).max(initial=0.0))
     if largest == 0:
         return np.zeros(values.shape, dtype=np.int64), 1.0
-    digits = TIE_DIGITS - math.ceil(math.log10(largest))
+    digits = min(TIE_DIGITS - math.ceil(math.log10(largest)), 300)
     return np.rint(values * 10.0**digits).astype(np.int64), 10.0**-digits

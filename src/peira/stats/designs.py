@@ -45,6 +45,11 @@ def noncentral_t_power(noncentrality: float, df: float, alpha: float, sides: int
     return min(1.0, max(0.0, upper + (lower if math.isfinite(lower) else 0.0)))
 
 
+def _positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be positive to plan with; got {value}")
+
+
 @dataclass(frozen=True, slots=True)
 class PairedMean:
     """Mean paired difference of items: Var(d) = between + within_t/K_t + within_c/K_c.
@@ -59,6 +64,9 @@ class PairedMean:
     replicates: int = 1
     unit: str = "pairs"
     fewest: int = 2
+
+    def __post_init__(self) -> None:
+        _positive("the variance of an item's difference", self.variance)
 
     @property
     def variance(self) -> float:
@@ -85,6 +93,9 @@ class ClusteredPairs:
     unit: str = "clusters"
     fewest: int = 6
 
+    def __post_init__(self) -> None:
+        _positive("sd", self.sd)
+
     @property
     def design_effect(self) -> float:
         """Variance of the mean against independent items."""
@@ -104,6 +115,10 @@ class PairedBinary:
     test: str = "mid-p"
     unit: str = "pairs"
     fewest: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.discordance <= 1:
+            raise ValueError(f"discordance is a share of pairs in (0, 1]; got {self.discordance}")
 
     def power(self, n: int, effect: float, alpha: float) -> float:
         """Exact unconditional power; 0 if the effect exceeds the discordance it needs."""
@@ -174,6 +189,10 @@ class NonInferiority:
     unit: str = "pairs"
     fewest: int = 2
 
+    def __post_init__(self) -> None:
+        _positive("sd", self.sd)
+        _positive("margin", self.margin)
+
     def power(self, n: int, effect: float, alpha: float) -> float:
         """One-sided paired t at alpha."""
         shift = (effect + self.margin) / (self.sd / math.sqrt(n))
@@ -217,6 +236,9 @@ class ScenarioRuns:
     unit: str = "runs per cell"
     fewest: int = 2
 
+    def __post_init__(self) -> None:
+        _positive("sd", self.sd)
+
     def power(self, n: int, effect: float, alpha: float) -> float:
         """Noncentral F with (cells - 1, cells (n - 1)) degrees of freedom."""
         from scipy.special import fdtri, ncfdtr
@@ -244,6 +266,10 @@ class RoundRobin:
     seed: Seed = 0
     unit: str = "models"
     fewest: int = 3
+
+    def __post_init__(self) -> None:
+        _positive("game_sd", self.game_sd)
+        _positive("capability_sd", self.capability_sd)
 
     def power(self, n: int, effect: float, alpha: float) -> float:
         """Share of simulated tournaments in which the t test with M - 2 df rejects."""

@@ -9,7 +9,7 @@ Sources: specification section 3.2; Aronow, Samii & Assenova 2015 (dyadic sandwi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +139,7 @@ def capability_slope(
     first: Labels,
     second: Labels,
     y: ArrayLike | Sequence[float | None],
-    capability: dict[Any, float],
+    capability: Mapping[Any, float],
     level: float = 0.95,
 ) -> Estimate:
     """Slope of model scores on capability, t with M - 2 degrees of freedom.
@@ -158,7 +158,7 @@ def capability_slope(
     }
     if scored.reason:
         return undefined(scored.reason, **about)
-    x = np.array([capability[name] for name in scored.models], dtype=float)
+    x = _capabilities(scored.models, capability)
     if len(x) < 3:
         return undefined(TOO_FEW_MODELS, **about)
     fit = least_squares(np.array(scored.scores), x)
@@ -171,6 +171,13 @@ def capability_slope(
     if se <= 1e-12 * max(1.0, abs(float(fit.beta[1]))):
         return base.with_(reason=ZERO_VARIANCE)
     return from_t(base, se, fit.df)
+
+
+def _capabilities(models: tuple[Any, ...], capability: Mapping[Any, float]) -> Floats:
+    absent = [str(name) for name in models if name not in capability]
+    if absent:
+        raise ValueError(f"no capability given for: {', '.join(absent)}")
+    return np.array([capability[name] for name in models], dtype=float)
 
 
 def _r_squared(fit: Fit) -> float | None:
@@ -273,7 +280,7 @@ def capability_permutation(
     first: Labels,
     second: Labels,
     y: ArrayLike | Sequence[float | None],
-    capability: dict[Any, float],
+    capability: Mapping[Any, float],
     *,
     seed: Seed,
     draws: int = 9_999,
@@ -289,7 +296,7 @@ def capability_permutation(
     if scored.reason:
         raise ValueError(f"model scores do not exist: {scored.reason}")
     r = np.array(scored.scores)
-    x = np.array([capability[name] for name in scored.models], dtype=float)
+    x = _capabilities(scored.models, capability)
     x = x - x.mean()
     observed = abs(float(r @ x)) * (1 - 1e-10)
     if math.factorial(len(x)) <= ENUMERATION_LIMIT:

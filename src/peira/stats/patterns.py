@@ -45,6 +45,8 @@ def max_t(
     error under any dependence between metrics (Westfall & Young 1993).
     """
     names = tuple(differences)
+    if not names:
+        return MaxT((), (), (), draws, 0)
     columns = np.column_stack([floats(differences[name]) for name in names])
     seen = np.isfinite(columns)
     counts = np.maximum(seen.sum(axis=0), 1)

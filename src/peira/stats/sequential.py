@@ -30,7 +30,14 @@ from peira.stats.group_sequential import (
     spending_bounds,
 )
 from peira.stats.intervals import is_constant
-from peira.stats.result import EMPTY, SINGLE_UNIT, ZERO_VARIANCE, Estimate, undefined
+from peira.stats.result import (
+    EMPTY,
+    NOT_IDENTIFIED,
+    SINGLE_UNIT,
+    ZERO_VARIANCE,
+    Estimate,
+    undefined,
+)
 
 METHODS = ("group-sequential", "e-process", "confidence-sequence")
 ESTIMAND = "mean difference over units, treatment - control"
@@ -222,17 +229,25 @@ def _late_enough(rule: StopRule, d: Floats) -> np.ndarray:
     return np.asarray(np.arange(1, d.size + 1) >= min(rule.fewest, rule.units))
 
 
+def _score_range(rule: StopRule, d: Floats) -> tuple[float, float] | None:
+    """The declared range; (0, 1) when an e-process watches differences of passes and fails."""
+    if rule.score_range is None and rule.method == "e-process" and np.isin(d, (-1, 0, 1)).all():
+        return 0.0, 1.0
+    return rule.score_range
+
+
 def _sequence(rule: StopRule, d: Floats) -> ConfidenceSequence:
-    if rule.score_range is None:
+    score_range = _score_range(rule, d)
+    if score_range is None:
         return asymptotic_sequence(d, best_at=max(20, rule.units // 2), alpha=rule.alpha)
-    width = rule.score_range[1] - rule.score_range[0]
+    width = score_range[1] - score_range[0]
     return betting_sequence(d, (-width, width), alpha=rule.alpha)
 
 
 def _sequence_estimate(rule: StopRule, d: Floats, missing: int) -> Estimate:
     sequence = _sequence(rule, d)
     low, high = float(sequence.low[-1]), float(sequence.high[-1])
-    empty = low > high or not math.isfinite(low)
+    empty = low >= high or not math.isfinite(low)
     return Estimate(
         float(d.mean()),
         None if empty else low,
@@ -242,8 +257,8 @@ def _sequence_estimate(rule: StopRule, d: Floats, missing: int) -> Estimate:
         missing=missing,
         method=f"confidence sequence ({sequence.method})",
         estimand=ESTIMAND,
-        reason="not_identified" if empty else None,
-        flags=() if rule.score_range else ("asymptotic",),
+        reason=NOT_IDENTIFIED if empty else None,
+        flags=("asymptotic",) if sequence.method == "asymptotic" else (),
     )
 
 

@@ -66,6 +66,8 @@ def anova(
     counted and break orthogonality: `balanced` says so. The interval of partial eta^2 is the
     90% one by custom: it excludes 0 exactly when p < .05.
     """
+    if not factors:
+        raise ValueError("an analysis of variance needs at least one factor")
     outcome = floats(y)
     seen = np.isfinite(outcome)
     values = outcome[seen]
