@@ -164,7 +164,10 @@ def _free_port() -> int:
 def _serving(tiny, port: int):
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(tiny),
                "--port", str(port), "--host", "127.0.0.1", "--device", "cpu"]  # fmt: skip
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    # Where the server's own dependencies (transformers[serving]) are kept apart from ours.
+    extra = os.environ.get("PEIRA_SERVING_PATH", "")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+                   "PYTHONPATH": extra}  # fmt: skip
     log = tiny / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)

@@ -9,6 +9,7 @@ refuses further writes with the reason.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,9 @@ from peira.errors import StoreError
 
 Result = TypeVar("Result")
 Statement = tuple[str, Sequence[Any] | Iterable[Sequence[Any]], bool]
+Waiter = (
+    Callable[[BaseException | None], None] | tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]
+)
 
 MAX_QUEUE = 20_000  # statements waiting; beyond it producers wait, so memory stays flat
 BALLAST = 1 << 20  # bytes given up when the disk is full
@@ -34,7 +38,7 @@ class Journal:
         self.path = path
         self._lock = threading.RLock()
         self._connection = connect(path, costly=costly)
-        self._waiting: list[tuple[Statement, Callable[[BaseException | None], None] | None]] = []
+        self._waiting: list[tuple[Statement, Waiter | None]] = []
         self._condition = threading.Condition()
         self._closing = False
         self.failure: StoreError | None = None
@@ -56,28 +60,20 @@ class Journal:
         """Queue one statement and wait until it is on disk."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-
-        def done(error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(_settle, future, error)
-
-        self._enqueue((sql, values, False), done)
-        await asyncio.shield(future)
+        self._enqueue((sql, values, False), (loop, future))
+        await future
 
     async def durable_all(self, statements: Sequence[Statement]) -> None:
         """Queue statements that are committed together or not at all; wait until they are."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-
-        def done(error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(_settle, future, error)
-
         self._raise_failure()
         with self._condition:
             # One lock for all of them: the writer takes the queue as a whole.
             self._waiting += [(each, None) for each in statements[:-1]]
-            self._waiting.append((statements[-1], done))
+            self._waiting.append((statements[-1], (loop, future)))
             self._condition.notify()
-        await asyncio.shield(future)
+        await future
 
     async def breathe(self) -> None:
         """Wait while the queue is long, so that a fast producer keeps memory flat."""
@@ -123,9 +119,7 @@ class Journal:
             return self._connection.execute(sql, values).fetchall()
 
     # -- the writer thread ------------------------------------------------------------------
-    def _enqueue(
-        self, statement: Statement, done: Callable[[BaseException | None], None] | None
-    ) -> None:
+    def _enqueue(self, statement: Statement, done: Waiter | None) -> None:
         self._raise_failure()
         with self._condition:
             self._waiting.append((statement, done))
@@ -145,9 +139,7 @@ class Journal:
                 if not batch:
                     return
             error = self._commit([statement for statement, _ in batch])
-            for _, done in batch:
-                if done is not None:
-                    done(error)
+            _tell([done for _, done in batch if done is not None], error)
 
     def _commit(self, statements: list[Statement]) -> BaseException | None:
         if self.failure is not None:
@@ -193,13 +185,27 @@ class Journal:
             raise as_store_error(self.path, sqlite3.OperationalError("disk is full")) from error
 
 
-def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
+def _tell(waiters: Sequence[Waiter], error: BaseException | None) -> None:
+    """Wake everyone whose statements are on disk: one call into each loop for a whole commit."""
+    futures: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for waiter in waiters:
+        if isinstance(waiter, tuple):
+            futures.setdefault(waiter[0], []).append(waiter[1])
+        else:
+            waiter(error)
+    for loop, waiting in futures.items():
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(_settle, waiting, error)
+
+
+def _settle(futures: Sequence[asyncio.Future[None]], error: BaseException | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
 
 
 def connect(path: Path, *, costly: bool = True) -> sqlite3.Connection:

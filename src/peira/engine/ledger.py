@@ -51,6 +51,11 @@ def _sampling_text(sampling: Sampling) -> str:
     return repr(sampling)
 
 
+@lru_cache(maxsize=1024)
+def _sampling_bytes(sampling: Sampling) -> bytes:
+    return repr(sampling).encode()
+
+
 def pack(reply: Reply) -> bytes:
     """A reply as compact JSON; cost lives in its own column."""
     usage = reply.usage

@@ -177,7 +177,7 @@ class Seat:
         try:
             intent = await ledger.open(purchase)
             try:
-                reply = self._priced(await self._send(request))
+                reply = await self._send(request)
             except (SubjectError, InputError, TrialFailed) as caught:
                 error = caught
                 lost = isinstance(caught, TransientError) and caught.lost
@@ -196,14 +196,12 @@ class Seat:
                 pace.done(ticket, reply, error)
 
     async def _send(self, request: Request) -> Reply:
+        """One attempt, with what it cost and when it was asked."""
         asked, start = time.time(), time.perf_counter()
         reply = await self.route.wire.send(request)
-        return replace(reply, asked_at=asked, seconds=time.perf_counter() - start)
-
-    def _priced(self, reply: Reply) -> Reply:
-        return (
-            reply if self.route.price is None else replace(reply, cost=self.route.price.cost(reply))
-        )
+        seconds, price = time.perf_counter() - start, self.route.price
+        cost = reply.cost if price is None else price.cost(reply)
+        return replace(reply, asked_at=asked, seconds=seconds, cost=cost)
 
     async def _wait(self, attempt: int, error: TransientError) -> None:
         pace = self.route.pace

@@ -93,7 +93,8 @@ def scrub(text: str) -> str:
 def scrub_reply(reply: Reply) -> Reply:
     """A reply in which the server echoes no key of ours (a model's own words stay untouched)."""
     fields = (reply.text, reply.reasoning, reply.served_model, reply.request_id)
-    if not any(value in text for value in _known for text in fields if text):
+    whole = "\0".join(fields)
+    if not any(value in whole for value in _known):
         return reply
     text, reasoning, served, request_id = (_without_known(field) for field in fields)
     return replace(

@@ -292,8 +292,8 @@ def _plain(cache: Any) -> bool:
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
     stated: Any = getattr(model.generation_config, "eos_token_id", None)
-    listed = [*(stated if isinstance(stated, list) else [stated]), tokenizer.eos_token_id]
-    return frozenset(int(each) for each in listed if each is not None)
+    ids: list[Any] = list(stated) if isinstance(stated, list | tuple) else [stated]
+    return frozenset(int(each) for each in (*ids, tokenizer.eos_token_id) if each is not None)
 
 
 def _device(wanted: str) -> Any:

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from time import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
@@ -63,8 +66,6 @@ class HttpClient:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ttl_dns_cache=300),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,
-                auto_decompress=True,
                 headers={"User-Agent": "peira"},
             )
         return self._session
@@ -83,10 +84,9 @@ class HttpClient:
         does; `lost` unless it failed before the request went out."""
         import aiohttp
 
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_SECONDS, timeout))
         try:
             async with self.session.request(
-                method, url, headers=headers, data=data, timeout=limits
+                method, url, headers=headers, data=data, timeout=_limits(timeout), proxy=_proxy(url)
             ) as response:
                 return Answer(response.status, response.headers, await response.read())
         except aiohttp.InvalidURL as error:
@@ -98,6 +98,24 @@ class HttpClient:
         except (aiohttp.ClientError, OSError) as error:
             name = scrub(str(error)) or type(error).__name__
             raise TransientError(f"connection broken: {name}", lost=True) from error
+
+
+@lru_cache(maxsize=64)
+def _limits(timeout: float) -> aiohttp.ClientTimeout:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_SECONDS, timeout))
+
+
+@lru_cache(maxsize=64)
+def _proxy(url: str) -> str | None:
+    """The proxy of the environment (HTTPS_PROXY, NO_PROXY). Once for each address: aiohttp's own
+    `trust_env` looks it up in a thread at every call."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    if not proxies or proxy_bypass(parts.hostname or ""):
+        return None
+    return proxies.get(parts.scheme)
 
 
 class Answer:

@@ -95,11 +95,14 @@ def _reasoning(message: Mapping[str, Any]) -> str:
 
 
 def _usage(usage: Any) -> Usage:
+    if not isinstance(usage, Mapping):
+        return Usage()
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     return Usage(
         # Batch files of some servers report in the responses dialect's words.
         count(usage, "prompt_tokens") or count(usage, "input_tokens"),
         count(usage, "completion_tokens") or count(usage, "output_tokens"),
-        count(usage, "prompt_tokens_details", "cached_tokens"),
-        count(usage, "prompt_tokens_details", "cache_write_tokens"),
-        count(usage, "completion_tokens_details", "reasoning_tokens"),
+        count(prompt, "cached_tokens") if prompt else 0,
+        count(prompt, "cache_write_tokens") if prompt else 0,
+        count(completion, "reasoning_tokens") if completion else 0,
     )
