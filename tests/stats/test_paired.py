@@ -263,3 +263,18 @@ def test_rounding_noise_is_not_variance_and_tiny_values_do_not_overflow():
     noise = paired_difference([0.1 + 0.2] * 15 + [0.3] * 15, [0.3] * 30, seed=1)
     assert noise.reason == "zero_variance"
     assert hodges_lehmann([1e-300, 2e-300, 5e-300]).estimate == pytest.approx(2.25e-300, rel=0.2)
+
+
+@given(st.integers(2, 60), st.integers(0, 10_000), st.floats(-5, 5))
+def test_default_path_mirrors_under_arm_swap_and_ignores_a_shift_of_both_arms(n, seed, shift):
+    rng = np.random.default_rng(seed)
+    t, c = rng.integers(-50, 50, n) / 10, rng.integers(-50, 50, n) / 10
+    one, other = (paired_difference(*arms, seed=3, resamples=500) for arms in ((t, c), (c, t)))
+    assert one.estimate == pytest.approx(-other.estimate, abs=1e-12)
+    assert one.p == pytest.approx(other.p)
+    moved = paired_difference(t + round(shift, 1), c + round(shift, 1), seed=3, resamples=500)
+    assert moved.estimate == pytest.approx(one.estimate, abs=1e-9)
+    if one.low is not None:
+        assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
+        assert one.low <= one.estimate <= one.high
+        assert (moved.low, moved.high) == pytest.approx((one.low, one.high), abs=1e-9)
