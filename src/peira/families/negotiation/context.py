@@ -204,20 +204,19 @@ def _summary(log: GameLog, past: RoundLog) -> str:
 def _request(log: GameLog, phase: Phase, lap: int) -> str:
     settings, now = log.settings, log.current
     if phase == "vote":
-        shape = {str(p.number): "accept or reject" for p in now.proposals}
-        return prompts.render(
-            "vote", round=now.number, rounds=settings.max_rounds, proposals=_offers_again(now),
-            shape=orjson.dumps(shape).decode(),
-        )  # fmt: skip
+        numbers = tuple(p.number for p in now.proposals)
+        return _vote_request(now.number, settings.max_rounds, numbers)
     return _plain_request(
         phase, now.number, settings.max_rounds, lap, settings.discussion_turns, log.labels
     )
 
 
-def _offers_again(now: RoundLog) -> str:
+@lru_cache(maxsize=4096)
+def _vote_request(number: int, rounds: int, numbers: tuple[int, ...]) -> str:
     """The proposals stand in the public record just above: named by number, not told twice."""
-    numbers = ", ".join(str(p.number) for p in now.proposals)
-    return f"numbers {numbers}, as listed under this round above."
+    listed = f"numbers {', '.join(map(str, numbers))}, as listed under this round above."
+    shape = orjson.dumps({str(n): "accept or reject" for n in numbers}).decode()
+    return prompts.render("vote", round=number, rounds=rounds, proposals=listed, shape=shape)
 
 
 @lru_cache(maxsize=4096)
