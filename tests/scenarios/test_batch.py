@@ -354,3 +354,19 @@ def test_the_ledger_holds_what_replay_needs(bench: Bench) -> None:
     assert len(labels) == len({(r.label, r.messages[0].content[:40]) for r in wire.requests})
     again = Scripted(polite)
     assert bench.go({"wires": {"x": again}}).ran == 0 and again.requests == []
+
+
+def test_an_interrupted_batch_adds_up_and_goes_on(bench: Bench) -> None:
+    bench.scenario(actors={"a": {"llm_model": "sim:actor,latency=0.001"}, "b": {}})
+
+    def stop_after_the_first(session: api.Session) -> None:
+        session.driver.listeners.append(lambda result: session.interrupt())
+
+    options = {"on_start": stop_after_the_first}
+    report = bench.go(options, runs_per_variation=8, max_parallel=2)
+    assert report.exit_code == 130
+    summary = bench.json("batch-summary.json")
+    states = [summary[f"runs_{s}"] for s in ("completed", "failed", "halted", "pending")]
+    assert sum(states) == summary["total_runs_planned"] == 8 and summary["runs_failed"] == 0
+    assert 1 <= summary["runs_completed"] < 8
+    assert bench.go(runs_per_variation=8).exit_code == 0

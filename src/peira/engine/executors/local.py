@@ -41,18 +41,18 @@ class LocalExecutor:
         lock: asyncio.Lock,
         report: Callable[[TrialResult], None],
     ) -> None:
-        while not self._interrupted.is_set():
-            try:
+        try:
+            while not self._interrupted.is_set():
                 async with lock:
                     task = await anext(tasks, None)
-            except asyncio.CancelledError:
-                if self._interrupted.is_set():
+                if task is None:
                     return
+                report(await attempt(self.runner, task, self.bench, self.trial_seconds))
+                # Free subjects never wait: let signals and displays have a turn.
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if not self._interrupted.is_set():
                 raise
-            if task is None:
-                return
-            report(await attempt(self.runner, task, self.bench, self.trial_seconds))
-            await asyncio.sleep(0)  # free subjects never wait: let signals and displays have a turn
 
     def interrupt(self) -> None:
         """Cancel what is in flight; each trial reports itself as halted."""
