@@ -150,7 +150,9 @@ def faults(folder: Path, reference: dict[str, object], kills: int, parallel: int
 def timeless(value: object) -> object:
     """Outcomes without what time alone decides."""
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "timestamp", "cost")}
+        return {
+            k: timeless(v) for k, v in value.items() if k not in ("seconds", "timestamp", "cost")
+        }
     if isinstance(value, (list, tuple)):
         return [timeless(item) for item in value]
     return value
@@ -200,8 +202,12 @@ def kill_workers(question: api.Question, family: str, folder: Path, seconds: flo
             killed += 1
         time.sleep(0.3)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    wrong = [f"driver exit {code}"] if code else faults(folder / "run", outcomes(reference), killed, 2)
-    return Row("SIGKILL of workers", family, 1, "; ".join(wrong) or f"{killed} killed: done", not wrong)
+    wrong = (
+        [f"driver exit {code}"] if code else faults(folder / "run", outcomes(reference), killed, 2)
+    )
+    return Row(
+        "SIGKILL of workers", family, 1, "; ".join(wrong) or f"{killed} killed: done", not wrong
+    )
 
 
 @contextlib.contextmanager
@@ -236,7 +242,13 @@ def disk_full(question: api.Question, family: str, folder: Path, seconds: float)
             wrong += faults(small / "run", outcomes(reference), 2, 3)
             shutil.rmtree(small / "run")
     wrong += [f"unclear: {m!r}" for m in said if "full" not in m and "cannot be written" not in m]
-    return Row("disk full, then freed", family, 12, "; ".join(wrong) or f"halted {len(said)} times in words; done once freed", not wrong)
+    return Row(
+        "disk full, then freed",
+        family,
+        12,
+        "; ".join(wrong) or f"halted {len(said)} times in words; done once freed",
+        not wrong,
+    )
 
 
 def _message(work: Callable[[], object]) -> str:
@@ -264,7 +276,13 @@ def corrupt(question: api.Question, family: str, folder: Path, seconds: float) -
     message = _message(lambda: drive(question, target, retry_failed=True))
     if "damaged" not in message and "run.db" not in message:
         wrong.append(f"no clear message for a cut run.db: {message!r}")
-    return Row("run.db cut, projections cut", family, 1, "; ".join(wrong) or "rebuilt; refused in words", not wrong)
+    return Row(
+        "run.db cut, projections cut",
+        family,
+        1,
+        "; ".join(wrong) or "rebuilt; refused in words",
+        not wrong,
+    )
 
 
 def two_drivers(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
@@ -303,7 +321,9 @@ def read_only(question: api.Question, family: str, folder: Path, seconds: float)
     """A directory that cannot be written is refused before anything starts."""
     message = _message(lambda: drive(question, Path("/proc/peira/run")))
     good = "cannot be written" in message
-    return Row("unwritable directory", family, 1, message.splitlines()[0] if good else "no message", good)
+    return Row(
+        "unwritable directory", family, 1, message.splitlines()[0] if good else "no message", good
+    )
 
 
 CASES = {
@@ -364,13 +384,19 @@ def guarded(case, question, family: str, folder: Path, seconds: float) -> Row:
         row = case(question, family, folder, seconds)
     except Exception as error:  # noqa: BLE001 - the table must show every case
         row = Row(case.__name__, family, 0, f"{type(error).__name__}: {error}"[:120], False)
-    print(f"  {'ok  ' if row.good else 'FAIL'} {row.case}: {row.family}: {row.outcome}", file=sys.stderr)
+    print(
+        f"  {'ok  ' if row.good else 'FAIL'} {row.case}: {row.family}: {row.outcome}",
+        file=sys.stderr,
+    )
     return row
 
 
 def table(rows: list[Row]) -> str:
     lines = ["| case | family | runs | outcome |", "|---|---|---:|---|"]
-    lines += [f"| {r.case} | {r.family} | {r.runs} | {'' if r.good else '**FAILED** '}{r.outcome} |" for r in rows]
+    lines += [
+        f"| {r.case} | {r.family} | {r.runs} | {'' if r.good else '**FAILED** '}{r.outcome} |"
+        for r in rows
+    ]
     return "\n".join(lines)
 
 

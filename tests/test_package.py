@@ -18,7 +18,9 @@ HEAVY = ("numpy", "pydantic", "typer", "rich", "aiohttp", "pandas", "matplotlib"
 def modules_after(code: str) -> set[str]:
     """Names of all modules a fresh interpreter has loaded after `code`."""
     program = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 
@@ -58,4 +60,11 @@ def test_top_level_help_loads_almost_nothing():
 
 def test_help_of_a_command_leaves_the_laboratory_unloaded():
     code = "import io, contextlib\nfrom peira.cli.main import run\nwith contextlib.redirect_stdout(io.StringIO()): assert run(['run', '--help']) == 0"
-    assert not modules_after(code) & {"numpy", "pydantic", "aiohttp", "pandas", "matplotlib", "scipy"}
+    assert not modules_after(code) & {
+        "numpy",
+        "pydantic",
+        "aiohttp",
+        "pandas",
+        "matplotlib",
+        "scipy",
+    }

@@ -45,7 +45,11 @@ def test_snippets_run(page, clone):
         if kind.startswith("file "):
             (clone / kind.removeprefix("file ")).write_text(text)
             continue
-        command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
+        command = (
+            ["bash", "-euo", "pipefail", "-c", text]
+            if kind == "bash"
+            else [sys.executable, "-c", text]
+        )
         done = subprocess.run(
             command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600,
             stdin=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ GOOD = {"vote": "accept", "why": "fair"}
         (f"I think {json.dumps(GOOD)} is best.", "repaired"),
         ("{'vote': 'accept', 'why': 'fair',}", "repaired"),
         ('{"vote": "accept", "why": "fair"', "repaired"),
-        (f"<think>{{\"vote\": \"reject\", \"why\": \"x\"}}</think>{json.dumps(GOOD)}", "strict"),
+        (f'<think>{{"vote": "reject", "why": "x"}}</think>{json.dumps(GOOD)}', "strict"),
     ],
 )
 def test_readable_forms(text, rung):
@@ -62,11 +62,17 @@ def test_no_text_crashes_the_ladder(text):
     assert (parsed.value is None) == (parsed.rung == "none")
 
 
-@given(st.dictionaries(st.sampled_from(["vote", "why", "x"]), st.text(max_size=20)), st.text(max_size=40))
+@given(
+    st.dictionaries(st.sampled_from(["vote", "why", "x"]), st.text(max_size=20)),
+    st.text(max_size=40),
+)
 @settings(max_examples=200, deadline=None)
 def test_whole_json_is_read_back_as_it_was(value, noise):
     value = {"vote": "v", "why": "w"} | value
     parsed = read_json(json.dumps(value), required=FIELDS)
     assert parsed.value == value
-    fenced = read_json(f"{noise.replace('`', '').replace('{', '').replace('<', '')}\n```json\n{json.dumps(value)}\n```", required=FIELDS)
+    fenced = read_json(
+        f"{noise.replace('`', '').replace('{', '').replace('<', '')}\n```json\n{json.dumps(value)}\n```",
+        required=FIELDS,
+    )
     assert fenced.value is not None

@@ -215,7 +215,11 @@ def test_changed_prompts_are_noticed_on_resume(folder):
         free = False
 
         def __init__(self, stop_at: int) -> None:
-            self.inner, self.calls, self.stop_at = SimulatedWire("sim:dice", {"dice": Dice}), 0, stop_at
+            self.inner, self.calls, self.stop_at = (
+                SimulatedWire("sim:dice", {"dice": Dice}),
+                0,
+                stop_at,
+            )
 
         async def send(self, request):
             self.calls += 1

@@ -41,7 +41,9 @@ class Toy(Family[ToySettings, ToyOutcome]):
         subject = lab.subject(settings.model, "roller")
         total = 0
         for number in range(settings.calls):
-            reply = await subject.reply([user(f"roll {number}, total {total}")], Sampling(max_tokens=5))
+            reply = await subject.reply(
+                [user(f"roll {number}, total {total}")], Sampling(max_tokens=5)
+            )
             total += int(reply.text)
         lab.emit("sum", total=total)
         lab.save("total.txt", str(total))

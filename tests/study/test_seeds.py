@@ -23,7 +23,12 @@ def test_identity_ignores_spelling_of_numbers_and_order_of_keys():
 
 def test_identity_changes_with_family_version_settings_and_seed():
     base = ("f", 1, canonical({"a": 1}), 7)
-    others = [("g", *base[1:]), ("f", 2, *base[2:]), ("f", 1, canonical({"a": 2}), 7), (*base[:3], 8)]
+    others = [
+        ("g", *base[1:]),
+        ("f", 2, *base[2:]),
+        ("f", 1, canonical({"a": 2}), 7),
+        (*base[:3], 8),
+    ]
     assert len({trial_id(*each) for each in (base, *others)}) == 5
 
 

@@ -38,8 +38,8 @@ class Outcome(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-S = TypeVar("S", bound=BaseModel)
-O = TypeVar("O", bound=BaseModel)
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+OutcomeT = TypeVar("OutcomeT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Forecast:
     completion_tokens: tuple[float, float, float]
 
 
-class Family(Generic[S, O]):
+class Family(Generic[SettingsT, OutcomeT]):
     """One kind of experiment. See `docs/own-experiment.md` for a worked example."""
 
     name: ClassVar[str]
@@ -61,20 +61,20 @@ class Family(Generic[S, O]):
     order: ClassVar[str] = "grid"  # or "replicate": round by round, so an early stop is balanced
     cpu_bound: ClassVar[bool] = False
     simulated: ClassVar[Mapping[str, Callable[[SimSpec], Answerer]]] = {}
-    Settings: type[S]
-    Outcome: type[O]
+    Settings: type[SettingsT]
+    Outcome: type[OutcomeT]
 
     # -- the study's side -------------------------------------------------------------------
-    def identity(self, settings: S) -> dict[str, Any]:
+    def identity(self, settings: SettingsT) -> dict[str, Any]:
         """The settings that make a trial what it is; everything else may change freely."""
         return settings.model_dump(mode="json", exclude_defaults=True)
 
-    def slug(self, settings: S, trial: TrialPlan) -> str:
+    def slug(self, settings: SettingsT, trial: TrialPlan) -> str:
         """A readable name, unique within the run; also the trial's folder. May contain `/`."""
         parts = [f"{key}_{_short(value)}" for key, value in trial.cell.items()]
         return "/".join([*parts, f"run_{trial.replicate}"])
 
-    def seats(self, settings: S) -> dict[str, str]:
+    def seats(self, settings: SettingsT) -> dict[str, str]:
         """Seat name -> subject name, for every model a trial will call."""
         value = getattr(settings, "model", None)
         return {"respondent": value} if isinstance(value, str) else {}
@@ -83,19 +83,19 @@ class Family(Generic[S, O]):
         """The simulated subject that takes a real model's seat under `--subjects simulated`."""
         return "sim:echo"
 
-    def forecast(self, settings: S) -> list[Forecast]:
+    def forecast(self, settings: SettingsT) -> list[Forecast]:
         """Calls and tokens of one trial, for `peira plan`. Default: one short call a seat."""
         tokens = (200.0, 500.0, 2000.0)
         return [Forecast(m, (1, 1, 2), tokens, tokens) for m in self.seats(settings).values()]
 
     async def remeasure(
-        self, study: Study, settings: S, events: list[dict[str, Any]], lab: Lab
+        self, study: Study, settings: SettingsT, events: list[dict[str, Any]], lab: Lab
     ) -> dict[str, Any]:
         """What a finished trial's transcript says under today's definitions: fields that replace
         those of its outcome in the analysis."""
         raise InputError(f"family {self.name!r}: there is nothing to measure again")
 
-    def forked(self, settings: S, source: Record, branch: Any, arm: str, sample: int) -> S:
+    def forked(self, settings: SettingsT, source: Record, branch: Any, arm: str, sample: int) -> SettingsT:
         """The settings of one fork of a finished trial: as the source's up to `branch.turn`, with
         its changes from there (`arm` "changed") or without (`arm` "control")."""
         raise InputError(f"family {self.name!r}: its trials cannot be forked")
@@ -104,11 +104,11 @@ class Family(Generic[S, O]):
         """Called when a run is gone on with: raise InputError if `now` may not follow `before`."""
 
     # -- one trial --------------------------------------------------------------------------
-    async def run(self, settings: S, lab: Lab) -> O:
+    async def run(self, settings: SettingsT, lab: Lab) -> OutcomeT:
         """Run one trial; touch nothing but `lab`."""
         raise NotImplementedError
 
-    def config(self, settings: S, trial: TrialPlan, folder: str) -> dict[str, Any]:
+    def config(self, settings: SettingsT, trial: TrialPlan, folder: str) -> dict[str, Any]:
         """One trial as a file of its own (`peira plan --write-configs`): a one-trial study."""
         return {
             "family": self.name,
