@@ -135,7 +135,7 @@ def success(results: Results, story: Story) -> Iterator[str]:
         Column("rate", "success" if batch.criteria else "completion", kind="percent"),
         Column("done", "done", digits=0), Column("planned", "planned", digits=0),
     ]  # fmt: skip
-    if batch.criteria:
+    if batch.criteria and counts["done"] < counts["planned"]:
         columns.append(
             Column("bounds", "if the lost trials all failed / all succeeded", kind="text")
         )
@@ -190,8 +190,17 @@ def _levels(entry: Mapping[str, Any]) -> str:
 def comparison(results: Results, story: Story) -> Iterator[str]:
     """Variation means of each numeric metric, and all pairs."""
     batch = results.batch
-    chosen = [name for name, metric in batch.metrics.items() if numeric(metric)]
-    if len(batch.variations) < 2 or not chosen:
+    shown = varying(results)
+    chosen = [name for name, metric in batch.metrics.items() if numeric(metric) and name in shown]
+    if len(batch.variations) < 2:
+        return
+    still = [
+        name for name, metric in batch.metrics.items() if numeric(metric) and name not in shown
+    ]
+    if still:
+        said = ", ".join(markdown_text(name) for name in still)
+        yield f"Left out here and below, since no value or one and the same was found: {said}."
+    if not chosen:
         return
     rows: Rows = []
     for key, text in batch.variations.items():
@@ -208,10 +217,22 @@ def comparison(results: Results, story: Story) -> Iterator[str]:
     ]
     yield story.place("variations", "Means by variation", columns, rows, "95 % t intervals.")
     yield "[figure: comparison]"
-    pairs = [e for e in results.effects.all if e.kind == "pair" and e.estimate.estimate is not None]
+    pairs = [
+        e for e in results.effects.all
+        if e.kind == "pair" and e.estimate.estimate is not None and e.outcome in shown
+    ]  # fmt: skip
     if pairs:
         yield story.place("pairs", "Pairs of variations, by replicate (exploratory)", EFFECT_COLUMNS,
                           [_effect_row(e) for e in pairs if not _slow(e)][:200])  # fmt: skip
+
+
+def varying(results: Results) -> set[str]:
+    """Outcomes that have at least two different values; the others have nothing to compare."""
+    return {
+        name
+        for name, column in results.effects.columns.items()
+        if len({value for value in column.values if value is not None}) > 1
+    }
 
 
 def _slow(effect: Effect) -> bool:
@@ -251,7 +272,7 @@ def effects(results: Results, story: Story) -> Iterator[str]:
     rest = [
         e for e in results.effects.all
         if e.role == "exploratory" and e.kind in ("effect", "omnibus", "interaction")
-        and e.estimate.estimate is not None
+        and e.estimate.estimate is not None and e.outcome in varying(results)
     ]  # fmt: skip
     if rest:
         yield f"**Exploratory** ({len(rest)} contrasts, Benjamini-Hochberg): read as hints."
@@ -264,7 +285,7 @@ def effects(results: Results, story: Story) -> Iterator[str]:
 
 
 def _categories(results: Results, story: Story) -> Iterator[str]:
-    tests = [e for e in results.effects.all if e.kind == "effect" and e.b == "levels"]
+    tests = [e for e in results.effects.all if e.b == "levels" and e.p is not None]
     if tests:
         said = ", ".join(
             f"{e.outcome} by {e.factor}: p = {number(e.p, 2)}, adjusted {number(e.p_adjusted, 2)}"
@@ -275,7 +296,10 @@ def _categories(results: Results, story: Story) -> Iterator[str]:
 
 def _variance(results: Results, story: Story) -> Iterator[str]:
     rows: Rows = []
+    shown = varying(results)
     for name, entry in results.metrics.items():
+        if name not in shown:
+            continue
         for term, share in entry.get("variance", {}).items():
             rows.append({"outcome": name, "term": term, **share,
                          "interval": between(*share["ci"]) if share["ci"] else None})  # fmt: skip
@@ -293,7 +317,8 @@ def _variance(results: Results, story: Story) -> Iterator[str]:
 def trajectories(results: Results, story: Story) -> Iterator[str]:
     """How the metrics move over the turns."""
     batch = results.batch
-    chosen = [name for name, metric in batch.metrics.items() if metric.numeric]
+    shown = varying(results) | {e for e in results.metrics if f"{e} change" in varying(results)}
+    chosen = [name for name, metric in batch.metrics.items() if metric.numeric and name in shown]
     if not chosen or batch.length < 2:
         return
     last = str(batch.length)
