@@ -14,13 +14,15 @@ def command(
     run: flags.RunArgument,
     what: Annotated[str, typer.Option("--what", help="trials, events or replies.")] = "trials",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="FILE.csv or .parquet")
+        Path | None,
+        typer.Option("--output", "-o", help="FILE.csv, .jsonl or .parquet; default: in the run."),
     ] = None,
 ) -> int:
     """Tidy tables of a run, for other tools."""
     from peira.cli.display import say
     from peira.errors import InputError
-    from peira.store.frames import TABLES, rows_of, write
+    from peira.store.exports import write_table
+    from peira.store.frames import TABLES, rows_of
     from peira.store.records import RunView
     from peira.store.rundir import find_run
 
@@ -29,6 +31,6 @@ def command(
     directory = find_run(run)
     target = output or directory.path / f"{what}.csv"
     with RunView(directory) as view:
-        count = write(rows_of(view, what), target)
+        count = write_table(lambda: rows_of(view, what), target)
     say(f"{target}: {count} rows")
     return 0

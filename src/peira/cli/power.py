@@ -107,10 +107,11 @@ def _draw(planned: Planned, name: str, path: Path) -> None:
 
 def _print(name: str, planned: Planned) -> None:
     from peira.cli.display import say, table
+    from peira.report.planner import TESTS
 
     plan = planned.plan
     values = ", ".join(f"{key} {value:.4g}" for key, value in planned.values.items())
-    say(f"{name}: {plan.design}, effect {plan.effect:g}, level {plan.alpha:g}; {values}")
+    say(f"{name}: {TESTS[plan.design]}, effect {plan.effect:g}, level {plan.alpha:g}; {values}")
     for words in planned.sources:
         say(f"  {words}" + (" [simulated pilot]" if planned.simulated else ""))
     needed = "not reached" if plan.n is None else f"{plan.n:,} {plan.unit}"

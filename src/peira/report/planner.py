@@ -42,6 +42,12 @@ NEEDED = {
     "rates": ("rate",), "runs": ("sd",), "models": ("model_sd", "game_sd"),
 }  # fmt: skip
 
+TESTS = {
+    "PairedMean": "paired t test", "PairedBinary": "mid-p McNemar test",
+    "NonInferiority": "one-sided paired t test", "TwoRates": "score test of two rates",
+    "ScenarioRuns": "F test over runs", "RoundRobin": "t test of the slope over models",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -292,10 +298,11 @@ def figure(planned: Planned, title: str) -> Figure:
         for n, colour, words in marks:
             if n is not None and n <= result.curve[-1][0]:
                 axes.axvline(n, color=colour, linewidth=1.0)
-                axes.annotate(f" {words}: {n:,}", (n, 0.03), color=colour, fontsize=8)
+                side = "left" if n < 0.7 * result.curve[-1][0] else "right"
+                axes.annotate(f" {words}: {n:,} ", (n, 0.03), color=colour, fontsize=8, ha=side)
         axes.set(xlabel=f"n ({result.unit})", ylabel="power", ylim=(0, 1.02))
         axes.set_title(title)
-        caption = f"Effect {result.effect:g}, two-sided level {result.alpha:g}, {result.design}."
+        caption = f"Effect {result.effect:g}, level {result.alpha:g}, {TESTS[result.design]}."
         needed = "not reached" if result.n is None else f"{result.n:,} {result.unit}"
         words = f"Needed for power {result.power:g}: {needed}."
         return finish(drawn, n=words, simulated=planned.simulated, caption=caption)

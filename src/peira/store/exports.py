@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from peira.errors import MissingExtra
+from peira.errors import InputError, MissingExtra, StoreError
 from peira.store.records import Record
 
 FIRST = ("id", "slug", "position", "replicate", "seed", "state", "cause", "simulated")
@@ -67,11 +70,100 @@ def to_csv(rows: Iterable[Mapping[str, Any]], names: list[str]) -> bytes:
     return out.getvalue().encode("utf-8", "replace")
 
 
-def to_parquet(rows: list[Mapping[str, Any]], path: Path) -> None:
-    """One Parquet file. Raises MissingExtra without pyarrow."""
+# -- tables as files, streamed --------------------------------------------------------------------
+Rows = Callable[[], Iterator[dict[str, Any]]]
+
+
+def write_table(rows: Rows, target: Path) -> int:
+    """Write a table to a .csv, .jsonl or .parquet file, whole or not at all; returns its rows.
+
+    `rows` is asked twice where the columns have to be known first, so that memory stays flat.
+    Raises InputError for another form, MissingExtra for Parquet without pyarrow.
+    """
+    writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    if target.suffix not in writers:
+        raise InputError(f"{target}: unknown form\n  allowed: {', '.join(writers)}")
+    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        count = writers[target.suffix](rows, aside)
+        aside.replace(target)
+    except OSError as error:
+        raise StoreError(
+            f"{target}: cannot be written ({error.strerror})\n  remedy: free space or permissions"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+    return count
+
+
+def _write_jsonl(rows: Rows, path: Path) -> int:
+    count = 0
+    with path.open("wb") as handle:
+        for row in rows():
+            handle.write(orjson.dumps(row) + b"\n")
+            count += 1
+    return count
+
+
+def _write_csv(rows: Rows, path: Path) -> int:
+    names = list(kinds(rows()))
+    count = 0
+    with path.open("w", newline="", encoding="utf-8", errors="replace") as handle:
+        writer = csv.DictWriter(handle, names, restval="")
+        writer.writeheader()
+        for row in rows():
+            writer.writerow(row)
+            count += 1
+    return count
+
+
+def _write_parquet(rows: Rows, path: Path) -> int:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise MissingExtra("Parquet export", "parquet") from None
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    types = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
+    found = kinds(rows())
+    schema = pyarrow.schema([(n, types.get(kind, pyarrow.string())) for n, kind in found.items()])
+    count = 0
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for part in batched(rows()):
+            fitted = [
+                {name: _fitted(row.get(name), kind) for name, kind in found.items()} for row in part
+            ]
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(fitted, schema=schema))
+            count += len(part)
+    return count
+
+
+def kinds(rows: Iterable[Mapping[str, Any]]) -> dict[str, type]:
+    """Column -> bool, int, float or str, in order of appearance; str where values are mixed."""
+    found: dict[str, type] = {}
+    for row in rows:
+        for name, value in row.items():
+            seen = found.get(name)
+            if value is None:
+                found.setdefault(name, type(None))
+            elif seen is not type(value):
+                found[name] = _common(seen, type(value))
+    return {name: str if kind is type(None) else kind for name, kind in found.items()}
+
+
+def _common(seen: type | None, now: type) -> type:
+    if seen is None or seen is type(None):
+        return now if now in (bool, int, float) else str
+    return float if {seen, now} == {int, float} else str
+
+
+def _fitted(value: Any, kind: type) -> Any:
+    return value if value is None or kind is bool else kind(value)
+
+
+def batched(rows: Iterable[dict[str, Any]], size: int = 10_000) -> Iterator[list[dict[str, Any]]]:
+    """Rows in lists of at most `size`."""
+    source = iter(rows)
+    while part := list(islice(source, size)):
+        yield part

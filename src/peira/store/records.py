@@ -283,6 +283,10 @@ class RunView:
         """Rows of a read-only query on run.db; for pages that need their own view."""
         return self._query(sql, values)
 
+    def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """The same, row by row, for results that do not fit in memory."""
+        yield from self._execute(sql, values)
+
     def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         try:
             return self._connection.execute(sql, values)
