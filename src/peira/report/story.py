@@ -55,9 +55,17 @@ def _facts(run: RunView) -> list[tuple[str, str]]:
     facts += [(f"Factor {name}", values(list(levels))) for name, levels in study.factors.items()]
     facts.append(("Seeds", values(study.trial_seeds)))
     facts += [("Subjects", values(sorted(manifest.get("subjects", {}))))]
-    facts += [(f"Fixed {name}", values([value])) for name, value in study.fixed.items()]
+    facts += [
+        (f"Fixed {name}", values([value])) for name, value in study.fixed.items() if _plain(value)
+    ]
     facts.append(("Started", str(manifest.get("created", "unknown"))))
     return facts
+
+
+def _plain(value: Any) -> bool:
+    """True for what can be said on a line: scalars and lists of them."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return value is not None and not any(isinstance(part, dict | list) for part in parts)
 
 
 def values(items: list[Any], limit: int = 12) -> str:

@@ -169,9 +169,10 @@ def findings(results: Results) -> list[Finding]:
     """Confirmatory effects, then exploratory main effects that have an interval."""
     found = []
     for effect in results.effects.all:
-        if effect.kind not in ("effect", "omnibus") or effect.estimate.estimate is None:
-            continue
         confirmatory = effect.role == "confirmatory"
+        shown = effect.kind in ("effect", "omnibus") and effect.estimate.estimate is not None
+        if not shown or not (confirmatory or effect.estimate.defined):
+            continue
         found.append(
             Finding(
                 name=f"{effect.outcome}: {effect.factor}"
