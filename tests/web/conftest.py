@@ -1,6 +1,7 @@
 """Runs to look at: one whose every text is hostile, a damaged one, one of each shipped family."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ def talk(replicates: int = 6, **fixed) -> Study:
 
 
 def run(study, folder: Path, **options) -> Path:
-    api.run(study, api.Options(run_dir=folder, **options))
+    """Run to the end, in a thread: Playwright keeps an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(api.run, study, api.Options(run_dir=folder, **options)).result()
     return folder
 
 

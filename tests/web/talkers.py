@@ -61,6 +61,6 @@ class Talk(Family[TalkSettings, TalkOutcome]):
         while settings.gated and not self.gate.acquire(blocking=False):
             await asyncio.sleep(0.01)
         score = float(lab.rng("score").random()) + settings.temperature
-        if score > 1.8:
+        if score > 1.8 and not settings.gated:
             raise TrialFailed("unreadable", f"could not read {PROBE}")
         return TalkOutcome(score=score, won=score > 0.9, depth={f"deep {PROBE}": score}, note=PROBE)

@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
 
 from peira.errors import InputError, PeiraError
 from peira.web import compare, home, live, run, seats, shown, trial, trials
@@ -28,13 +27,15 @@ from peira.web.page import Memo, Pages
 HERE = Path(__file__).parent
 
 
-def make_app(root: Path, door: Door) -> ASGIApp:
+def make_app(root: Path, door: Door) -> Guard:
     """The guarded application over one directory."""
     app = Starlette(routes=_routes(), exception_handlers=_handlers())
     app.state.house = House(root)
     app.state.pages = Pages(HERE / "templates")
     app.state.memo = Memo()
-    return Guard(app, door)
+    guard = Guard(app, door)
+    app.state.closing = lambda: guard.closing()
+    return guard
 
 
 def _routes() -> list[Route | Mount]:

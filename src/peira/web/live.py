@@ -24,13 +24,14 @@ SLOWLY = 8  # looks between two `slow` events, for parts that take longer to mak
 def home_events(request: Request) -> StreamingResponse:
     """`changed` whenever any run below the directory does."""
     house: House = request.app.state.house
-    return _stream(_watch(house_state(house)))
+    return _stream(_watch(house_state(house), request.app.state.closing))
 
 
 def run_events(request: Request) -> StreamingResponse:
     """`changed` with every step of a run, `slow` now and then, `desk` for a person's questions."""
     house: House = request.app.state.house
-    return _stream(_watch(run_state(house.find(request.path_params["key"]))))
+    look = run_state(house.find(request.path_params["key"]))
+    return _stream(_watch(look, request.app.state.closing))
 
 
 def house_state(house: House) -> Callable[[], tuple[Hashable, Hashable]]:
@@ -53,12 +54,14 @@ def run_state(run: RunDir) -> Callable[[], tuple[Hashable, Hashable]]:
     return look
 
 
-async def _watch(look: Callable[[], tuple[Hashable, Hashable]]) -> AsyncIterator[str]:
-    """Event names, for as long as somebody listens."""
+async def _watch(
+    look: Callable[[], tuple[Hashable, Hashable]], closing: Callable[[], bool]
+) -> AsyncIterator[str]:
+    """Event names, for as long as somebody listens and the view is open."""
     seen, asked = await asyncio.to_thread(look)
     told, rounds = seen, 0
     yield "hello"
-    while True:
+    while not closing():
         await asyncio.sleep(LOOK_EVERY)
         now, questions = await asyncio.to_thread(look)
         rounds += 1

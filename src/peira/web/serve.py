@@ -19,6 +19,7 @@ from pathlib import Path
 
 from peira.errors import InputError
 from peira.web.guard import LOOPBACK, Door
+from peira.web.house import HERE
 
 TOKEN = "PEIRA_VIEW_TOKEN"
 DEFAULT_PORT = 8321
@@ -53,7 +54,7 @@ def alongside(run_dir: Path, say: Callable[[str], None] | None = None) -> Iterat
 
     run_dir.mkdir(parents=True, exist_ok=True)
     listener, token = bound("127.0.0.1", None), secrets.token_urlsafe(24)
-    address = _url(listener, "127.0.0.1", token)
+    address = _url(listener, "127.0.0.1", token, f"run/{HERE}")
     child = subprocess.Popen(
         [sys.executable, "-m", "peira.web.serve", str(run_dir.resolve()), str(listener.fileno())],
         pass_fds=[listener.fileno()], env=os.environ | {TOKEN: token}, start_new_session=True,
@@ -94,9 +95,9 @@ def bound(host: str, port: int | None) -> socket.socket:
     raise InputError(f"{host}: no free port from {DEFAULT_PORT}\n  remedy: --port 0")
 
 
-def _url(listener: socket.socket, host: str, token: str) -> str:
+def _url(listener: socket.socket, host: str, token: str, page: str = "") -> str:
     name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{listener.getsockname()[1]}/?token={token}"
+    return f"http://{name}:{listener.getsockname()[1]}/{page}?token={token}"
 
 
 def _run(root: Path, listener: socket.socket, host: str, token: str) -> None:
@@ -108,12 +109,15 @@ def _run(root: Path, listener: socket.socket, host: str, token: str) -> None:
     port = listener.getsockname()[1]
     hosts = ("*",) if host in ("0.0.0.0", "::") else (*LOOPBACK, host, f"[{host}]")
     door = Door(token, hosts, cookie=f"peira-view-{port}")
+    app = make_app(root, door)
     config = uvicorn.Config(
-        make_app(root, door), log_level="warning", access_log=False, lifespan="off",
-        server_header=False, timeout_graceful_shutdown=1,
+        app, log_level="warning", access_log=False, lifespan="off", server_header=False,
+        timeout_graceful_shutdown=3,
     )  # fmt: skip
+    server = uvicorn.Server(config)
+    app.closing = lambda: server.should_exit
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def _warm() -> None:

@@ -86,3 +86,10 @@ $("#keys").addEventListener("click", keys["?"]);
 // -- live ---------------------------------------------------------------------------------
 document.body.addEventListener("htmx:sseOpen", () => document.body.classList.remove("lost"));
 document.body.addEventListener("htmx:sseError", () => document.body.classList.add("lost"));
+
+// What is not filtered by is left out of the address.
+document.body.addEventListener("htmx:configRequest", (event) => {
+  if (event.target.id !== "filters") return;
+  const asked = event.detail.parameters;
+  for (const name of Object.keys(asked)) if (asked[name] === "") delete asked[name];
+});
