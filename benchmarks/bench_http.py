@@ -38,8 +38,8 @@ def serve(latency: float, port: multiprocessing.Queue) -> None:
     from aiohttp import web
 
     body = json.dumps(
-        {"id": "x", "model": "m", "choices": [{"message": {"content": "ok " * 20}, "finish_reason": "stop"}],
-         "usage": {"prompt_tokens": 150, "completion_tokens": 20}}
+        {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok " * 20}, "finish_reason": "stop"}],
+         "usage": {"prompt_tokens": 150, "completion_tokens": 20, "total_tokens": 170}}
     ).encode()  # fmt: skip
     state = {"now": 0, "peak": 0}
 
@@ -141,17 +141,23 @@ def main() -> None:
             best["peira"].append(
                 uvloop.run(peira(url, options.concurrency, options.calls, Path(folder)))
             )
-    print(f"{options.calls} calls, {options.concurrency} at a time, {options.latency * 1000:.0f} ms")
+    print(
+        f"{options.calls} calls, {options.concurrency} at a time, {options.latency * 1000:.0f} ms"
+    )
     rates = {}
     for name, runs in best.items():
         wall, cpu = min(run[0] for run in runs), min(run[1] for run in runs)
         rates[name] = options.calls / wall
-        print(f"  {name:<13} {rates[name]:7.0f} calls/s   {1000 * cpu / options.calls:.3f} ms CPU a call")
+        print(
+            f"  {name:<13} {rates[name]:7.0f} calls/s   {1000 * cpu / options.calls:.3f} ms CPU a call"
+        )
     print(f"  peira / bare: {rates['peira'] / rates['bare aiohttp']:.3f}  (wanted: 0.85)")
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = uvloop.run(peira(url, options.many, options.many * 6, Path(folder)))
     calls = options.many * 6
-    print(f"{options.many} at a time: {calls / wall:.0f} calls/s, {1000 * cpu / calls:.3f} ms CPU a call")
+    print(
+        f"{options.many} at a time: {calls / wall:.0f} calls/s, {1000 * cpu / calls:.3f} ms CPU a call"
+    )
     server.terminate()
 
 

@@ -286,7 +286,7 @@ def choose(scores: Any, sampling: Sampling, generator: Any) -> int:
 
 def _plain(cache: Any) -> bool:
     """True if every layer keeps plain (batch, head, token, width) keys and values."""
-    layers = getattr(cache, "layers", None)
+    layers: list[Any] = getattr(cache, "layers", None) or []
     return bool(layers) and all(type(layer).__name__ == "DynamicLayer" for layer in layers)
 
 
