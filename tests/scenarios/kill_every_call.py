@@ -103,7 +103,7 @@ def main() -> None:
     base = Path(sys.argv[1])
     warm()
     for at in range(15):
-        print(json.dumps(one(base, at)), flush=True)  # noqa: T201
+        print(json.dumps(one(base, at)), flush=True)
 
 
 if __name__ == "__main__":

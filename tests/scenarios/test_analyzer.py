@@ -29,11 +29,11 @@ def test_the_guides_block_runs_with_only_its_import_changed(
     analyzer = BatchAnalyzer(str(bench.run))
     analyzer.collect_run_data()
     metrics = analyzer.calculate_metric_statistics()
-    print(f"Average cooperation_level: {metrics['cooperation_level']['mean']:.2f}")  # noqa: T201
+    print(f"Average cooperation_level: {metrics['cooperation_level']['mean']:.2f}")
     comparison = analyzer.compare_variations("cooperation_level")
-    print("Best variation:", comparison[0])  # noqa: T201
+    print("Best variation:", comparison[0])
     patterns = analyzer.identify_patterns()
-    print(f"Success rate: {patterns['success_rate'] * 100:.1f}%")  # noqa: T201
+    print(f"Success rate: {patterns['success_rate'] * 100:.1f}%")
     out = capsys.readouterr().out
     assert "Average cooperation_level: " in out and "Success rate: " in out
     assert comparison[0][0] == 2 and comparison[0][6] == "regulator=soft"

@@ -50,6 +50,21 @@ def test_a_plan_makes_no_call(bench: Bench, capsys: pytest.CaptureFixture[str]) 
     assert not bench.run.exists()
 
 
+def test_a_plan_says_what_can_be_found_and_learns_from_done_trials(bench: Bench) -> None:
+    from peira.store.forecast import forecast as plan
+
+    two = {"type": "actor_model", "actor": "regulator", "values": ["sim:actor", "sim:actor,lift=1"]}
+    config = bench.config(runs_per_variation=20, variations=[two])
+    bench.scenario(actors={"regulator": {}, "b": {"llm_model": "sim:actor,talk=1"}})
+    first = plan(api.ask(config), api.Options())
+    assert any("find a difference of 0.91 standard" in line for line in first["notes"])
+    bench.go(runs_per_variation=20, variations=[two])
+    later = plan(api.ask(config), api.Options())
+    assert any("learnt from the 40 done trials" in line for line in later["notes"])
+    talker = {m["model"]: m["calls"] for m in later["models"]}["sim:actor,talk=1"]
+    assert talker[0] <= talker[1] == 40 * 6 <= talker[2]
+
+
 def test_every_figure_says_its_n_and_draws() -> None:
     found = makers(Results(planted(3, lift=1.0, replicates=5)))
     assert set(found) == {"trajectories", "comparison", "heat"}

@@ -100,6 +100,10 @@ class Family(Generic[SettingsT, OutcomeT]):
         its changes from there (`arm` "changed") or without (`arm` "control")."""
         raise InputError(f"family {self.name!r}: its trials cannot be forked")
 
+    def plan_notes(self, study: Study) -> list[str]:
+        """Lines for `peira plan`: what this study can and cannot find."""
+        return []
+
     def check_change(self, before: Study, now: Study) -> None:
         """Called when a run is gone on with: raise InputError if `now` may not follow `before`."""
 

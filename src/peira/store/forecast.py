@@ -11,6 +11,7 @@ from peira.store.records import RunView
 from peira.store.rundir import RunDir
 
 Triple = tuple[float, float, float]
+LEARN_FROM = 5  # done trials from which on a plan trusts them more than the family's guess
 
 
 class Asked(Protocol):
@@ -39,6 +40,7 @@ def forecast(question: Asked, options: Chosen) -> dict[str, Any]:
     target = RunDir(options.run_dir) if options.run_dir else question.run_dir(options.simulated)
     state = _existing(target)
     totals = _totals(question, cells, seeds)
+    learnt = _learn(target, totals, len(cells) * seeds) if state["done"] >= LEARN_FROM else []
     models = [_model(name, totals[name], study, options.simulated) for name in sorted(totals)]
     trials = len(cells) * seeds
     return {
@@ -46,7 +48,10 @@ def forecast(question: Asked, options: Chosen) -> dict[str, Any]:
         "seeds": seeds, "trials": trials, "existing": target.exists, "done": state["done"],
         "to_run": max(0, trials - state["done"]), "simulated": options.simulated, "models": models,
         "usd": _sum(models), "budget_usd": study.limits.budget_usd,
-        "notes": [f"{m['model']}: {m['note']}" for m in models if m["note"]],
+        "notes": [
+            *(f"{m['model']}: {m['note']}" for m in models if m["note"]),
+            *learnt, *question.family.plan_notes(study),
+        ],
     }  # fmt: skip
 
 
@@ -55,6 +60,26 @@ def _existing(target: RunDir) -> dict[str, int]:
         return {"done": 0}
     with RunView(target) as run:
         return {"done": run.tally.done}
+
+
+def _learn(target: RunDir, totals: dict[str, list[Triple]], trials: int) -> list[str]:
+    """Put what done trials really asked in place of what was expected, within low and high."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    done = 0
+    with RunView(target) as run:
+        for record in run.done():
+            done += 1
+            for seat, usage in record.usage.items():
+                own = sums[str(record.subjects.get(seat, {}).get("name"))]
+                for k, key in enumerate(("calls", "tokens_in", "tokens_out")):
+                    own[k] += usage[key]
+    for name, rows in totals.items():
+        if name in sums:
+            totals[name] = [
+                (low, min(high, max(low, sums[name][k] / done * trials)), high)
+                for k, (low, _, high) in enumerate(rows)
+            ]
+    return [f"expected values are learnt from the {done} done trials of this run"]
 
 
 def _totals(question: Asked, cells: list[Any], seeds: int) -> dict[str, list[Triple]]:

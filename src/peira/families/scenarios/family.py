@@ -54,6 +54,25 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
         """One that takes any seat; a more capable model concedes more (an effect to be found)."""
         return f"sim:anyone,lift={simulated.planted_lift(capability):g}"
 
+    def plan_notes(self, study: Study) -> list[str]:
+        """The smallest standardised effect of each factor that is found with 80 % power."""
+        from peira.stats.designs import ScenarioRuns
+        from peira.stats.power import detectable_effect
+        from peira.study import grid
+
+        cells, seeds, notes = grid.count(study), len(study.trial_seeds), []
+        for name, values in study.factors.items():
+            runs = seeds * cells // len(values)
+            if len(values) < 2 or runs < 2:
+                continue
+            effect = detectable_effect(ScenarioRuns(sd=1.0, cells=len(values)), runs)
+            if effect is not None:
+                notes.append(
+                    f"{name}: {runs} runs a level find a difference of {effect:.2f} standard"
+                    " deviations between runs with 80 % power (one test at 5 %)"
+                )
+        return notes
+
     def check_change(self, before: Study, now: Study) -> None:
         """A changed base scenario is refused; metrics that steer nothing may change."""
         from peira.families.scenarios.variations import refuse_changed_base
