@@ -150,6 +150,35 @@ def test_last_factor_is_fastest_and_rounds_come_first(bench: Bench) -> None:
     assert [t.replicate for t in bench.batch().trials] == [1] * 4 + [2] * 4
 
 
+def test_cells_and_exclusions_go_by_name(bench: Bench) -> None:
+    turns = {"type": "turns", "values": [1, 2]}
+    bench.go(
+        variations=[TWO | {"name": "seat"}, turns],
+        exclude=[{"seat": "sim:actor", "turns": 2}],
+        cells=[{"seat": "sim:actor,lift=9", "turns": 3}],
+    )
+    assert list(bench.batch().variations.values()) == [
+        "seat=sim:actor, turns=1", "seat=sim:actor,lift=2, turns=1",
+        "seat=sim:actor,lift=2, turns=2", "seat=sim:actor,lift=9, turns=3",
+    ]  # fmt: skip
+
+
+def test_a_study_without_a_scenario_is_refused() -> None:
+    from peira.study.study import Study
+
+    for fixed in ({}, {"base_scenario": "nowhere"}, {"base_scenario": ".", "colour": 1}):
+        with pytest.raises(StudyError):
+            api.ask(Study(family="scenarios", fixed=fixed)).cells()
+
+
+def test_unfinished_trials_say_how_far_they_came(bench: Bench) -> None:
+    bench.scenario(world_state_model="sim:world,status=402,at=3")
+    bench.go()
+    halted = bench.json("batch-summary.json")["halted_runs"]
+    assert [(h["run_id"], h["turn"]) for h in halted] == [("var-001-run-001", 2)]
+    assert bench.json("batch-state.json")["runs"]["var-001-run-001"]["turn"] == 2
+
+
 # -- money ---
 @pytest.mark.parametrize("parallel", [1, 8])
 def test_a_budget_stops_after_exactly_49_calls(bench: Bench, parallel: int) -> None:

@@ -60,6 +60,7 @@ class Trial:
     rungs: Mapping[str, Any] = field(default_factory=dict)
     quality: Mapping[str, int] = field(default_factory=dict)
     quotes: tuple[int, int] = (0, 0)
+    crossed: tuple[tuple[str, str, int], ...] = ()
     served: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -131,7 +132,10 @@ def from_run(run: RunView) -> Batch:
             record, own = _remeasured(record, own, again[record.slug])
             cache[record.cell_number] = own
         scenario = scenario or own
-        trials.append(_trial(record, own, specs, coded))
+        trial = _trial(record, own, specs, coded)
+        if record.outcome is None and record.attempts:
+            trial = replace(trial, turns=_reached(run.events(record.number)))
+        trials.append(trial)
     if scenario is None:
         raise ValueError("a run without trials cannot be planned")
     spent, unsettled = run.spend()
@@ -147,6 +151,11 @@ def from_run(run: RunView) -> Batch:
         spent=spent / 1e6, unsettled=unsettled / 1e6,
         frozen=loads_or_none(run.path / FROZEN) or {},
     )  # fmt: skip
+
+
+def _reached(events: list[dict[str, Any]]) -> int:
+    """The last turn an unfinished trial completed."""
+    return max((e["turn"]["number"] for e in events if e["kind"] == "turn"), default=0)
 
 
 def _remeasured(
@@ -200,6 +209,9 @@ def _trial(
         defaults=outcome.get("defaults", 0), rungs=outcome.get("parse_counts", {}),
         quality=outcome.get("quality", {}),
         quotes=(outcome.get("quotes", 0), outcome.get("quotes_missing", 0)),
+        crossed=tuple(
+            (c["metric"], c["level"], c["turn"]) for c in outcome.get("thresholds", [])
+        ),
         served={seat: subject.get("served_model") or subject.get("name", "")
                 for seat, subject in record.subjects.items()},
     )  # fmt: skip

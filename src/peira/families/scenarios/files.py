@@ -257,6 +257,11 @@ def log(record: Record, events: list[Any]) -> str:
             lines += _turn_log(event["turn"])
         elif event["kind"] == "error":
             lines.append(event["traceback"])
+    for crossed in (record.outcome or {}).get("thresholds", []):
+        lines.append(
+            f"turn {crossed['turn']} {crossed['level'].upper()} {crossed['metric']} crossed its"
+            f" {crossed['level']} threshold"
+        )
     ending = f"{record.state}" + (f": {record.cause}: {record.message}" if record.cause else "")
     return "\n".join([*lines, ending]) + "\n"
 

@@ -6,12 +6,14 @@ section says what its intervals are.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from peira.families.scenarios.effects import SUCCESS, Effect
 from peira.families.scenarios.summaries import numeric, success_rate
+from peira.families.scenarios.words import between, number, percent
 from peira.report.analysis import Column, Table
 from peira.report.tables import markdown_text
 from peira.stats.result import Estimate
@@ -21,23 +23,6 @@ if TYPE_CHECKING:
 
 SIMULATED = "> **Simulated subjects: no real model took part in these trials.**"
 Rows = list[dict[str, Any]]
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for prose; `undefined` when there is none."""
-    return "undefined" if value is None else f"{value:.{digits}g}"
-
-
-def percent(value: float | None) -> str:
-    """A share in whole per cent."""
-    return "undefined" if value is None else f"{100 * value:.0f} %"
-
-
-def between(low: float | None, high: float | None, *, share: bool = False) -> str:
-    """`[low, high]`, or nothing."""
-    if low is None or high is None:
-        return ""
-    return f" [{percent(low)}, {percent(high)}]" if share else f" [{number(low)}, {number(high)}]"
 
 
 @dataclass
@@ -171,6 +156,10 @@ def metrics(results: Results, story: Story) -> Iterator[str]:
     )  # fmt: skip
     note = "Intervals are t, over replicate means when there are several variations."
     yield story.place("metrics", "Run values of the metrics", columns, rows, note)
+    crossed = Counter((m, lv) for trial in results.batch.done for m, lv, _ in trial.crossed)
+    if crossed:
+        said = "; ".join(f"{m} {lv} in {n} trials" for (m, lv), n in sorted(crossed.items()))
+        yield f"Thresholds crossed: {markdown_text(said)}."
 
 
 def _estimate(entry: Mapping[str, Any], key: str) -> Estimate | None:

@@ -42,7 +42,7 @@ OWN = ("base_scenario", "files", "variations", "set", "success_criteria", "fork"
 
 def resolve(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved form of raw settings. Raises StudyError with every fault found."""
-    specs = {spec["name"]: spec for spec in raw.get("variations") or []}
+    specs = {str(spec.get("name")): spec for spec in raw.get("variations") or []}
     unknown = [key for key in raw if key not in (*OWN, *specs)]
     if unknown:
         known = [*OWN, *specs]
@@ -50,6 +50,11 @@ def resolve(raw: Mapping[str, Any]) -> dict[str, Any]:
             [str(Fault("study", f"fixed.{key}", "unknown key", ", ".join(known),
                        nearest(key, known))) for key in unknown]
         )  # fmt: skip
+    if "base_scenario" not in raw:
+        _refuse("study", "fixed.base_scenario", "missing", "a scenario folder", "add it")
+    if not Path(raw["base_scenario"]).is_dir():
+        _refuse("study", "fixed.base_scenario", str(raw["base_scenario"]), "a scenario folder that"
+                " exists", "correct the path")  # fmt: skip
     base = cached_base(str(raw["base_scenario"]), _stamp(Path(raw["base_scenario"])))
     chosen = {name: raw[name] for name in specs if name in raw}
     changes = list(_all_changes(base, raw, specs, chosen))
