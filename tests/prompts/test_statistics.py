@@ -29,6 +29,7 @@ from peira.families.prompts.simulated import (
     expected,
     uniform,
 )
+from peira.stats.clustered import cluster_mean
 from peira.stats.effects import dominance
 from peira.stats.mcnemar import conditional_odds_ratio, mcnemar_exact_p, paired_outcomes
 from peira.stats.rank import wilcoxon
@@ -296,3 +297,10 @@ def test_a_risk_curve_needs_confidence_and_covers_less_as_it_asks_for_more() -> 
     assert coverages == [1.0, 0.75, 0.25, 0.0]
     assert found["curve"][-1]["risk"] is None
     assert found["aurc"] < 0.25
+
+
+@pytest.mark.parametrize("clusters", [8, 30])
+def test_gains_and_losses_that_cancel_in_every_passage_have_no_error(clusters: int) -> None:
+    found = cluster_mean([1.0, -1.0] * clusters, np.repeat(np.arange(clusters), 2))
+    assert (found.estimate, found.low, found.p) == (0.0, None, None)
+    assert found.reason == "zero_variance"

@@ -58,6 +58,8 @@ def cluster_mean(
     if clusters == d.size:
         return t_interval(d, level).with_(n_rows=rows, missing=base.missing, extra=base.extra)
     sizes = np.bincount(group).astype(float)
+    if np.abs(np.bincount(group, weights=d - d.mean())).max() <= 1e-12 * max(1, np.abs(d).max()):
+        return base.with_(reason=ZERO_VARIANCE)  # within every cluster gains and losses cancel
     base = base.with_(extra=_design(d, group, sizes))
     if clusters < FEWEST_FOR_CR2:
         return _wild_mean(base, d, group, sizes)

@@ -142,7 +142,7 @@ def answer(compared: Sequence[Compared], significance: RunSignificance) -> str:
 def _sentence(part: Compared) -> str:
     entry = part.primary
     low, high = entry["ci_95"] or (None, None)
-    limits = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
+    limits = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]".replace("-", "−")
     way = "raises" if entry["delta_mean"] > 0 else "lowers"
     metric = WORDS.get(part.stats.primary, part.stats.primary)
     return (

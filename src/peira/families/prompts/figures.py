@@ -58,7 +58,7 @@ def _worth(told: Told) -> list[str]:
         return ["outcomes"] if told.found.trials else []
     replicated = any(max(t.settings.samples(x) for x in t.settings.temps) > 1 for t in
                      told.found.done)  # fmt: skip
-    spent = any(any(t.costs.usd) for t in told.found.done)
+    spent = any(len(set(t.costs.usd)) > 1 for t in told.found.done)
     return [
         "forest", "outcomes", "risk_coverage", *(["costs"] if spent else []),
         *(["replicates"] if replicated else []),
@@ -102,7 +102,7 @@ def _forest_row(axes: Any, place: int, part: Compared, truth: float | None) -> N
     axes.plot(entry["delta_mean"], place, "o", color=color,
               markerfacecolor=color if named else "white", zorder=3)  # fmt: skip
     axes.annotate(
-        f"{entry['delta_mean']:+.3f}   {_p(entry['p_adjusted'])}", (1.02, place),
+        f"{entry['delta_mean']:+.3f}   {_p(entry['p_adjusted'])}".replace("-", "−"), (1.02, place),
         xycoords=("axes fraction", "data"), va="center", fontsize=7.5, color=INK,
         annotation_clip=False,
     )  # fmt: skip
@@ -146,8 +146,8 @@ def outcomes(told: Told, simulated: bool) -> Figure:
         rows = sum(bar["rows"] for bar in bars)
         return finish(
             figure, n=f"n = {rows:,} rows.", simulated=simulated,
-            caption="Correct counts an abstention on an unanswerable item as right; it is shown as"
-            " abstained. Unscored: cut, refused, empty, in error or not asked.",
+            caption="On unanswerable items to abstain is right. Unscored: cut, refused, empty, in"
+            " error or not asked.",
         )  # fmt: skip
 
 
@@ -185,6 +185,12 @@ def risk_coverage(told: Told, simulated: bool) -> Figure:
             _risk_panel(axes, [part for part in compared if part.at.kind == kind])
             axes.set_title(f"{kind} items")
         grid[0][0].set_ylabel("accuracy where answered")
+        handles = {
+            h.get_label(): h for axes in grid[0] for h in axes.get_legend_handles_labels()[0]
+        }
+        figure.legend(
+            handles=list(handles.values()), loc="outside upper left", ncols=min(5, len(handles))
+        )
         return finish(
             figure, n=_n_items(compared), simulated=simulated,
             caption="Bars are 95 % intervals by clusters, in both directions. An arm that only"
@@ -216,7 +222,6 @@ def _risk_panel(axes: Any, compared: Sequence[Compared]) -> None:
                           color=color, linewidth=1)  # fmt: skip
     axes.set_xlabel("coverage (share answered)")
     axes.margins(0.12)
-    axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def costs(told: Told, simulated: bool) -> Figure:
