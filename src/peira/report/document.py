@@ -10,6 +10,7 @@ import base64
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from peira.report import rules
@@ -41,6 +42,15 @@ class Picture:
         kind, data = ("svg+xml", self.svg) if small else ("png", self.png)
         return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
+    @property
+    def page(self) -> str:
+        """The figure as a page of its own, for sharing; it needs no other file."""
+        title = escape(self.name)
+        return (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            f'<img src="{self.data_uri}" alt="{title}" style="max-width:100%"></html>\n'
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -64,8 +74,10 @@ def write_report(
     pictures = tuple(drawn(figures))
     write_analysis(run, analysis)
     for picture in pictures:
-        write_file(run.path / "figures" / f"{file_stem(picture.name)}.png", picture.png)
-        write_file(run.path / "figures" / f"{file_stem(picture.name)}.svg", picture.svg)
+        stem = run.path / "figures" / file_stem(picture.name)
+        forms = {"png": picture.png, "svg": picture.svg, "html": picture.page}
+        for ending, data in forms.items():
+            write_file(stem.with_name(f"{stem.name}.{ending}"), data)
     report = Report(tell(run, analysis), analysis, pictures)
     write_file(run.path / "report.md", markdown(report))
     write_file(run.path / "report.html", html(report))
