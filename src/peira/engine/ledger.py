@@ -24,6 +24,7 @@ from peira.errors import Halt, ReplayDiverged
 from peira.subjects.subject import Message, Reply, Sampling, Usage
 
 RUN_SCOPE = 0
+AT_HAND = 50_000  # replies of run scope held in memory
 Kept = tuple[str, bytes, str, bytes]  # key, request hash, model, packed reply
 
 INSERT = (
@@ -204,7 +205,7 @@ class Ledger:
             (packed, reply.cost, intent),
         )
         if purchase.trial == RUN_SCOPE:
-            self._shared.entries[purchase.key] = (purchase.digest, packed, reply.cost)
+            self._shared.put(purchase.key, (purchase.digest, packed, reply.cost))
 
     async def settle_all(
         self, bought: Sequence[tuple[Purchase, Reply]], also: Sequence[Statement]
@@ -218,7 +219,7 @@ class Ledger:
                  purchase.digest, purchase.model, packed, reply.cost, purchase.buyer)
             )  # fmt: skip
             if purchase.trial == RUN_SCOPE:
-                self._shared.entries[purchase.key] = (purchase.digest, packed, reply.cost)
+                self._shared.put(purchase.key, (purchase.digest, packed, reply.cost))
         await self.journal.durable_all([(INSERT_BATCHED, rows, True), *also])
         for purchase, reply in bought:
             self.budget.settle(purchase.buyer, purchase.worst, reply.cost)
@@ -250,7 +251,8 @@ class Ledger:
     def keep(self, trial: int, replies: Sequence[Kept]) -> None:
         """Store free replies; those of run scope answer later askers too."""
         if trial == RUN_SCOPE:
-            self._shared.entries.update((r[0], (r[1], r[3], 0)) for r in replies)
+            for key, digest, _, packed in replies:
+                self._shared.put(key, (digest, packed, 0))
         rows = [
             (next(self._numbers), trial, key, 1, digest, "done", model, packed, 0, 0, trial)
             for key, digest, model, packed in replies
@@ -277,7 +279,7 @@ class Ledger:
             "UPDATE replies SET state='superseded' WHERE trial=? AND state='done'" + where, values
         )
 
-    def _load_shared(self) -> Memory:
+    def _load_shared(self) -> _SharedMemory:
         return _SharedMemory(self.journal)
 
 
@@ -289,6 +291,14 @@ class _SharedMemory(Memory):
         self._journal = journal
         self._any = bool(journal.read("SELECT 1 FROM replies WHERE trial=? LIMIT 1", (RUN_SCOPE,)))
 
+    def put(self, key: str, entry: tuple[bytes, bytes, int]) -> None:
+        """Keep a reply at hand; the oldest, long on disk, make room."""
+        self.entries[key] = entry
+        if len(self.entries) > AT_HAND:
+            for old in list(itertools.islice(self.entries, AT_HAND // 2)):
+                del self.entries[old]
+            self._any = True
+
     def recall(self, key: str, digest: bytes) -> Reply | None:
         if key not in self.entries and self._any:
             rows: list[Any] = self._journal.read(
@@ -296,7 +306,7 @@ class _SharedMemory(Memory):
                 (RUN_SCOPE, key),
             )
             if rows:
-                self.entries[key] = tuple(rows[0])
+                self.put(key, tuple(rows[0]))
         reply = super().recall(key, digest)
         return None if reply is None else replace(reply)
 

@@ -6,15 +6,17 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from peira.errors import InputError, MissingExtra, StoreError
-from peira.store.records import Record
+
+if TYPE_CHECKING:
+    from peira.store.records import Record, RunView
 
 FIRST = ("id", "slug", "position", "replicate", "seed", "state", "cause", "simulated")
 LAST = ("calls", "tokens_in", "tokens_out", "cost_usd", "unsettled_usd", "seconds", "attempts")
@@ -52,22 +54,43 @@ def _scalar(value: Any) -> Any:
     return orjson.dumps(value).decode() if isinstance(value, (list, dict)) else value
 
 
-def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """All column names: identity first, usage last, the rest in order of appearance."""
+def columns_of(run: RunView) -> list[str]:
+    """Column names of a run's flat records: identity first, usage last, between them factors and
+    outcomes in order of appearance."""
     seen: dict[str, None] = {}
-    for row in rows:
-        seen.update(dict.fromkeys(row))
+    for (factors,) in run.stream("SELECT factors FROM cells ORDER BY number"):
+        seen.update(dict.fromkeys(orjson.loads(factors)))
+    for (outcome,) in run.stream(
+        "SELECT outcome FROM trials WHERE position IS NOT NULL AND outcome IS NOT NULL"
+        " ORDER BY position"
+    ):
+        seen.update((name, None) for name, _ in flattened(orjson.loads(outcome)))
     middle = [name for name in seen if name not in FIRST and name not in LAST]
     return [*FIRST, *middle, *LAST]
 
 
-def to_csv(rows: Iterable[Mapping[str, Any]], names: list[str]) -> bytes:
-    """RFC 4180 CSV; None is an empty field."""
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, names, restval="", extrasaction="ignore", lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue().encode("utf-8", "replace")
+class CsvLine:
+    """RFC 4180 lines of one table; None is an empty field."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self._out = io.StringIO(newline="")
+        self._writer = csv.writer(self._out, lineterminator="\r\n")
+
+    def header(self) -> bytes:
+        """The names."""
+        return self._line(self.names)
+
+    def of(self, row: Mapping[str, Any]) -> bytes:
+        """One row."""
+        return self._line([row.get(name) for name in self.names])
+
+    def _line(self, values: Sequence[Any]) -> bytes:
+        self._writer.writerow(values)
+        text = self._out.getvalue()
+        self._out.seek(0)
+        self._out.truncate()
+        return text.encode("utf-8", "replace")
 
 
 # -- tables as files, streamed --------------------------------------------------------------------
@@ -108,13 +131,12 @@ def _write_jsonl(rows: Rows, path: Path) -> int:
 
 
 def _write_csv(rows: Rows, path: Path) -> int:
-    names = list(kinds(rows()))
+    line = CsvLine(list(kinds(rows())))
     count = 0
-    with path.open("w", newline="", encoding="utf-8", errors="replace") as handle:
-        writer = csv.DictWriter(handle, names, restval="")
-        writer.writeheader()
+    with path.open("wb") as handle:
+        handle.write(line.header())
         for row in rows():
-            writer.writerow(row)
+            handle.write(line.of(row))
             count += 1
     return count
 

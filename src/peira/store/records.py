@@ -123,6 +123,7 @@ class Filter:
         return " AND ".join(where), values
 
 
+CELLS_KEPT = 4096  # cells decoded at once, so that memory does not grow with the grid
 COLUMNS = (
     "t.number, t.id, t.slug, t.seed, t.replicate, t.position, t.state, t.cause, t.message,"
     " t.attempts, t.started, t.finished, t.seconds, t.outcome, t.usage, t.subjects, t.simulated,"
@@ -301,6 +302,8 @@ class RunView:
 
     def _cell(self, number: int, cells: dict[int, tuple[Any, Any]]) -> tuple[Any, Any]:
         if number not in cells:
+            if len(cells) >= CELLS_KEPT:
+                cells.clear()
             rows = self._query("SELECT settings, factors FROM cells WHERE number=?", (number,))
             cells[number] = (orjson.loads(rows[0][0]), orjson.loads(rows[0][1]))
         return cells[number]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 import orjson
 
@@ -151,17 +151,26 @@ def write_file(path: Path, data: bytes | str) -> None:
 
 def write_stream(path: Path, parts: Iterator[bytes]) -> None:
     """Like `write_file` for content that does not fit in memory."""
+    with streamed(path) as handle:
+        for part in parts:
+            handle.write(part)
+
+
+@contextlib.contextmanager
+def streamed(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be written bit by bit, renamed in at the end if all went well."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as handle:
-            for part in parts:
-                handle.write(part)
+            yield handle
         aside.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
-        raise unwritten(path, error) from error
+        if isinstance(error, OSError):
+            raise unwritten(path, error) from error
+        raise
 
 
 def unwritten(path: Path, error: OSError) -> StoreError:
