@@ -75,7 +75,9 @@ def write_report(
     write_analysis(run, analysis)
     for picture in pictures:
         stem = run.path / "figures" / file_stem(picture.name)
-        forms = {"png": picture.png, "svg": picture.svg, "html": picture.page}
+        forms: dict[str, bytes | str] = {
+            "png": picture.png, "svg": picture.svg, "html": picture.page,
+        }  # fmt: skip
         for ending, data in forms.items():
             write_file(stem.with_name(f"{stem.name}.{ending}"), data)
     report = Report(tell(run, analysis), analysis, pictures)
