@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from peira.families.negotiation import cell_tables, model_tables, scaling_law
 from peira.families.negotiation.behaviour_table import behaviours, table_of
 from peira.families.negotiation.judging import agreement_table, ratings_table
-from peira.families.negotiation.rows import AXIS_LABELS, Games, games_of
+from peira.families.negotiation.rows import AXIS_LABELS, Games, Row, games_of
 from peira.families.negotiation.scaling_law import Law
 from peira.report.analysis import Analysis, Finding, Table
 from peira.stats.result import Estimate
@@ -74,7 +74,7 @@ def _findings(games: Games, laws: Sequence[Law]) -> list[Finding]:
         ))  # fmt: skip
     if games.pairs:
         rows = [row for row in games.rows if row.pair]
-        if len({row.order for row in rows}) == 2:
+        if games.swapped:
             found.append(Finding(
                 "seat_effect", "Utility gained by sitting first, whoever sits there, paired over instances.",
                 model_tables.seat_effect(rows), unit="instance",
@@ -100,7 +100,19 @@ def _answer(games: Games, laws: Sequence[Law], findings: Sequence[Finding]) -> s
             f"{pair.claim[:-1]}: {_told(pair.estimate)} points over {pair.estimate.n} instances."
             + (_deals_sentence(games))
         )
+    if len(games.done) == 1:
+        return _single(games.done[0])
     return f"{len(games.done)} games were finished." + _deals_sentence(games)
+
+
+def _single(row: Row) -> str:
+    """The answer of a run of one game."""
+    assert row.outcome is not None
+    paid = ", ".join(
+        f"{m} {u:.1f}" for m, u in zip(row.models, row.outcome["utility"], strict=True)
+    )
+    how = f"a deal in round {row.outcome['final_round']}" if row.deal else "no deal"
+    return f"One game, {how}: {paid} points. One game says nothing about the models."
 
 
 def _slope_sentence(head: Law) -> str:
@@ -149,8 +161,10 @@ def _notes(games: Games, laws: Sequence[Law]) -> list[str]:
     if not games.axes:
         notes.append("No capability score is known for every model, so no scaling law is fitted:"
                      " state scores under `subjects`.")  # fmt: skip
-    if games.pairs and len({row.order for row in games.rows if row.pair}) < 2:
-        notes.append("Only one seat order was played: model and seat cannot be told apart.")
+    if games.pairs and not games.swapped:
+        notes.append(
+            "No instance was played in both seat orders: model and seat cannot be told apart."
+        )
     cut = [row for row in games.done if not row.deal]
     if cut:
         notes.append(f"{len(cut)} games ended without a deal and count as the disagreement payoff;"

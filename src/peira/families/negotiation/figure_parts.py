@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from peira.families.negotiation.rows import AXIS_LABELS, Games
 from peira.report.figures import (
+    FAINT,
     plain,
 )
 
@@ -42,6 +43,8 @@ def how_many(games: Games) -> str:
 
 def dot(axes: Axes, value: Any, place: float, colour: str, marker: str) -> None:
     if value.estimate is None:
+        axes.annotate("none", (0.02, place), xycoords=("axes fraction", "data"), fontsize=6.5,
+                      color=FAINT, va="center")  # fmt: skip
         return
     axes.plot(value.estimate, place, marker, color=colour)
     if value.low is not None and value.high is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from peira.store.records import RunView
 
-from peira.families.negotiation import figures_cells, figures_games, figures_models
+from peira.families.negotiation import figures_cells, figures_games, figures_models, model_tables
 from peira.families.negotiation.figures_cells import HEATMAPS
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -42,11 +42,12 @@ def figures(run: RunView) -> Mapping[str, Callable[[], Figure]]:
         makers["scaling"] = partial(figures_models.scaling, games)
     makers |= {
         "convergence_rounds": partial(figures_games.convergence, games),
-        "token_usage": partial(figures_games.tokens, games),
     }
+    if model_tables.tokens(games).rows:
+        makers["token_usage"] = partial(figures_games.tokens, games)
     if games.pairs:
         makers["run_counts"] = partial(figures_cells.run_counts, games)
-        if len({row.order for row in games.rows if row.pair}) == 2:
+        if games.swapped:
             makers["order_effects"] = partial(figures_models.order_effects, games)
         makers["pareto"] = partial(figures_games.pareto, games)
     else:

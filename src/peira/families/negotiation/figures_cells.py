@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from peira.families.negotiation import cell_tables
 from peira.families.negotiation.rows import Games, Row
+from peira.families.negotiation.scaling_law import unlike_scales
 from peira.report.figures import (
     DIVERGING,
     FAINT,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 from peira.families.negotiation.figure_parts import axis_note, how_many, pair_label
 
 MOST_PAIRS = 40
+COUNTS = "Blues"
 HEATMAPS: Mapping[str, tuple[str, Callable[[Row], float | None], str]] = {
     "utility_difference": ("Stronger's utility less weaker's", lambda row: row.difference(), DIVERGING),
     "strong_utility": ("Stronger model's utility", cell_tables.strong(cell_tables.utility), SEQUENTIAL),
@@ -56,7 +58,7 @@ def heatmap(games: Games, name: str) -> Figure:
             if found.estimate is not None:
                 values[i, j] = found.estimate
                 lost = len(rows) - done
-                words[i, j] = f"{found.estimate:.1f}\nn {done}" + (
+                words[i, j] = f"{round(found.estimate, 1) + 0.0:.1f}\nn {done}" + (
                     f", {lost} missing" if lost else ""
                 )
     with style():
@@ -74,10 +76,14 @@ def heatmap(games: Games, name: str) -> Figure:
             if len(games.pairs) > MOST_PAIRS
             else ""
         )
+        scales = (
+            " Instances differ in what all items are worth: points do not compare across them."
+            if unlike_scales(games) else ""
+        )  # fmt: skip
         return finish(
             figure, n=how_many(games), simulated=games.simulated,
             caption="Means over games, both seat orders averaged; utility is discounted and no deal"
-            f" counts as the disagreement payoff. Hatched: no data. {axis_note(games)}{more}",
+            f" counts as the disagreement payoff. Hatched: no data. {axis_note(games)}{more}{scales}",
         )  # fmt: skip
 
 
@@ -110,7 +116,7 @@ def _cells(
     for (i, j), value in np.ndenumerate(values):
         if not np.isfinite(value):
             axes.fill([j - 0.5, j + 0.5, j + 0.5, j - 0.5], [i - 0.5, i - 0.5, i + 0.5, i + 0.5],
-                      fill=False, hatch="////", edgecolor=FAINT, linewidth=0)  # fmt: skip
+                      fill=False, hatch="////", edgecolor="#cfcfcf", linewidth=0)  # fmt: skip
             axes.text(j, i, "missing", ha="center", va="center", fontsize=6.5, color=FAINT,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
             continue
@@ -139,7 +145,7 @@ def run_counts(games: Games) -> Figure:
         figure, axes = canvas(
             2.4 + 0.95 * max(3, len(games.levels)), 0.9 + 0.27 * max(3, len(rows))
         )
-        drawn = _cells(axes, values, words, SEQUENTIAL, floor=0.0)
+        drawn = _cells(axes, values, words, COUNTS, floor=0.0)
         axes.set_xticks(range(len(games.levels)), [f"{level:g}" for level in games.levels])
         labels = [f"{pair_label(games, pair)}, {order.replace('_', ' ')}" for pair, order in rows]
         axes.set_yticks(range(len(rows)), labels, fontsize=7)

@@ -120,11 +120,12 @@ def _point_labels(axes: Axes, law: scaling_law.Law) -> None:
         axes.annotate(
             plain(str(law.scores.models[k]).removeprefix("sim:")),
             (law.x[k], law.scores.scores[k]),
-            xytext=(-6 if left else 6, 4 if left else -8),
+            xytext=(-6 if left else 6, 0),
             textcoords="offset points",
             fontsize=6.5,
             color=INK,
             ha="right" if left else "left",
+            va="center",
         )
 
 

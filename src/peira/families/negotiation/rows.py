@@ -169,6 +169,15 @@ class Games:
         """True when every game has two seats."""
         return all(len(row.models) == 2 for row in self.rows)
 
+    @cached_property
+    def swapped(self) -> bool:
+        """True when some instance was planned in both seat orders for the same pair."""
+        orders: dict[Any, set[str | None]] = {}
+        for row in self.rows:
+            if row.pair is not None:
+                orders.setdefault((row.pair, row.block), set()).add(row.order)
+        return any(len(seen) > 1 for seen in orders.values())
+
     def of(self, pair: tuple[str, str], level: float | None = None) -> list[Row]:
         """Rows of a pair, at one level or all."""
         return [r for r in self.rows if r.pair == pair and (level is None or r.level == level)]
