@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from peira import api
+from peira.cli.main import run
 from peira.families.prompts.evaluated import Evaluated
 from peira.testing.faults import Faults
 from peira.testing.server import FaultServer
@@ -96,6 +97,18 @@ def test_each_job_carries_its_own_model_and_sampling(
         assert len(kinds) == 1
         seen |= kinds
     assert len(seen) == 8  # two models, two values of top_p, two arms
+
+
+def test_detaching_leaves_the_jobs_to_the_provider_and_resuming_finds_them(
+    config: Callable[..., Path], server: FaultServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config(**provider(server))
+    command = ["evaluate", "--config", "c.yaml", "--run-id", "d", "--mode", "batch",
+               "--skip-stats", "--skip-report"]  # fmt: skip
+    assert run([*command, "--detach"]) == 0
+    assert "job-0001" in capsys.readouterr().err
+    assert run([*command, "--resume"]) == 0
+    assert set(server.jobs.rows.values()) == {1} and len(server.jobs.rows) == 80
 
 
 def test_rows_that_a_job_does_not_deliver_are_asked_for_again(

@@ -222,3 +222,19 @@ def test_clean_never_touches_tracked_files_or_what_lies_outside(
     assert (tmp_path / "outside" / "precious").exists()
     assert (inside / "reports" / "r.md").exists()
     assert (inside / "reports" / "link").is_symlink()
+
+
+# -- list ---------------------------------------------------------------------------------------
+def test_archives_of_earlier_tools_are_listed_by_what_they_hold(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("t0_r20250818/batch_inputs/x.jsonl", "t1_r20250821/results/significance.json"):
+        (folder / "experiments" / name).parent.mkdir(parents=True)
+        (folder / "experiments" / name).write_text("{}")
+    (folder / "experiments" / "notes").mkdir()
+    assert run(["list", "--json"]) == 0
+    found = {row["name"]: row["state"] for row in orjson.loads(capsys.readouterr().out)}
+    assert found == {
+        "t0_r20250818": "inputs only (earlier tool)", "t1_r20250821": "complete (earlier tool)",
+    }  # fmt: skip
+    assert run(["list", "-v"]) == 0

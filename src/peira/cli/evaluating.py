@@ -113,8 +113,8 @@ class Evaluation:
 
             finish(target.path, quiet=request.json)
         self._say_what_lacks(target, partial)
-        code = 0 if partial else report.exit_code
-        if code == 0 and request.archive:
+        code = 0 if partial or self._detached(report) else report.exit_code
+        if code == 0 and request.archive and not self._detached(report):
             self._archive(target, partial)
         return code
 
@@ -125,6 +125,11 @@ class Evaluation:
         return selected and not (tally.failed or tally.halted or report.message) and (
             tally.done + tally.pending == tally.planned
         )  # fmt: skip
+
+    def _detached(self, report: api.RunReport) -> bool:
+        """True if all there is left to do is the provider's: its jobs go on without us."""
+        asked = dict(self.request.changes.batch).get("detach", False)
+        return bool(asked) and set(report.causes) == {"stopped"} and not report.tally.failed
 
     def _say_what_lacks(self, target: RunDir, partial: bool) -> None:
         if self.request.json:

@@ -10,10 +10,28 @@ from peira.errors import PeiraError
 from peira.store.records import RunView
 from peira.store.rundir import RunDir, list_runs
 
+LEFT = (
+    ("significance.json", "complete (earlier tool)"),
+    ("per_item_scores.csv", "complete (earlier tool)"),
+    ("*batch_inputs*", "inputs only (earlier tool)"),
+)
+
 
 def entries(root: Path) -> list[dict[str, Any]]:
     """One row a run, newest first; a run that cannot be read is listed as damaged."""
-    return [_entry(run) for run in list_runs(root)]
+    return [*(_entry(run) for run in list_runs(root)), *_foreign(root)]
+
+
+def _foreign(root: Path) -> list[dict[str, Any]]:
+    """Archives that earlier tools left: results without a run.db."""
+    rows = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if folder.name.startswith(".") or next(folder.rglob("run.db"), None) is not None:
+            continue
+        state = next((word for name, word in LEFT if next(folder.rglob(name), None)), None)
+        if state is not None:
+            rows.append({"name": folder.name, "path": str(folder), "state": state})
+    return rows
 
 
 def _entry(run: RunDir) -> dict[str, Any]:
