@@ -21,8 +21,6 @@ KINDS = {
     "bargain": "peira.importers.bargain",
     "iclr-induction": "peira.importers.iclr_induction",
     "icl-influence": "peira.importers.icl_influence",
-    "excellence": "peira.importers.excellence",
-    "scenario-lab": "peira.importers.scenario_lab",
 }
 
 
