@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from peira.store.records import RunView
 
 MOST = 6  # metrics that are drawn
+FAINT_UP_TO = 8  # variations; with more, single trials would hide the means
 DASHES = ("-", "--", ":", "-.")
 
 
@@ -88,7 +89,8 @@ def trajectories(results: Results, name: str) -> Figure:
         for place, (number, text) in enumerate(batch.variations.items()):
             colour = PALETTE[place % len(PALETTE)]
             trials = [t for t in batch.done if t.variation == number]
-            _faint(axes, name, trials, colour)
+            if len(batch.variations) <= FAINT_UP_TO:
+                _faint(axes, name, trials, colour)
             points = results.metrics[name]["trajectory"].get(str(number), {})
             _mean_line(axes, points, colour, place, f"{number}: {_short(text)}")
         unit = batch.turn_duration
@@ -98,7 +100,9 @@ def trajectories(results: Results, name: str) -> Figure:
         axes.xaxis.get_major_locator().set_params(integer=True)
         if len(batch.variations) > 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="variation")
-        caption = "Lines are means, bands pointwise 95 % t intervals, faint lines single trials."
+        caption = "Lines are means, bands pointwise 95 % t intervals."
+        if len(batch.variations) <= FAINT_UP_TO:
+            caption = f"{caption[:-1]}, faint lines single trials."
         return finish(figure, n=_counts(batch), simulated=batch.simulated, caption=caption)
 
 
@@ -115,9 +119,9 @@ def _mean_line(axes: Axes, points: Mapping[str, Any], colour: str, place: int, l
     if not shown:
         return
     x = [t for t, _ in shown]
-    style_ = DASHES[(place // len(PALETTE) + place) % len(DASHES)]
+    style_ = DASHES[(place + 2 * (place // len(PALETTE))) % len(DASHES)]
     axes.plot(x, [p["mean"] for _, p in shown], color=colour, label=label, linestyle=style_,
-              marker=MARKERS[place % len(MARKERS)], markersize=3.5)  # fmt: skip
+              marker=MARKERS[(place + place // len(PALETTE)) % len(MARKERS)], markersize=3.5)  # fmt: skip
     banded = [(t, *p["ci"]) for t, p in shown if p["ci"]]
     if banded:
         turns, low, high = zip(*banded, strict=True)
@@ -250,7 +254,10 @@ def cost(results: Results, name: str) -> Figure:
         figure, axes = canvas(6.4, 3.8)
         means: list[tuple[float, float]] = []
         for place, (number, text) in enumerate(batch.variations.items()):
-            colour, mark = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+            colour, mark = (
+                PALETTE[place % len(PALETTE)],
+                MARKERS[(place + place // len(PALETTE)) % len(MARKERS)],
+            )
             pairs = [
                 (t.cost, value) for t in batch.done
                 if t.variation == number and (value := as_number(t.final.get(name))) is not None

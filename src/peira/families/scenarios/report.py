@@ -236,9 +236,10 @@ EFFECT_COLUMNS = (
 
 
 def _effect_row(effect: Effect) -> dict[str, Any]:
-    levels = (
-        f"{effect.b} - {effect.a}" if effect.kind != "interaction" else f"{effect.a}; {effect.b}"
-    )
+    levels = {
+        "interaction": f"{effect.a}; {effect.b}",
+        "omnibus": f"any level; widest {effect.b} - {effect.a}",
+    }.get(effect.kind, f"{effect.b} - {effect.a}")
     return {
         "outcome": effect.outcome, "factor": effect.factor, "levels": levels,
         "effect": effect.estimate.with_(p=None), "p": effect.p, "p_adjusted": effect.p_adjusted,
