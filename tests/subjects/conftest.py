@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,29 +18,25 @@ class Drivers:
         self.process = subprocess.Popen(
             [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.pid = 0
+        self._pid = 0
+        self._started = threading.Event()
 
     def run(self, study, folder: Path) -> int:
         """Run a study to its end and return the exit code, negative for a signal."""
         file = folder.with_suffix(".study.json")
         file.write_text(study.model_dump_json())
+        self._started.clear()
         self.process.stdin.write(f"{file}\t{folder}\n")
         self.process.stdin.flush()
-        self.pid = int(self.process.stdout.readline())
+        self._pid = int(self.process.stdout.readline())
+        self._started.set()
         return int(self.process.stdout.readline())
 
     def kill(self) -> None:
-        """kill -9, and wait until it is dead."""
-        os.kill(self.pid, signal.SIGKILL)
-        while self._alive():
-            pass
-
-    def _alive(self) -> bool:
-        try:
-            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return state != "Z"
+        """kill -9 the driver at work, never an earlier one whose number may be another's by now.
+        Called while that driver waits for an answer, so it is alive and will be dead after."""
+        assert self._started.wait(30), "no driver is at work"
+        os.kill(self._pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -134,6 +134,8 @@ def _killed_at(step, after, folder, kind, parts, drivers) -> bool:
         seen.append(line)
         if len(seen) == step:
             drivers.kill()
+            if not after:
+                raise ConnectionAbortedError("the provider never saw it")
 
     with FaultServer(Faults(polls=1)).running() as server:
         setattr(server, "on_answer" if after else "on_request", count)
