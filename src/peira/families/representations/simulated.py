@@ -23,6 +23,7 @@ from peira.subjects.subject import Request
 
 LOSS_NOISE = 0.1  # SD of a token's loss about its law, so that losses vary between contexts
 CSS_TOKENS = slice(10, 20)
+SIDE = 4.0  # norm of a word's hypothesis component, well above what mixing says of the hypotheses
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class MixerLLM:
         parts: dict[str, Any] = {"own": table[where]}
         if arm.decided is not None:
             side = np.stack([_unit(generator(context.seed, "side", int(i)), d) for i in ids])
-            parts["side"] = side[where] * self._commitment(context, arm)[:, None]
+            parts["side"] = SIDE * side[where] * self._commitment(context, arm)[:, None]
         return parts
 
     def _commitment(self, context: Context, arm: Arm) -> Any:

@@ -1,0 +1,100 @@
+"""Inference over contexts: the worked example, emergence, intervals that say when they are absent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from peira.families.representations import inference
+from peira.families.representations.scores import ContextSensitivityScore
+from peira.stats.result import NOT_REACHED
+
+L = np.array([2, 1.6, 1.1, 0.9, 0.4])
+PHI = np.array([0.8, 1, 1.3, 1.2, 1.7])
+
+
+def test_sensitivity_worked_by_hand() -> None:
+    found = inference.sensitivity(L[:, None], PHI[:, None])
+    assert found.css[0, 0] == pytest.approx(0.2025)
+    assert found.se[0, 0] == pytest.approx(0.13828, abs=1e-5)
+    assert (found.low[0, 0], found.high[0, 0]) == pytest.approx((-0.1814, 0.5864), abs=1e-4)
+    assert found.r[0, 0] == pytest.approx(0.96238, abs=1e-5)
+    assert (found.r_low[0, 0], found.r_high[0, 0]) == pytest.approx((0.5308, 0.9976), abs=1e-4)
+
+
+def test_the_guides_class_gives_the_same_scores() -> None:
+    class Given:
+        def __init__(self) -> None:
+            self.values = iter(PHI)
+
+        def measure(self, representations: object, labels: object) -> object:
+            from peira.families.representations.metrics import Measure
+
+            return Measure(float(next(self.values)))
+
+    found = ContextSensitivityScore(Given()).compute_batch(L[:, None], [None] * 5, [None] * 5)
+    assert found.css[0] == pytest.approx(0.2025)
+
+
+def test_missing_contexts_are_left_out_of_their_cell_only() -> None:
+    losses = np.stack([L, L], 1)
+    losses[2, 1] = np.nan
+    found = inference.sensitivity(losses, PHI[:, None])
+    assert found.n[0].tolist() == [5, 4]
+    assert found.css[0, 0] == pytest.approx(0.2025)
+    alone = inference.sensitivity(np.delete(L, 2)[:, None], np.delete(PHI, 2)[:, None])
+    assert found.css[0, 1] == pytest.approx(alone.css[0, 0])
+
+
+def test_constant_losses_have_no_sensitivity() -> None:
+    found = inference.sensitivity(np.ones((6, 1)), np.arange(6.0)[:, None])
+    assert np.isnan(found.css[0, 0]) and np.isnan(found.p[0, 0])
+
+
+def test_means_leave_missing_contexts_out_and_say_n() -> None:
+    found = inference.means(np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, np.nan]]))
+    assert found.mean.tolist() == [2, 5]
+    assert found.n.tolist() == [2, 1]
+    assert np.isnan(found.low[1])
+    told = found.estimate(1)
+    assert told.reason == "single_unit" and told.low is None
+
+
+def test_few_contexts_are_flagged() -> None:
+    assert inference.means(np.random.default_rng(0).random(19)).estimate(()).flags == ("interval_unreliable",)
+    assert inference.means(np.random.default_rng(0).random(20)).estimate(()).flags == ()
+
+
+def test_half_length_is_linear_in_log_n() -> None:
+    assert inference.half_length([1, 1, 3], 1.0, [10, 20, 80]) == pytest.approx(40)
+    assert np.isnan(inference.half_length([1, 1, 1], 1.0, [10, 20, 80]))
+
+
+def test_emergence_is_not_claimed_for_noise() -> None:
+    rng = np.random.default_rng(3)
+    noise = 1 + 0.1 * rng.standard_normal((30, 4))
+    assert inference.emergence(noise, 1.0, [10, 20, 40, 80], rng, "F").reason == NOT_REACHED
+    rising = noise + np.array([0, 0.1, 1, 2])
+    found = inference.emergence(rising, 1.0, [10, 20, 40, 80], rng, "F")
+    assert found.defined and 20 < (found.estimate or 0) < 60
+
+
+def test_order_of_emergence_recovers_which_comes_first() -> None:
+    rng = np.random.default_rng(4)
+    base = 1 + 0.05 * rng.standard_normal((40, 5))
+    early, late = base + np.array([0, 1, 1.9, 2, 2]), base + np.array([0, 0, 0.1, 1, 2])
+    found = inference.order_of(early, late, (1.0, 1.0), [10, 20, 40, 80, 160], rng, "order")
+    assert found.high is not None and found.high < 0
+
+
+def test_largest_drop_measures_from_the_running_maximum() -> None:
+    assert inference.largest_drop([1, 3, 2, 2.5, 1.5]) == pytest.approx(1.5)
+
+
+def test_partial_losses_are_uncorrelated_with_the_rest_of_the_context() -> None:
+    rng = np.random.default_rng(5)
+    losses = rng.standard_normal((40, 1)) + 0.1 * rng.standard_normal((40, 6))
+    left = inference.partial_losses(losses)
+    elsewhere = (losses.sum(1, keepdims=True) - losses) / 5
+    for t in range(6):
+        assert abs(np.corrcoef(left[:, t], elsewhere[:, t])[0, 1]) < 1e-8

@@ -1,0 +1,144 @@
+"""Metrics have the exact values of the specification, and one on average without structure."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peira.families.representations import graphs, metrics
+
+
+@pytest.mark.parametrize(
+    ("spec", "ratio", "base"),
+    [("ring:10", 0.17188, 2.22222), ("grid:4x4", 0.18306, 3.2), ("hex:3x4", 0.12503, 2.36364)],
+)
+def test_smallest_energy_of_each_graph(spec: str, ratio: float, base: float) -> None:
+    lap = graphs.draw(spec, 0).laplacian()
+    scale = np.trace(lap) / (len(lap) - 1)
+    assert scale == pytest.approx(base, abs=1e-5)
+    assert np.linalg.eigvalsh(lap)[1] / scale == pytest.approx(ratio, abs=1e-5)
+
+
+def test_hex_has_thirteen_edges() -> None:
+    assert graphs.draw("hex:3x4", 0).adjacency.sum() == 26
+
+
+def test_identity_has_no_structure_at_any_level() -> None:
+    g = graphs.draw("deep", 3)
+    geo = metrics.of_points(np.eye(16), g.adjacency, g.levels)
+    assert metrics.dirichlet(geo).value == pytest.approx(1, abs=1e-12)
+    assert metrics.separation(geo).value == pytest.approx(1, abs=1e-12)
+    for level in (1, 2):
+        assert metrics.level_separation(geo, level).value == pytest.approx(1, abs=1e-12)
+    assert metrics.level_separation(geo, 3).reason == metrics.SINGLETON_CLUSTERS
+
+
+def test_mean_over_all_720_relabellings_is_one() -> None:
+    rng = np.random.default_rng(0)
+    graph, x = graphs.draw("ring:6", 0), rng.standard_normal((6, 4))
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    energies, separations = [], []
+    for order in permutations(range(6)):
+        geo = metrics.of_points(x[list(order)], graph.adjacency)
+        energies.append(metrics.dirichlet(geo).value)
+        separations.append(metrics.separation(geo, labels).value)
+    assert np.mean(energies) == pytest.approx(1, abs=1e-12)
+    assert np.mean(separations) == pytest.approx(1, abs=1e-12)
+
+
+def test_circle_on_a_ring_and_coordinates_on_a_grid() -> None:
+    for spec, energy, position in (("ring:10", 0.17188, 1.0), ("grid:4x4", 0.1875, 0.99456)):
+        g = graphs.draw(spec, 0)
+        assert g.layout is not None
+        geo = metrics.of_points(g.layout, g.adjacency)
+        assert metrics.dirichlet(geo).value == pytest.approx(energy, abs=1e-5)
+        assert metrics.dirichlet_position(geo).value == pytest.approx(position, abs=1e-5)
+
+
+@pytest.mark.parametrize(("spec", "value"), [("ring:10", 0.40909), ("ring:12", 0.39286), ("grid:4x4", 0.56726)])
+def test_what_mixing_alone_gives(spec: str, value: float) -> None:
+    g = graphs.draw(spec, 0)
+    assert metrics.mixing(g.steps(), g.adjacency).value == pytest.approx(value, abs=1e-5)
+
+
+def test_separations_worked_by_hand() -> None:
+    points = np.array([(0, 0), (1, 0), (0, 1), (5, 5), (6, 5), (5, 6)], float)
+    assert metrics.ClusterSeparation().compute(points, [0, 0, 0, 1, 1, 1]) == pytest.approx(4.82833, abs=1e-5)
+    levels = graphs.draw("deep", 0).levels
+    rows = np.concatenate([2 * np.eye(2)[levels[0]], np.eye(4)[levels[1]], np.eye(16)], 1)
+    assert metrics.LevelSeparation(1).compute(rows, levels) == pytest.approx(9.40678, abs=1e-5)
+    assert metrics.LevelSeparation(2).compute(rows, levels) == pytest.approx(3.18182, abs=1e-5)
+
+
+def test_separation_of_noise_does_not_grow_with_dimension() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1, 2], 5)
+    values = [metrics.ClusterSeparation().compute(rng.standard_normal((15, 4096)), labels) for _ in range(8)]
+    assert all(abs(v - 1) < 0.06 for v in values)
+
+
+def test_undefined_values_come_with_a_reason() -> None:
+    ring = graphs.draw("ring:4", 0).adjacency
+    assert metrics.dirichlet(metrics.of_points(np.eye(3), np.ones((3, 3)))).reason == metrics.TOO_FEW_NODES
+    assert metrics.dirichlet(metrics.of_points(np.ones((4, 2)), ring)).reason == metrics.NO_VARIANCE
+    assert metrics.dirichlet(metrics.of_points(np.full((4, 2), np.nan), ring)).reason == metrics.NONFINITE
+    assert metrics.separation(metrics.of_points(np.eye(4)), np.zeros(4)).reason == metrics.ONE_CLUSTER
+    # A square's second and third eigenvalues coincide, so its single direction is not unique.
+    assert metrics.overlap(metrics.of_points(np.eye(5), graphs.draw("ring:5", 0).adjacency), 1).reason == (
+        "degenerate_eigenspace"
+    )
+
+
+def test_cka_of_independent_noise_is_near_zero_and_of_itself_one() -> None:
+    rng = np.random.default_rng(0)
+    found = [metrics.CKA().compute(rng.standard_normal((20, 500)), rng.standard_normal((20, 500))) for _ in range(20)]
+    assert abs(float(np.mean(found))) < 0.1
+    x = rng.standard_normal((12, 5))
+    assert metrics.CKA().compute(x, x) == pytest.approx(1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 50), shift=st.floats(-20, 20))
+def test_energy_ignores_rotation_translation_and_scale(seed: int, scale: float, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    graph, x = graphs.draw("sbm", seed), rng.standard_normal((15, 6))
+    turn = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    for metric in (metrics.DirichletEnergy(), metrics.SpectralOverlap()):
+        one = metric.measure(x, graph.adjacency).value
+        two = metric.measure(scale * x @ turn + shift, graph.adjacency).value
+        assert (one is None) == (two is None)
+        if one is not None:
+            assert two == pytest.approx(one, abs=1e-8)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_energy_lies_between_the_bound_and_the_largest_eigenvalue(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = graphs.draw("sbm", seed)
+    geo = metrics.of_points(rng.standard_normal((15, 4)), graph.adjacency)
+    lap = geo.laplacian()
+    top = np.linalg.eigvalsh(lap)[-1] / (np.trace(lap) / 14)
+    energy = metrics.dirichlet(geo).value
+    assert energy is not None
+    assert float(metrics.energy_bound(lap, geo.gram)) - 1e-9 <= energy <= top + 1e-9
+    position = metrics.dirichlet_position(geo).value
+    assert position is not None and position <= 1 + 1e-9
+
+
+def test_batched_formulas_are_the_single_ones() -> None:
+    rng = np.random.default_rng(2)
+    g = graphs.draw("sbm", 5)
+    points = rng.standard_normal((3, 15, 6))
+    grams = np.stack([metrics.of_points(p).gram for p in points])
+    for k in range(3):
+        geo = metrics.Geometry(grams[k], g.adjacency, (g.clusters,))
+        assert metrics.energy_ratio(g.laplacian(), grams)[k] == pytest.approx(metrics.dirichlet(geo).value)
+        assert metrics.separation_ratio(grams, g.clusters)[k] == pytest.approx(metrics.separation(geo).value)
+        assert metrics.within_ratio(g.adjacency, grams, g.clusters)[k] == pytest.approx(
+            metrics.within_energy(geo).value
+        )
