@@ -112,8 +112,8 @@ class Evaluation:
             from peira.cli.finish import finish
 
             finish(target.path, quiet=request.json)
-        self._say_what_lacks(target, partial)
         code = 0 if partial or self._detached(report) else report.exit_code
+        self._say_what_lacks(target, partial, code)
         if code == 0 and request.archive and not self._detached(report):
             self._archive(target, partial)
         return code
@@ -131,7 +131,7 @@ class Evaluation:
         asked = dict(self.request.changes.batch).get("detach", False)
         return bool(asked) and set(report.causes) == {"stopped"} and not report.tally.failed
 
-    def _say_what_lacks(self, target: RunDir, partial: bool) -> None:
+    def _say_what_lacks(self, target: RunDir, partial: bool, code: int) -> None:
         if self.request.json:
             return
         if partial:
@@ -140,6 +140,9 @@ class Evaluation:
                     if not record.done:
                         say(f"  {record.slug}: pending, {record.message}")
             say("  the selected rows are complete; nothing is compared until all arms are there")
+        elif code:
+            name = target.path.name.removeprefix("run_")
+            note(f"  remedy: the same command with --run-id {name} asks for what is missing alone")
         say(f"  look: {target.path}/aggregate_report.md, {target.path}/report.html")
 
     def _build(self, target: RunDir) -> int:
