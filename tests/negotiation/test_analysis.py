@@ -211,3 +211,16 @@ def test_identity_forgets_the_folder_name_only():
     plain = family.identity(NegotiationSettings(**base))
     assert family.identity(NegotiationSettings(**base, run_number=4)) == plain
     assert family.identity(NegotiationSettings(**base, max_rounds=4)) != plain
+
+
+def test_the_guides_short_names_stand_for_figures_and_factors(run):
+    from peira.families.negotiation import Negotiation
+
+    family = Negotiation()
+    with RunView(run) as view:
+        makers = family.figures(view)
+        known = {name for record in view.records() for name in record.cell}
+    for group in ("heatmaps", "convergence", "tokens", "counts"):
+        assert set(family.figure_groups[group]) <= set(makers)
+    assert set(family.factor_aliases["order"]) <= known
+    assert known & set(family.factor_aliases["model"])

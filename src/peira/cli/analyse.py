@@ -41,7 +41,7 @@ def command(
         note(f"  {again(find_run(run))} trials measured again")
     with RunView(find_run(run)) as view:
         family = load_family(view.family)
-        analysis = _with_levels(view, analysis_of(view, family), tuple(by or ()))
+        analysis = _with_levels(view, analysis_of(view, family), _factors(view, family, by or []))
         if report:
             write_report(view, analysis, family.figures(view))
         else:
@@ -52,6 +52,17 @@ def command(
         else:
             _print(view, analysis)
     return 0
+
+
+def _factors(view: RunView, family: object, names: list[str]) -> tuple[str, ...]:
+    """Factor names; a family's own short names (`order`, `model`) stand for the study's factors."""
+    short = getattr(family, "factor_aliases", {})
+    known = {name for record in view.records() for name in record.cell} if short else set()
+    found: list[str] = []
+    for name in names:
+        meant = [factor for factor in short.get(name, ()) if factor in known]
+        found += meant if meant and name not in known else [name]
+    return tuple(found)
 
 
 def _with_levels(view: RunView, analysis: Analysis, by: tuple[str, ...]) -> Analysis:

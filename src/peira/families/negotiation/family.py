@@ -30,6 +30,11 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
     name: ClassVar[str] = "negotiation"
     version: ClassVar[int] = 1
     simulated: ClassVar[Mapping[str, Callable[[SimSpec], Answerer]]] = Kinds.ALL
+    factor_aliases: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "order": ("model_order",),
+        "model": ("weak_model", "strong_model", "models"),
+        "level": ("competition_level",),
+    }
     Settings = NegotiationSettings
     Outcome = NegotiationOutcome
 

@@ -107,8 +107,8 @@ def pareto(games: Games) -> Figure:
             _pareto_panel(axes, rows)
             deals = sum(row.deal for row in rows)
             axes.set_title(f"c = {level:g}\n{deals} deals, {len(rows) - deals} without")
-            axes.set_xlabel("weaker's raw utility")
-        panels[0][0].set_ylabel("stronger's raw utility")
+            axes.set_xlabel("weaker's raw utility (%)")
+        panels[0][0].set_ylabel("stronger's raw utility (%)")
         handles, names = panels[0][0].get_legend_handles_labels()
         if not names:
             handles, names = panels[0][-1].get_legend_handles_labels()
@@ -166,8 +166,14 @@ def _pareto_panel(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _weak_strong(values: Sequence[float], row: Row) -> tuple[float, float]:
+    """(weaker's, stronger's), in percent of what all items are worth to each."""
     seat = row.strong_seat or 0
-    return float(values[1 - seat]), float(values[seat])
+    weak, strong = _totals(row, 1 - seat), _totals(row, seat)
+    return 100.0 * float(values[1 - seat]) / weak, 100.0 * float(values[seat]) / strong
+
+
+def _totals(row: Row, seat: int) -> float:
+    return sum(row.outcome["values"][seat]) if row.outcome is not None else 1.0
 
 
 def _frontier_line(axes: Axes, row: Row, flip: bool) -> None:
@@ -181,6 +187,7 @@ def _frontier_line(axes: Axes, row: Row, flip: bool) -> None:
     frontier = solutions(Game(tuple(row.outcome["items"]), values)).frontier
     if frontier is None:
         return
-    points = frontier.utilities[:, ::-1] if flip else frontier.utilities
+    points = 100.0 * frontier.utilities / [_totals(row, 0), _totals(row, 1)]
+    points = points[:, ::-1] if flip else points
     points = points[points[:, 0].argsort()]
     axes.plot(points[:, 0], points[:, 1], "-", color="#9a9a9a", linewidth=0.5, alpha=0.5, zorder=1)
