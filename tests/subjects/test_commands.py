@@ -50,7 +50,9 @@ def test_doctor_needs_no_network_to_look_at_this_machine(capsys):
 
 
 @pytest.mark.parametrize(("status", "words"), [(0, "answers"), (401, "make a new one")])
-def test_doctor_makes_one_small_call_to_each_subject(capsys, own_registry, monkeypatch, status, words):
+def test_doctor_makes_one_small_call_to_each_subject(
+    capsys, own_registry, monkeypatch, status, words
+):
     key = "sk-planted-ABCDEFGHIJ0123456789"
     monkeypatch.setenv("LAB_KEY", key)
     faults = Faults(status=status, message="bad key {key}")

@@ -88,17 +88,21 @@ def open_model(
     """The route of a real subject. Raises InputError for an unknown name, a missing key, an unknown
     price under a budget, or options that do not fit."""
     options = read_options(name, overrides or {})
+    route = _open(name, options, outlets or Outlets())
+    if budgeted and route.price is None and not route.free and not route.details.get("free"):
+        raise InputError(
+            f"subject {name!r}: no price is known for {route.model!r} at {route.provider}, and a"
+            f" budget is set\n  remedy: subjects: {{{name}: {{price: {{input_per_million: …,"
+            " output_per_million: …}}}, or price: free"
+        )
+    return route
+
+
+def _open(name: str, options: SubjectOptions, outlets: Outlets) -> Route:
     for prefix, opener in SPECIAL.items():
         if (options.model or name).startswith(prefix):
             return opener(options.model or name, options)
-    card = card_of(name, options)
-    if budgeted and card.price is None and not card.free:
-        raise InputError(
-            f"subject {name!r}: no price is known for {card.model!r} at {card.provider}, and a"
-            " budget is set\n  remedy: subjects: {%s: {price: {input_per_million: …,"
-            " output_per_million: …}}}, or price: free" % name
-        )
-    return _route(card, options, outlets or Outlets())
+    return _route(card_of(name, options), options, outlets)
 
 
 def _route(card: Card, options: SubjectOptions, outlets: Outlets) -> Route:

@@ -112,5 +112,5 @@ def open_bridge(name: str, options: SubjectOptions) -> Route:
         name, PydanticAIWire(model, endpoint), model.model_name, "pydantic-ai", price=price,
         pace=SharedPace(name, PaceOptions()), durable=True, sampling=options.sampling,
         fit=Fit(name, "pydantic-ai", CARRIES, allow_drop=frozenset(options.allow_drop)),
-        details={"wire": "pydantic-ai"},
+        details={"wire": "pydantic-ai", "free": options.price == "free"},
     )  # fmt: skip
