@@ -17,7 +17,6 @@ from peira.families.prompts.settings import CONTROL
 from peira.families.prompts.significance import (
     Compared,
     RunSignificance,
-    labels,
     run_significance,
 )
 from peira.families.prompts.truth import planted, simulation_truth, truth_table
@@ -91,9 +90,10 @@ def _analysis(told: Told, trials: list[TrialData], compared: list[Compared]) -> 
         answer(compared, told.significance),
         tuple(table for table in shown if table.rows),
         tuple(
-            _finding(part, label, name, known)
-            for part, label in zip(compared, labels(compared), strict=True)
-            for name in part.block["metrics"]
+            _finding(part, scope, name, known)
+            for part, scope in zip(compared, scopes(compared), strict=True)
+            for name, entry in part.block["metrics"].items()
+            if entry["n_items"] or entry["n_missing"]
         ),
         tuple(notes(told, trials, compared)),
         files={"family": {"primary_tests": told.significance.family_size}},
@@ -107,7 +107,7 @@ def _finding(part: Compared, where: str, name: str, known: dict[str, Any]) -> Fi
     what = f"mean over items of {WORDS.get(name, name)}, {part.at.arm} − {part.at.reference}"
     return Finding(
         name=f"{part.title}, {name}",
-        claim=f"{what}; {where}{label}",
+        claim=f"{what}, {where}{label}",
         estimate=part.estimate(name, what),
         role="exploratory" if exploratory else "confirmatory",
         family=entry["role"],
@@ -116,6 +116,17 @@ def _finding(part: Compared, where: str, name: str, known: dict[str, Any]) -> Fi
         q=entry.get("q_value") if exploratory else None,
         truth=planted(part, known, name),
     )
+
+
+def scopes(compared: Sequence[Compared]) -> list[str]:
+    """Which items, temperature and trial a comparison is about, as far as needed."""
+    several = len({part.at.trial.record.slug for part in compared}) > 1
+    return [
+        f"{part.at.kind} items"
+        + (f", t={part.at.temp:g}" if len(part.at.trial.settings.temps) > 1 else "")
+        + (f", {part.at.trial.record.slug}" if several else "")
+        for part in compared
+    ]
 
 
 def answer(compared: Sequence[Compared], significance: RunSignificance) -> str:
