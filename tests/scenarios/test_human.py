@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peira.errors import InputError
+from peira.errors import InputError, TrialHalted
 from peira.families.scenarios import human
 from peira.families.scenarios.human import Question, Terminal, use_desk
 from tests.scenarios.conftest import Bench
@@ -21,7 +21,7 @@ class Script:
 
     async def ask(self, question: Question) -> dict[str, Any]:
         if len(self.asked) >= self.limit:
-            raise InputError("the desk was left")
+            raise TrialHalted("interrupted", "the desk was left")
         self.asked.append(question)
         if question.form.kind == "offer":
             return {"target": None, "message": "", "note": ""}
@@ -57,10 +57,10 @@ def test_one_question_for_every_call_of_the_seat(bench: Bench) -> None:
 def test_earlier_answers_are_not_asked_again(bench: Bench) -> None:
     seat_a_person(bench)
     use_desk(Script(3))
-    assert bench.go().exit_code == 3
+    assert bench.go().exit_code == 130
     later = Script()
     use_desk(later)
-    assert bench.go({"retry_failed": True}).exit_code == 0
+    assert bench.go().exit_code == 0
     assert [q.label for q in later.asked] == ["turn 2/decision", "turn 3/bilateral offer",
                                               "turn 3/decision"]  # fmt: skip
 
@@ -91,7 +91,7 @@ def test_a_closed_terminal_is_an_error_that_keeps_what_was_said() -> None:
     from peira.families.scenarios.parse import FORMS
 
     desk = Terminal(io.StringIO(""), io.StringIO())
-    with pytest.raises(InputError, match="earlier answers are kept"):
+    with pytest.raises(TrialHalted, match="earlier answers are kept"):
         asyncio.run(desk.ask(Question("t", "a", "turn 1/decision", (), FORMS["decision"])))
 
 
@@ -104,6 +104,8 @@ def test_without_a_desk_a_human_seat_is_refused_at_the_start(
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert run(["simulate", str(bench.root / "scenario"), "--out", str(bench.run)]) == 2
     assert "neither" in capsys.readouterr().err
+    assert run(["run", str(bench.config())]) == 2
+    assert not bench.run.exists()
     with pytest.raises(InputError):
         human.desk()
 

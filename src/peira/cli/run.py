@@ -63,6 +63,8 @@ def execute(question: api.Question, options: api.Options, json: bool, view: bool
     from peira.cli.display import as_json, ending, note, report_dict, say
     from peira.cli.finish import finish
 
+    if not options.simulated:
+        question.family.check_start([cell.settings for cell in question.cells()], view=view)
     with _viewing(question, options, view):
         report = api.run(question, options)
     if json:

@@ -63,10 +63,6 @@ def command(
     )  # fmt: skip
     if dry_run:
         return show(question, options, json)
-    if not options.simulated:
-        from peira.families.scenarios.human import refuse_without_desk
-
-        refuse_without_desk(settings.scenario, view=view)
     return execute(question, options, json, view)
 
 

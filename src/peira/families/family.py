@@ -95,10 +95,16 @@ class Family(Generic[SettingsT, OutcomeT]):
         those of its outcome in the analysis."""
         raise InputError(f"family {self.name!r}: there is nothing to measure again")
 
-    def forked(self, settings: SettingsT, source: Record, branch: Any, arm: str, sample: int) -> SettingsT:
+    def forked(
+        self, settings: SettingsT, source: Record, branch: Any, arm: str, sample: int
+    ) -> SettingsT:
         """The settings of one fork of a finished trial: as the source's up to `branch.turn`, with
         its changes from there (`arm` "changed") or without (`arm` "control")."""
         raise InputError(f"family {self.name!r}: its trials cannot be forked")
+
+    def check_start(self, settings: list[SettingsT], *, view: bool) -> None:
+        """Called before a run with real subjects: raise InputError for what could never go well,
+        such as a person's seat and nowhere to ask (`view`: the browser view is open)."""
 
     def plan_notes(self, study: Study) -> list[str]:
         """Lines for `peira plan`: what this study can and cannot find."""

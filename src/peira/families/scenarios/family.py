@@ -54,6 +54,13 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
         """One that takes any seat; a more capable model concedes more (an effect to be found)."""
         return f"sim:anyone,lift={simulated.planted_lift(capability):g}"
 
+    def check_start(self, settings: list[ScenarioSettings], *, view: bool) -> None:
+        """A person's seat needs a terminal or the browser."""
+        from peira.families.scenarios.human import refuse_without_desk
+
+        for each in settings:
+            refuse_without_desk(each.scenario, view=view)
+
     def plan_notes(self, study: Study) -> list[str]:
         """The smallest standardised effect of each factor that is found with 80 % power."""
         from peira.stats.designs import ScenarioRuns

@@ -18,7 +18,7 @@ import orjson
 
 from peira.engine.lab import Lab
 from peira.engine.ledger import pack, request_hash
-from peira.errors import InputError, ReplayDiverged
+from peira.errors import InputError, ReplayDiverged, TrialHalted
 from peira.families.scenarios.parse import Field, Form, as_truth
 from peira.families.scenarios.settings import Scenario
 from peira.subjects.subject import Message, Reply, Sampling
@@ -138,9 +138,10 @@ class Terminal:
             self._say(f"{item.name} ({_hint(item)}):")
             line = self.source.readline()
             if not line:
-                raise InputError(
+                raise TrialHalted(
+                    "interrupted",
                     "the terminal was closed while a person's answer was awaited\n"
-                    "  remedy: run the same command again; earlier answers are kept"
+                    "  remedy: run the same command again; earlier answers are kept",
                 )
             value = _value(item, line.strip())
             if value not in ("", None) or item.name != form.required or item.name == "target":
