@@ -35,3 +35,9 @@ def test_identity_changes_with_family_version_settings_and_seed():
 def test_explicit_seeds_are_used_as_they_are():
     assert Study(family="x", seeds=[42, 123]).trial_seeds == [42, 123]
     assert len(set(Study(family="x", replicates=50).trial_seeds)) == 50
+
+
+def test_many_replicates_all_differ_and_more_of_them_change_none():
+    many = replicate_seeds(0, 120_000)
+    assert len(set(many)) == 120_000, "32-bit seeds meet from some 50,000 on"
+    assert replicate_seeds(0, 1000) == many[:1000]

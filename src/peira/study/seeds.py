@@ -27,6 +27,14 @@ def generator(*parts: str | int) -> numpy.random.Generator:
 
 
 def replicate_seeds(root: int, count: int) -> list[int]:
-    """Seeds of `replicates: count`: the k-th depends on (root, k) alone, so more replicates add
-    trials and never change the old ones. 32-bit, to stay readable and JSON-safe."""
-    return [derive(root, "replicate", k) >> 32 for k in range(1, count + 1)]
+    """Seeds of `replicates: count`, all different: the k-th depends on (root, k) and the ones before
+    it, so more replicates add trials and never change the old ones. 32-bit, to stay readable and
+    JSON-safe; from some 50,000 on two are likely to meet, and the later one is drawn again."""
+    seeds: dict[int, None] = {}
+    for k in range(1, count + 1):
+        seed, again = derive(root, "replicate", k) >> 32, 0
+        while seed in seeds:
+            again += 1
+            seed = derive(root, "replicate", k, again) >> 32
+        seeds[seed] = None
+    return list(seeds)
