@@ -253,3 +253,31 @@ def test_the_prompt_hash_stands_in_the_record(game):
 def test_events_are_json_safe(game):
     _, events = game({"models": ["sim:random", "sim:micro"]})
     orjson.dumps(events)
+
+
+def test_a_shortened_prompt_is_rebuilt_as_it_was_sent():
+    """The room is in the event, so the files show the prompt that was really sent."""
+    from types import SimpleNamespace
+
+    from peira.engine.lab import Bench, Lab, TrialTask
+    from peira.engine.ledger import Sharing
+    from peira.families.negotiation.files import interactions
+    from peira.families.negotiation.trial import Play
+    from peira.subjects.route import Routes
+
+    from .conftest import NoLedger
+
+    wordy = {f"round {r}/discussion": "word " * 300 for r in (1, 2, 3)}
+    wires = {"one": seat(vote=NO, **wordy), "two": seat(vote=NO)}
+    bench = Bench(Routes(wires=wires), NoLedger(), Sharing(), 0)
+    lab = Lab(TrialTask(1, "i", "s", 1, 1, 1, {}, {}), bench)
+    played = Play(NegotiationSettings.model_validate(BASE), lab)
+    played.rooms = [1400, None]
+    import asyncio
+
+    asyncio.run(played.run())
+    record = SimpleNamespace(settings=BASE)
+    rebuilt = [e for e in interactions(record, lab.events) if e["seat"] == "Agent 1"]
+    sent = [[(m.role, m.content) for m in r.messages] for r in wires["one"].requests]
+    assert [[(m["role"], m["content"]) for m in e["messages"]] for e in rebuilt] == sent
+    assert any("(summary)" in messages[-1][1] for messages in sent)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from peira.engine.lab import Lab
@@ -44,13 +45,17 @@ T = TypeVar("T")
 class Call:
     """One call as asked and answered, with what the parser made of it."""
 
+    round: int
     phase: Phase
     lap: int
     ask: int
-    label: str
     reply: Reply
     rung: str = ""
     fault: str = ""
+
+    @property
+    def label(self) -> str:
+        return label_of(self.round, self.phase)
 
 
 async def play(settings: NegotiationSettings, lab: Lab) -> NegotiationOutcome:
@@ -241,24 +246,19 @@ class Play:
     ) -> Call:
         """One call. The prompt is not kept: it can be rebuilt from the events."""
         number = self.log.current.number
-        label = f"round {number}/{phase}"
         seen = Observation(self.views[seat], self.log.rounds, phase, number, lap, ask)
         reply = await self.subjects[seat].reply(
             asked or self.prompt(seat, phase, lap), self.samplings[seat][phase], seen,
-            label=label, record=False,
+            label=label_of(number, phase), record=False,
         )  # fmt: skip
-        return Call(phase, lap, ask, label, reply)
+        return Call(number, phase, lap, ask, reply)
 
     def keep(self, seat: int, call: Call) -> None:
         """Put a call into the transcript and the book."""
         reply, usage, name = call.reply, call.reply.usage, seat_name(seat)
         self.lab.emit(
-            "call", seat=name, label=call.label, round=self.log.current.number, phase=call.phase,
-            lap=call.lap, ask=call.ask, model=self.settings.models[seat],
-            served_model=reply.served_model, reply=reply.text, reasoning=reply.reasoning,
-            finish=reply.finish, rung=call.rung, fault=call.fault, usage=usage, cost=reply.cost,
-            seconds=reply.seconds, asked_at=reply.asked_at, request_id=reply.request_id,
-        )  # fmt: skip
+            "call", seat=name, **_told(call, self.settings.models[seat]), **self._room(seat)
+        )
         self.book.spend(call.phase, name, (1, usage.prompt_tokens, usage.completion_tokens,
                                            usage.reasoning_tokens, reply.cost))  # fmt: skip
         if reply.finish != "stop":
@@ -268,10 +268,33 @@ class Play:
         if call.ask:
             self.book.count(name, "reasks")
 
+    def _room(self, seat: int) -> dict[str, int]:
+        """What the prompt had to fit into, so that the same prompt can be built again."""
+        room = self.rooms[seat]
+        return {} if room is None else {"room": room}
+
     def emit(self, kind: str, **data: Any) -> None:
         """One event: into the transcript, and into the log that prompts are built from."""
         self.lab.emit(kind, **data)
         self.log.add(self.lab.events[-1])
+
+
+@lru_cache(maxsize=8192)
+def label_of(number: int, phase: Phase) -> str:
+    """What a call is called in the ledger, in cost tables and in scripts: `round 3/vote`."""
+    return f"round {number}/{phase}"
+
+
+def _told(call: Call, model: str) -> dict[str, Any]:
+    """A call as its event tells it; the prompt is left out, since the events before it give it."""
+    reply = call.reply
+    return {
+        "label": call.label, "round": call.round, "phase": call.phase, "lap": call.lap,
+        "ask": call.ask, "model": model, "served_model": reply.served_model, "reply": reply.text,
+        "reasoning": reply.reasoning, "finish": reply.finish, "rung": call.rung,
+        "fault": call.fault, "usage": reply.usage, "cost": reply.cost, "seconds": reply.seconds,
+        "asked_at": reply.asked_at, "request_id": reply.request_id,
+    }  # fmt: skip
 
 
 def seat_name(seat: int) -> str:
