@@ -37,7 +37,7 @@ KEYS = {
     "scenario_parameter": ("parameter",), "initial_world_state": (), "events": ("event",),
     "temperature": ("actor",), "turns": (), "seed": (),
 }  # fmt: skip
-OWN = ("base_scenario", "files", "variations", "set", "success_criteria", "fork", "extend")
+OWN = ("base_scenario", "files", "variations", "set", "success_criteria", "fork")
 
 
 def resolve(raw: Mapping[str, Any]) -> dict[str, Any]:
