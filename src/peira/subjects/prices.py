@@ -62,6 +62,8 @@ class Rate:
 
     def most(self, prompt_tokens: int) -> float:
         """The highest rate that a prompt of at most this many tokens can meet."""
+        if not self.tiers:
+            return self.base
         return max([self.base, *(rate for start, rate in self.tiers if prompt_tokens > start)])
 
     def times(self, factor: float) -> Rate:
