@@ -377,6 +377,17 @@ def test_hypotheses_changed_after_a_look_are_exploratory(bench: Bench) -> None:
     assert any("replicates were added after a look" in line for line in later.warnings)
 
 
+def test_the_planted_truth_stands_beside_its_estimate(bench: Bench) -> None:
+    from peira.families.scenarios.analysis import Results, told
+
+    bench.go(runs_per_variation=6, variations=[TWO])
+    truth = bench.json("simulation_truth.json")
+    assert [v["expected"] for v in truth["variations"].values()] == [4.0, 6.0]
+    found = told(Results(bench.batch()))
+    assert [f.truth for f in found.findings if f.role == "confirmatory"] == [2.0]
+    assert "| planted |" in found.files["analysis-report.md"]
+
+
 def test_the_ledger_holds_what_replay_needs(bench: Bench) -> None:
     wire = bench.play(polite)
     labels = [request.label for request in wire.requests]

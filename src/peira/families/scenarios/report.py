@@ -257,8 +257,10 @@ def effects(results: Results, story: Story) -> Iterator[str]:
     declared = results.effects.confirmatory
     if declared:
         yield f"**Confirmatory** ({len(declared)} hypotheses, Holm): success and primary metrics."
-        yield story.place("confirmatory", "Confirmatory effects", EFFECT_COLUMNS,
-                          [_effect_row(e) for e in declared])  # fmt: skip
+        rows = [_effect_row(e) | {"planted": results.truth_of(e)} for e in declared]
+        known = any(row["planted"] is not None for row in rows)
+        columns = (*EFFECT_COLUMNS, *([Column("planted", "planted")] if known else []))
+        yield story.place("confirmatory", "Confirmatory effects", columns, rows)
     rest = [
         e for e in results.effects.all
         if e.role == "exploratory" and e.kind in ("effect", "omnibus", "interaction")
