@@ -105,6 +105,7 @@ class Filter:
 
     states: Sequence[State] = ()
     slug: str | None = None
+    number: int | None = None
     since: float | None = None
     retired: bool = False
 
@@ -117,6 +118,9 @@ class Filter:
         if self.slug is not None:
             where.append("t.slug=?")
             values.append(self.slug)
+        if self.number is not None:
+            where.append("t.number=?")
+            values.append(self.number)
         if self.since is not None:
             where.append("t.finished>=?")
             values.append(self.since)
@@ -124,14 +128,17 @@ class Filter:
 
 
 CELLS_KEPT = 4096  # cells decoded at once, so that memory does not grow with the grid
+
+
+def _sum(what: str) -> str:
+    """Money of one trial, by index: reading one record must not add up the whole run's."""
+    return f"(SELECT SUM({what}) FROM replies r WHERE r.buyer=t.number AND (r.cost > 0 OR r.worst > 0))"
+
+
 COLUMNS = (
     "t.number, t.id, t.slug, t.seed, t.replicate, t.position, t.state, t.cause, t.message,"
     " t.attempts, t.started, t.finished, t.seconds, t.outcome, t.usage, t.subjects, t.simulated,"
-    " t.cell, m.cost, m.unsettled"
-)
-MONEY = (
-    "LEFT JOIN (SELECT buyer, SUM(cost) AS cost, SUM(worst) AS unsettled FROM replies"
-    " WHERE cost > 0 OR worst > 0 GROUP BY buyer) m ON m.buyer = t.number"
+    f" t.cell, {_sum('r.cost')}, {_sum('r.worst')}"
 )
 
 
@@ -233,7 +240,7 @@ class RunView:
         where, values = (which or Filter()).sql()
         cells: dict[int, tuple[Any, Any]] = {}
         cursor = self._execute(
-            f"SELECT {COLUMNS} FROM trials t {MONEY} WHERE {where} ORDER BY t.position, t.number",
+            f"SELECT {COLUMNS} FROM trials t WHERE {where} ORDER BY t.position, t.number",
             values,
         )
         for row in cursor:

@@ -147,7 +147,11 @@ class BrowserDesk:
 
 def as_waiting(question: Question) -> Waiting:
     """A question of the scenarios family as the mailbox keeps it."""
-    messages = tuple({"role": m.role, "content": m.content} for m in question.messages)
+    asked = question.form.request()  # the JSON a model is asked for: a person has the blanks
+    messages = tuple(
+        {"role": m.role, "content": m.content.replace(asked, "").rstrip()}
+        for m in question.messages
+    )
     blanks = tuple(
         Blank(f.name, f.hint.strip('"'), f.many, f.name == "accept") for f in question.form.fields
     )

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ class House:
 
     def runs(self) -> list[Entry]:
         """All runs, newest first; one that cannot be read is listed as damaged."""
-        found = [self.entry(key) for key in self.keys()]
+        with ThreadPoolExecutor(4) as pool:  # opening a run.db is sqlite's work, outside the GIL
+            found = list(pool.map(self.entry, self.keys()))
         return sorted(found, key=lambda entry: entry.updated, reverse=True)
 
     def stamps(self) -> dict[str, tuple[int, ...]]:

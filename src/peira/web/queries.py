@@ -6,6 +6,7 @@ in a list of known names and bound as a value, never pasted into SQL.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,17 +144,38 @@ def trials(run: RunView, wish: Wish, found: Sequence[Cell], numeric: Mapping[str
     total = run.query(f"SELECT COUNT(*) FROM trials t WHERE {where}", values)[0][0]
     pages = max(1, -(-total // PER_PAGE))
     page = min(max(1, wish.page), pages)
-    order, ordering, head, heading = _order(wish, found, numeric)
-    direction = "DESC" if wish.down else "ASC"
+    chosen = _chosen(run, wish, found, numeric, (where, values), (page - 1) * PER_PAGE)
     rows = run.query(
-        f"{head} SELECT t.number, t.position, t.slug, t.state, t.cause, t.message, t.cell,"
-        f" t.replicate, t.seconds, {COST}, t.usage, t.outcome FROM trials t"
-        f"{' JOIN places ON places.cell = t.cell' if head else ''} WHERE {where}"
-        f" ORDER BY {order} {direction} NULLS LAST, t.position LIMIT ? OFFSET ?",
-        [*heading, *values, *ordering, PER_PAGE, (page - 1) * PER_PAGE],
+        "SELECT t.number, t.position, t.slug, t.state, t.cause, t.message, t.cell, t.replicate,"
+        f" t.seconds, {COST}, t.usage, t.outcome FROM trials t"
+        f" WHERE t.number IN ({','.join('?' * len(chosen))})",
+        chosen,
     )
+    place = {number: at for at, number in enumerate(chosen)}
+    rows.sort(key=lambda row: place[row[0]])
     factors = {cell.number: cell.factors for cell in found}
     return Page([_row(row, factors) for row in rows], total, wish, pages)
+
+
+def _chosen(
+    run: RunView,
+    wish: Wish,
+    found: Sequence[Cell],
+    numeric: Mapping[str, str],
+    where: tuple[str, list[Any]],
+    offset: int,
+) -> list[int]:
+    """Numbers of the trials on a page: sorting touches what it sorts by and nothing else."""
+    order, ordering = _order(run, wish, found, numeric)
+    direction = "DESC" if wish.down else "ASC"
+    by = f"t.position {direction}"
+    if order != "t.position":
+        by = f"{order} {direction} NULLS LAST, t.position"
+    rows = run.query(
+        f"SELECT t.number FROM trials t WHERE {where[0]} ORDER BY {by} LIMIT ? OFFSET ?",
+        [*where[1], *ordering, PER_PAGE, offset],
+    )
+    return [number for (number,) in rows]
 
 
 def _row(row: tuple[Any, ...], factors: Mapping[int, Mapping[str, Any]]) -> Row:
@@ -189,23 +211,30 @@ def _where(wish: Wish, found: Sequence[Cell]) -> tuple[str, list[Any]]:
 
 
 def _order(
-    wish: Wish, found: Sequence[Cell], numeric: Mapping[str, str]
-) -> tuple[str, list[Any], str, list[Any]]:
-    """(order expression, its values, WITH clause, its values)."""
+    run: RunView, wish: Wish, found: Sequence[Cell], numeric: Mapping[str, str]
+) -> tuple[str, list[Any]]:
+    """(order expression, its values)."""
     kind, _, name = wish.sort.partition(":")
     if kind == "outcome" and name in numeric:
-        return "json_extract(CAST(t.outcome AS TEXT), ?)", [numeric[name]], "", []
+        return "json_extract(CAST(t.outcome AS TEXT), ?)", [numeric[name]]
     if kind == "factor" and found:
-        order = {text: place for place, text in enumerate(levels(found).get(name, []))}
-        places = [[c.number, order.get(level(c.factors.get(name)), -1)] for c in found]
-        head = (
-            "WITH places(cell, place) AS (SELECT json_extract(value, '$[0]'),"
-            " json_extract(value, '$[1]') FROM json_each(?))"
-        )
-        return "places.place", [], head, [orjson.dumps(places).decode()]
+        _lay_places(run, name, found)
+        return "(SELECT place FROM places WHERE places.cell = t.cell)", []
     if kind == "cost":
-        return COST, [], "", []
-    return PLAIN.get(wish.sort, "t.position"), [], "", []
+        return COST, []
+    return PLAIN.get(wish.sort, "t.position"), []
+
+
+def _lay_places(run: RunView, factor: str, found: Sequence[Cell]) -> None:
+    """A temporary table (in memory, of this connection) of each cell's place in a factor's order."""
+    order = {text: place for place, text in enumerate(levels(found).get(factor, []))}
+    places = [[c.number, order.get(level(c.factors.get(factor)), -1)] for c in found]
+    run.query("PRAGMA temp_store=MEMORY")
+    run.query("CREATE TEMP TABLE IF NOT EXISTS places(cell INTEGER PRIMARY KEY, place INTEGER)")
+    run.query(
+        "INSERT OR REPLACE INTO places SELECT json_extract(value, '$[0]'),"
+        " json_extract(value, '$[1]') FROM json_each(?)", (orjson.dumps(places).decode(),),
+    )  # fmt: skip
 
 
 # -- one trial --------------------------------------------------------------------------------
@@ -218,18 +247,6 @@ def neighbours(run: RunView, position: int) -> tuple[int | None, int | None]:
         "SELECT number FROM trials WHERE position>? ORDER BY position LIMIT 1", (position,)
     )
     return (before[0][0] if before else None), (after[0][0] if after else None)
-
-
-def slug_of(run: RunView, number: int) -> str | None:
-    """The slug of a trial, or None if there is none of that number."""
-    rows = run.query("SELECT slug FROM trials WHERE number=?", (number,))
-    return rows[0][0] if rows else None
-
-
-def number_of(run: RunView, slug: str) -> int | None:
-    """The number of a trial, or None."""
-    rows = run.query("SELECT number FROM trials WHERE slug=?", (slug,))
-    return rows[0][0] if rows else None
 
 
 # -- outcomes over factors --------------------------------------------------------------------
@@ -246,21 +263,30 @@ class Observed:
 def observed(run: RunView, name: str, path: str) -> Observed:
     """Every observed value of one outcome, by cell."""
     rows = run.query(
-        "SELECT cell, json_extract(CAST(outcome AS TEXT), ?1), json_type(CAST(outcome AS TEXT), ?1)"
-        " FROM trials WHERE state='done' AND position IS NOT NULL",
+        "SELECT cell, json_extract(CAST(outcome AS TEXT), ?) FROM trials"
+        " WHERE state='done' AND position IS NOT NULL",
         (path,),
     )
-    values: dict[int, list[float]] = {}
-    kinds = set()
-    for cell, value, kind in rows:
+    values: dict[int, list[float]] = defaultdict(list)
+    for cell, value in rows:
         if isinstance(value, int | float):
-            values.setdefault(cell, []).append(float(value))
-            kinds.add(kind)
+            values[cell].append(value)
     ended = run.query(
         "SELECT cell, COUNT(*) FROM trials WHERE position IS NOT NULL"
         " AND state IN ('done', 'failed', 'halted') GROUP BY cell"
     )
-    return Observed(name, bool(kinds) and kinds <= {"true", "false"}, values, dict(ended))
+    return Observed(name, _is_truth(run, path), dict(values), dict(ended))
+
+
+def _is_truth(run: RunView, path: str) -> bool:
+    """True if an outcome is a yes or no, as the first finished trials have it."""
+    rows = run.query(
+        "SELECT DISTINCT json_type(CAST(outcome AS TEXT), ?) FROM (SELECT outcome FROM trials"
+        " WHERE state='done' AND position IS NOT NULL ORDER BY position LIMIT ?)",
+        (path, SAMPLE),
+    )
+    kinds = {kind for (kind,) in rows} - {None, "null"}
+    return bool(kinds) and kinds <= {"true", "false"}
 
 
 # -- over time --------------------------------------------------------------------------------

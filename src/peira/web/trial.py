@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from peira.store.exports import flattened
-from peira.store.records import Record, RunView, TrialView
+from peira.store.records import Filter, Record, RunView, TrialView
 from peira.web import queries
 from peira.web.page import answer, fragment, opened
 from peira.web.pages import adapter
@@ -40,10 +40,11 @@ def page(request: Request) -> HTMLResponse:
 def found(request: Request, view: RunView) -> Record:
     """The trial of this number. Raises a 404."""
     number = request.path_params["number"]
-    slug = queries.slug_of(view, number) if number < 1 << 63 else None
-    if slug is None:
+    which = Filter(number=number, retired=True)
+    records = list(view.records(which)) if number < 1 << 63 else []
+    if not records:
         raise HTTPException(404)
-    return view.record(slug)
+    return records[0]
 
 
 def short(data: Any) -> list[tuple[str, str]]:
