@@ -147,6 +147,10 @@ def test_the_guides_form_resolves_to_seats_and_stays_in_the_record():
         ({"models": ["a"]}, "2 to 10"),
         ({"models": ["a", "b"], "num_agents": 3}, "num_agents: 3: allowed 2"),
         ({"models": ["a", "b", "c"], "num_items": 2, "competition_level": 0}, "num_items >= 3"),
+        (
+            {"models": ["a", "b", "c"], "num_items": 2, "competition_level": 0.5},
+            "no such values exist",
+        ),
         ({"models": ["a", "b"], "cooperation": 0.5}, "preferences to matrix"),
         ({"models": ["a", "b"], "weak_model": "a"}, "needs strong_model"),
         ({"models": ["a", "b"], "weak_model": "a", "strong_model": "c"}, "give one form"),

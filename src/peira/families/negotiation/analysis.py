@@ -74,6 +74,7 @@ def _findings(games: Games, laws: Sequence[Law]) -> list[Finding]:
         ))  # fmt: skip
     if games.pairs:
         rows = [row for row in games.rows if row.pair]
+        seated = "both seat orders averaged" if games.swapped else "seats as they were"
         if games.swapped:
             found.append(Finding(
                 "seat_effect", "Utility gained by sitting first, whoever sits there, paired over instances.",
@@ -85,7 +86,7 @@ def _findings(games: Games, laws: Sequence[Law]) -> list[Finding]:
             )
             found.append(Finding(
                 f"difference_{pair[0]}_{pair[1]}",
-                f"Utility of {pair[1]} less that of {pair[0]}, both seat orders averaged.",
+                f"Utility of {pair[1]} less that of {pair[0]}, {seated}.",
                 estimate, unit="instance",
             ))  # fmt: skip
     return found

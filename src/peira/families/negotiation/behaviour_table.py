@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from peira.families.negotiation.behaviour import CATEGORIES, Behaviour, Truth, behaviour_of
 from peira.families.negotiation.rows import Games
@@ -19,8 +20,18 @@ MOST_GAMES = 2000  # transcripts read for behaviour; beyond, a regular sample (s
 Seen = list[tuple[str, str, Behaviour]]
 
 
+_read: WeakKeyDictionary[RunView, tuple[int, Seen]] = WeakKeyDictionary()
+
+
 def behaviours(run: RunView, games: Games) -> Seen:
-    """(trial, model, behaviour) of every seat, from transcripts."""
+    """(trial, model, behaviour) of every seat, from transcripts; read once for tables and figure."""
+    known = _read.get(run)
+    if known is None or known[0] != len(games.done):
+        known = _read[run] = (len(games.done), _from_transcripts(run, games))
+    return known[1]
+
+
+def _from_transcripts(run: RunView, games: Games) -> Seen:
     done = games.done
     step = max(1, -(-len(done) // MOST_GAMES))
     found: Seen = []

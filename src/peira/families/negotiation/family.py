@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from peira.report.analysis import Analysis
-    from peira.store.records import RunView, TrialView
+    from peira.store.records import Record, RunView, TrialView
 
 UNKNOWN_MMLU_PRO = 50.0  # a middling stand-in for a model whose score nobody has registered
 MMLU_PRO_RANGE = (25.0, 90.0)  # percent that map to skill 0 and 1
@@ -51,6 +51,8 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
     def seats(self, settings: NegotiationSettings) -> dict[str, str]:
         """`Agent k` -> subject name."""
         seats = {f"Agent {k + 1}": model for k, model in enumerate(settings.models)}
+        if settings.fork is not None and settings.fork.models is not None:
+            seats |= {f"Agent {k + 1} (fork)": m for k, m in enumerate(settings.fork.models)}
         return seats if settings.judge is None else {**seats, "judge": settings.judge}
 
     def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
@@ -76,6 +78,14 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
         from peira.families.negotiation.files import config
 
         return config(settings, trial, folder)
+
+    def forked(
+        self, settings: NegotiationSettings, source: Record, branch: Any, arm: str, sample: int
+    ) -> NegotiationSettings:
+        """Settings of a game that goes on from a round with another subject or other words."""
+        from peira.families.negotiation.forking import forked
+
+        return forked(settings, source, branch, arm, sample)
 
     def files(self, view: TrialView) -> Iterable[tuple[str, bytes]]:
         """result.json, all_interactions.json, transcript.md."""

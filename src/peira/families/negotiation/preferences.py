@@ -22,7 +22,7 @@ from peira.families.negotiation.settings import NegotiationSettings
 from peira.study.seeds import generator
 
 TOTAL = 100
-RESTARTS = 200
+RESTARTS, TRIALS = 200, 20
 Values = NDArray[np.int64]
 
 
@@ -58,7 +58,21 @@ def draw_game(settings: NegotiationSettings, seed: int) -> Game:
     )  # fmt: skip
 
 
-def value_vectors(rng: np.random.Generator, n: int, m: int, competition: float) -> Values:
+@lru_cache(maxsize=1024)
+def possible(n: int, m: int, competition: float) -> bool:
+    """Whether vectors of this shape and cosine are found at all; n ≤ m always has them."""
+    if 2 <= n <= m or competition == 1.0:
+        return True
+    try:
+        value_vectors(generator("negotiation/possible"), n, m, competition, TRIALS)
+    except PreferenceError:
+        return False
+    return True
+
+
+def value_vectors(
+    rng: np.random.Generator, n: int, m: int, competition: float, restarts: int = RESTARTS
+) -> Values:
     """n integer vectors of length m, each summing to 100, pairwise cosine `competition`.
 
     Raises PreferenceError when n > m at competition 0, or when the target cannot be met.
@@ -67,7 +81,7 @@ def value_vectors(rng: np.random.Generator, n: int, m: int, competition: float) 
         return np.repeat(_integers(rng.gamma(1.5, size=m), 1)[None], n, axis=0)
     if competition == 0.0:
         return _disjoint(rng, n, m)
-    for _ in range(RESTARTS):
+    for _ in range(restarts):
         values = _between(rng, n, m, competition)
         if values is not None:
             return values[rng.permutation(n)]

@@ -53,6 +53,20 @@ class Instance(BaseModel):
     labels: tuple[str, ...] | None = None
 
 
+class Fork(BaseModel):
+    """What makes a trial a fork of another (`peira fork`): from `turn` on, other subjects in seats,
+    stated words in place of a seat's first statement, and chances of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    turn: int = Field(ge=1)
+    arm: Literal["changed", "control"]
+    sample: int = Field(ge=1)
+    models: tuple[str, ...] | None = None
+    say: dict[int, str] = Field(default_factory=dict, description="seat, from 0 -> words")
+
+
 class NegotiationSettings(BaseModel):
     """Settings of one trial (specs/negotiation.md §1)."""
 
@@ -85,6 +99,7 @@ class NegotiationSettings(BaseModel):
     judge: str | None = Field(None, description="a subject that rates every public message")
     judge_repeats: int = Field(1, ge=1, le=5, description="2 or more give test-retest agreement")
     instance: Instance | None = Field(None, description="default: drawn by seed")
+    fork: Fork | None = Field(None, description="set by `peira fork`")
     run_number: int | None = Field(None, ge=1, description="guide form: names the trial's folder")
 
     @model_validator(mode="before")
@@ -160,6 +175,12 @@ def _misfits(settings: NegotiationSettings, stated: Instance) -> Any:
         yield f"instance.labels: allowed {n} names that differ: one a seat"
 
 
+def _possible(settings: NegotiationSettings) -> bool:
+    from peira.families.negotiation.preferences import possible
+
+    return possible(len(settings.models), settings.num_items, settings.competition_level)
+
+
 def _faults(settings: NegotiationSettings) -> Any:
     """Cross-field faults, each as `path: value: allowed: remedy`."""
     count = len(settings.models)
@@ -176,6 +197,12 @@ def _faults(settings: NegotiationSettings) -> Any:
         yield (
             f"competition_level: 0 with {count} agents and {settings.num_items} items: "
             f"disjoint interests need num_items >= {count}: raise num_items or competition_level"
+        )
+    elif drawn and count > settings.num_items and not _possible(settings):
+        yield (
+            f"competition_level: {settings.competition_level} with {count} agents and"
+            f" {settings.num_items} items: no such values exist: raise num_items to {count}, or"
+            " competition_level towards 1"
         )
     if settings.cooperation and settings.preferences == "vector":
         yield f"cooperation: {settings.cooperation}: allowed 0 here: set preferences to matrix"

@@ -28,7 +28,7 @@ from peira.families.negotiation.protocol import (
     tabulate,
     votes_needed,
 )
-from peira.families.negotiation.settings import PHASES, NegotiationSettings, Phase
+from peira.families.negotiation.settings import PHASES, Fork, NegotiationSettings, Phase
 from peira.families.negotiation.view import Observation, SeatView
 from peira.subjects.subject import Message, Reply, Sampling, Subject
 
@@ -80,7 +80,8 @@ class Play:
         self.log = GameLog(settings, self.game)
         self.names = Names.of(settings.seats, self.game.items)
         self.book = Book()
-        self.subjects = [lab.subject(m, seat_name(k)) for k, m in enumerate(settings.models)]
+        self.models = list(settings.models)
+        self.subjects = [lab.subject(m, seat_name(k)) for k, m in enumerate(self.models)]
         self.samplings = [_samplings(settings, model) for model in settings.models]
         self.rooms = [
             _room(s, sampling) for s, sampling in zip(self.subjects, self.samplings, strict=True)
@@ -107,6 +108,9 @@ class Play:
 
     async def round(self, number: int) -> Proposal | None:
         """One round; the deal, or None."""
+        fork = self.settings.fork
+        if fork is not None and number == fork.turn:
+            self.branch(fork)
         order = speaking_order(self.settings, number, self.seed)
         self.emit("round", round=number, order=order)
         for lap in range(1, self.settings.discussion_turns + 1):
@@ -126,9 +130,26 @@ class Play:
         won = passed(tallies, votes_needed(self.settings.acceptance, self.game.n))
         return next((p for p in proposals if won and p.number == won.number), None)
 
+    def branch(self, fork: Fork) -> None:
+        """From here on other subjects where the fork says so, and chances of its own."""
+        self.lab.stream = f"fork {fork.arm} {fork.sample}|"
+        for seat, model in enumerate(fork.models or ()):
+            if model == self.models[seat]:
+                continue
+            self.models[seat] = model
+            self.lab.seats.pop(seat_name(seat), None)
+            subject = self.lab.subject(model, seat_name(seat))
+            self.samplings[seat] = _samplings(self.settings, model)
+            self.subjects[seat], self.rooms[seat] = subject, _room(subject, self.samplings[seat])
+        self.emit("fork", round=fork.turn, source=fork.source, arm=fork.arm, models=self.models)
+
     # -- phases -------------------------------------------------------------------------------
     async def speak(self, number: int, seat: int, lap: int) -> None:
-        """One public statement."""
+        """One public statement; in a fork its words may be stated."""
+        fork = self.settings.fork
+        if fork is not None and number == fork.turn and lap == 1 and seat in fork.say:
+            self.emit("statement", round=number, seat=seat, text=fork.say[seat], finish="stated")
+            return
         call = await self.ask(seat, "discussion", lap)
         self.keep(seat, call)
         text = without_thinking(call.reply.text).strip()
@@ -234,7 +255,7 @@ class Play:
         try:
             return context.messages(self.log, seat, phase, lap, self.rooms[seat])
         except context.ContextTooLong as error:
-            raise TrialFailed("context", f"{self.settings.models[seat]}: {error}") from error
+            raise TrialFailed("context", f"{self.models[seat]}: {error}") from error
 
     async def ask(
         self,
@@ -256,9 +277,7 @@ class Play:
     def keep(self, seat: int, call: Call) -> None:
         """Put a call into the transcript and the book."""
         reply, usage, name = call.reply, call.reply.usage, seat_name(seat)
-        self.lab.emit(
-            "call", seat=name, **_told(call, self.settings.models[seat]), **self._room(seat)
-        )
+        self.lab.emit("call", seat=name, **_told(call, self.models[seat]), **self._room(seat))
         self.book.spend(call.phase, name, (1, usage.prompt_tokens, usage.completion_tokens,
                                            usage.reasoning_tokens, reply.cost))  # fmt: skip
         if reply.finish != "stop":
