@@ -68,6 +68,7 @@ class Lab:
         self.seats: dict[str, Seat] = {}
         self.last_key: str | None = None
         self.deadline: asyncio.Timeout | None = None
+        self.stream = ""  # a fork's own chances: part of what simulated subjects draw from
 
     def subject(self, name: str, seat: str, *, scope: Literal["trial", "run"] = "trial") -> Subject:
         """The subject `name` in `seat`. Under run scope, calls with the same content key are bought

@@ -86,7 +86,8 @@ class Seat:
         self._counts[label] = n + 1
         sampling = self._sampling(sampling or DEFAULT_SAMPLING)
         name = key or f"{self.seat}|{label}|{n}"
-        seed = derive(name) if self.scope == "run" else derive(self.lab.seed, name)
+        shared = self.scope == "run"
+        seed = derive(name) if shared else derive(self.lab.seed, f"{self.lab.stream}{name}")
         seen = observation if self.simulated else None
         return Request(self.route.model, tuple(messages), sampling, seen, seed, label, n), name
 
