@@ -17,7 +17,7 @@ from peira.engine.executors import shards
 from peira.engine.states import Tally
 from peira.errors import InputError
 from peira.store.records import RunView
-from tests.scale.conftest import PAID, ROOT, facts, replies, study
+from tests.scale.conftest import HARD, PAID, ROOT, facts, replies, study
 
 pytest.importorskip("submitit", reason="submitit is not installed (pip install 'peira[slurm]')")
 
@@ -137,6 +137,39 @@ def test_without_a_cluster_the_refusal_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(InputError, match="there is no SLURM here"):
         execute(tmp_path / "run", study(), {})
+
+
+def test_a_worker_started_again_goes_on_from_its_own_shard(tmp_path, monkeypatch):
+    """What SLURM does when it requeues a job: the same command, the same home."""
+    from peira.engine.lab import TrialTask
+    from peira.engine.workplace import Workplace
+    from tests.engine.hard import HardSettings
+
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'src'}")
+    home = tmp_path / "shards" / "w1"
+    settings = HardSettings(model=PAID, kill_before=2, kills=1, marks=str(tmp_path))
+    task = TrialTask(7, "id7", "seven", 11, 1, 1, settings.model_dump(mode="json"), {})
+    place = Workplace(HARD)
+    inbox = shards.Inbox(home)
+    inbox.write([("share", 1), ("lease", 60_000, None), ("hello", place, 1), ("task", task)])
+    (home.parent / shards.SHARED).mkdir()
+    words = "import sys; from peira.engine.executors.shard_worker import work; work(sys.argv[1])"
+    killed = subprocess.run([sys.executable, "-c", words, str(home)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with (home / shards.SHARD).open("ab") as handle:
+        handle.write(b'{"kind":"open","intent":9')  # a torn last line
+    again = subprocess.Popen([sys.executable, "-c", words, str(home)])
+    while b'"result"' not in (home / shards.SHARD).read_bytes():
+        assert again.poll() is None
+    inbox.write([("quit",)])
+    assert again.wait() == 0
+    lines, _ = shards.lines_from(home / shards.SHARD, 0)
+    kinds = [each["kind"] for each in lines]
+    assert (kinds.count("hello"), kinds.count("settle"), kinds.count("result")) == (2, 3, 1)
+    assert kinds[-1] == "bye"
+    done = shards.ShardReader(home).close()
+    assert sum(amount for _, amount in done.spent) == 30_000
+    assert done.results[0].outcome is not None
 
 
 # -- the files themselves -----------------------------------------------------------------------
