@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -47,7 +48,7 @@ class Desk(Protocol):
 
 
 _desk: ContextVar[Desk | None] = ContextVar("peira-scenarios-desk", default=None)
-_locks: dict[int, asyncio.Lock] = {}
+_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 def use_desk(desk: Desk | None) -> None:
@@ -96,7 +97,7 @@ async def _ask(
     lab: Lab, question: Question, valid: Callable[[dict[str, Any]], bool] | None
 ) -> dict[str, Any]:
     where = desk()
-    lock = _locks.setdefault(id(asyncio.get_running_loop()), asyncio.Lock())
+    lock = _locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     with lab.off_the_clock():
         async with lock:
             while True:
