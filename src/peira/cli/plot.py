@@ -29,6 +29,7 @@ def command(
     """Draw figures of a run; by default all of them, into the run's figures/."""
     from peira.cli.display import as_json, say
     from peira.families import load_family
+    from peira.report.tables import harmless
     from peira.store.records import RunView
     from peira.store.rundir import find_run
 
@@ -36,7 +37,7 @@ def command(
         family = load_family(view.family)
         makers = family.figures(view)
         if list_names:
-            as_json(list(makers)) if json else say("\n".join(makers))
+            as_json(list(makers)) if json else say(harmless("\n".join(makers)))
             return 0
         groups = getattr(family, "figure_groups", {})
         wanted = [part for name in figures or [] for part in groups.get(name, (name,))]
@@ -53,6 +54,7 @@ def choose(
     import difflib
 
     from peira.errors import InputError
+    from peira.report.tables import harmless
 
     if not names or names == ["all"]:
         return dict(makers)
@@ -60,7 +62,7 @@ def choose(
         if name not in makers:
             near = difflib.get_close_matches(name, makers, n=1)
             hint = f"did you mean {near[0]}?" if near else "name one of these, or all"
-            known = ", ".join(makers) or "none: this run has no figures"
+            known = harmless(", ".join(makers)) or "none: this run has no figures"
             raise InputError(f"figure {name}: unknown\n  allowed: {known}\n  remedy: {hint}")
     return {name: makers[name] for name in names}
 

@@ -39,7 +39,7 @@ def command(
             as_json(findings_json(view, analysis))
             return 0
         mark = "  [simulated subjects]" if story.simulated else ""
-        say(f"{story.title}{mark}: {story.completeness}")
+        say(f"{harmless(story.title)}{mark}: {story.completeness}")
         say(f"  {harmless(analysis.answer)}")
         for line in (story.cost_line, *story.limits) if summary else ():
             say(f"  {harmless(line)}")

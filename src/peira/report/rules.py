@@ -37,8 +37,6 @@ def estimate_faults(value: Estimate) -> Iterator[str]:
     """What is wrong with one estimate, if anything."""
     if value.estimate is None and value.p is not None:
         yield "p without an effect: give the estimate with its interval first"
-    if value.p is not None and value.p <= 0:
-        yield f"p = {value.p}: a p value is never 0"
     has_limits = value.low is not None or value.high is not None
     if has_limits and not value.method:
         yield "an interval without a method: say how it was made"

@@ -266,12 +266,12 @@ def to_rich(table: Table) -> rich.table.Table:
     from rich.text import Text
 
     grid = RichTable(
-        title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        caption=table.note or None, caption_justify="left",
+        title=Text(harmless(table.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        caption=Text(harmless(table.note)) if table.note else None, caption_justify="left",
     )  # fmt: skip
     for column in table.columns:
         side = "left" if is_text(column, table) else "right"
-        grid.add_column(Text(heading(column)), justify=side, overflow="fold")  # type: ignore[arg-type]
+        grid.add_column(Text(harmless(heading(column))), justify=side, overflow="fold")  # type: ignore[arg-type]
     for row in table.rows:
         grid.add_row(*(Text(harmless(text(row, column))) for column in table.columns))
     return grid

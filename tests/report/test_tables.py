@@ -1,0 +1,101 @@
+"""Tables tell the same everywhere, keep hostile text inert, and never print an undefined number."""
+
+import csv
+import io
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from peira.report.analysis import Column, Table
+from peira.report.tables import (
+    file_stem,
+    number,
+    text,
+    to_csv,
+    to_html,
+    to_markdown,
+    to_rich,
+)
+from peira.stats.result import SINGLE_UNIT, Estimate, undefined
+
+KNOWN = Estimate(0.421, 0.312, 0.534, n=40, missing=2, method="t")
+COLUMNS = (Column("name", "name", kind="text"), Column("value", "value", kind="estimate"),
+           Column("p", "p"))  # fmt: skip
+
+
+def table(*rows, columns=COLUMNS):
+    return Table("t", "Title", columns, rows)
+
+
+@pytest.mark.parametrize(("value", "words"), [
+    (KNOWN, "0.421 [0.312, 0.534] (n 40, 2 missing)"),
+    (undefined("empty"), "n/a (no units were observed) (n 0)"),
+    (Estimate(3.0, n=1, reason=SINGLE_UNIT), "3.00 [n/a (one unit has no spread, so nothing can be said about its error)] (n 1)"),
+    (None, "n/a"), (True, "yes"), (1234.0, "1,234"), (-0.5, "−0.5"), ("x", "x"), (math.nan, "n/a"),
+    (Estimate(2.0, 1.0, math.inf, n=3, method="m"), "2.00 [1.00, ∞] (n 3)"),
+])  # fmt: skip
+def test_a_cell_reads_as_it_should(value, words):
+    assert text({"value": value}, COLUMNS[1]) == words
+
+
+def test_an_absent_number_may_have_its_reason_in_the_row():
+    assert (
+        text({"value": None, "value_reason": "empty"}, COLUMNS[1]) == "n/a (no units were observed)"
+    )
+
+
+@pytest.mark.parametrize(("value", "column", "words"), [
+    (0.5, Column("x", "x", kind="percent"), "50.0 %"), (1.5, Column("x", "x", kind="usd"), "$1.5000"),
+    (-1.5, Column("x", "x", kind="usd", digits=2), "−$1.50"), (-0.0001, Column("x", "x", digits=2), "0.00"),
+    (2.345, Column("x", "x", digits=1), "2.3"),
+])  # fmt: skip
+def test_numbers_by_kind_and_digits(value, column, words):
+    assert number(value, column) == words
+
+
+def test_a_small_p_is_never_zero():
+    assert text({"p": 1e-9}, COLUMNS[2]) == "< 0.001"
+
+
+def test_an_estimate_in_csv_is_spelled_out():
+    rows = list(csv.DictReader(io.StringIO(to_csv(table({"name": "a", "value": KNOWN})).decode())))
+    assert rows[0]["value"] == "0.421" and rows[0]["value_low"] == "0.312"
+    assert rows[0]["value_n"] == "40" and rows[0]["value_missing"] == "2"
+    empty = undefined("empty")
+    rows = list(csv.DictReader(io.StringIO(to_csv(table({"name": "a", "value": empty})).decode())))
+    assert rows[0]["value"] == "" and rows[0]["value_reason"] == "empty"
+
+
+@given(st.text(max_size=60))
+def test_no_text_becomes_markup(words):
+    made = table({"name": words, "value": KNOWN, "p": 0.5})
+    html = to_html(made)
+    assert html.count("<td") == 3 and html.count("<tr") == 2
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(to_markdown(made))
+    assert rendered.count("<td") == 3
+    for tag in ("<script", "<img", "<a ", "<em", "<code"):
+        assert tag not in rendered
+    assert to_rich(made).row_count == 1
+
+
+def test_a_long_table_is_cut_in_markdown_and_says_so():
+    made = table(*({"name": str(i)} for i in range(50)))
+    words = to_markdown(made, limit=10)
+    assert (
+        words.count("\n| ") == 11 and "first 10 of 50" in words and "analysis/tables/t.csv" in words
+    )
+
+
+@given(st.text(max_size=200))
+def test_a_name_from_a_model_is_never_a_path(words):
+    stem = file_stem(words)
+    assert (
+        stem
+        and "/" not in stem
+        and "\\" not in stem
+        and not stem.startswith(".")
+        and len(stem) <= 100
+    )
