@@ -39,6 +39,7 @@ from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.study.reader import Source, read_study
 from peira.study.study import Study
+from peira.subjects.route import Route
 from peira.subjects.subject import Wire
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
         name for cell in question.cells() for name in question.family.seats(cell.settings).values()
     }
     opened = [routes.open(name) for name in sorted(names)]
+    _refuse_what_cannot_travel(options, opened)
     journal = Journal(target.database, costly=any(route.durable for route in opened))
     try:
         _prepare(journal, question, study, options, opened)
@@ -163,6 +165,23 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
         journal.close()
     report = _report(question, target, live.halt or "", began, live.finished_here)
     return replace(report, note=enough)
+
+
+def _refuse_what_cannot_travel(options: Options, opened: list[Route]) -> None:
+    """Workers elsewhere have neither the driver's wires, nor its batch desk, nor its people."""
+    if options.executor == "local":
+        return
+    reasons = {
+        "is a wire given in Python": [r.name for r in opened if r.provider == "given"],
+        "goes into batch jobs": [r.name for r in opened if r.batch is not None],
+        "is a person": [r.name for r in opened if r.provider == "human"],
+    }
+    for reason, names in reasons.items():
+        if names:
+            raise InputError(
+                f"subject {names[0]!r} {reason}: only the driver can ask it\n"
+                f"  allowed: --executor local (not {options.executor})"
+            )
 
 
 def _report(

@@ -20,6 +20,7 @@ from peira.errors import (
 )
 from peira.store.records import RunView
 from peira.study.study import Study
+from peira.subjects.scripted import ScriptedWire
 from peira.testing import Faults, FaultServer
 
 HARD = f"{Path(__file__).with_name('hard.py')}:Hard"
@@ -138,6 +139,15 @@ def test_one_pace_holds_for_all_workers_and_faults_change_no_outcome(folder, tmp
     assert outcomes(folder) == outcomes(tmp_path / "calm")
     assert paces[0].concurrency.admitted == asked, "every call of a worker was let in by the driver"
     assert paces[0].concurrency.in_flight == 0
+
+
+def test_what_only_the_driver_can_ask_is_refused_elsewhere(folder):
+    wires = {"mine": ScriptedWire(["1"] * 9)}
+    with pytest.raises(InputError, match="'mine' is a wire given in Python"):
+        execute(folder, study(fixed={"model": "mine"}), wires=wires)
+    batch = {"base_url": "http://localhost:1/v1", "price": "free", "batch": {"kind": "openai"}}
+    with pytest.raises(InputError, match="goes into batch jobs"):
+        execute(folder, study(fixed={"model": "b"}, subjects={"b": batch}))
 
 
 def test_unknown_executors_and_options_are_refused(folder):
