@@ -63,8 +63,8 @@ def heat(axes: Any, matrix: Any, rows: Sequence[str], columns: Sequence[Any], **
     import matplotlib
 
     data = np.atleast_2d(numbers(matrix))
-    colours = matplotlib.colormaps[SEQUENTIAL if about.get("sequential") else DIVERGING].copy()
-    colours.set_bad("#dddddd")
+    name = SEQUENTIAL if about.get("sequential") else DIVERGING
+    colours = matplotlib.colormaps[name].with_extremes(bad="#dddddd")
     peak = about.get("peak") or float(np.nanmax(np.abs(data))) if np.isfinite(data).any() else 1.0
     limits = {} if about.get("sequential") else {"vmin": -(peak or 1.0), "vmax": peak or 1.0}
     image = axes.imshow(np.ma.masked_invalid(data), aspect="auto", cmap=colours, origin="lower",

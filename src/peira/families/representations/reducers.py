@@ -15,6 +15,7 @@ import numpy as np
 
 from peira.families.representations.contexts import Batch
 
+WIDE = 200  # least number of tokens behind population geometry (as many as there are)
 SINK = 10.0  # a token whose norm exceeds this many times its layer's median is a sink
 
 
@@ -59,11 +60,17 @@ class Moments:
     """Gram matrix of centred node means and within-node scatter, per row and context length.
 
     Call returns {"gram": (B, N, n, n), "scatter": (B, N), "finite": (B,), "sinks": list,
-    "gram_without_sinks": (B, n, n) at the longest length}.
+    "gram_without_sinks" and "wide": (B, n, n) at the longest length}.
     """
 
     lengths: tuple[int, ...]
     window: int | None = None
+
+    @property
+    def wide(self) -> tuple[int, int]:
+        """The span that population geometry is taken over: at least `WIDE` tokens, so that a short
+        window does not leave most nodes unvisited."""
+        return span(self.lengths[-1], None if self.window is None else max(self.window, WIDE))
 
     def __call__(self, name: str, h: Any, batch: Batch) -> dict[str, Any]:
         h, finite = _finite(h, batch)
@@ -79,8 +86,9 @@ class Moments:
         bare = grams[-1]
         if sinks:
             bare = _without(h, hot, sinks, span(self.lengths[-1], self.window))
+        wide = _moments(h, hot, *self.wide)[0]
         return {
-            "gram": np.stack(grams, 1), "scatter": np.stack(scatters, 1), "finite": finite,
+            "gram": np.stack(grams, 1), "wide": wide, "scatter": np.stack(scatters, 1), "finite": finite,
             "sinks": sinks, "gram_without_sinks": bare,
         }  # fmt: skip
 

@@ -290,10 +290,17 @@ def _add_population(summary: Summary, spec: Spec, records: Sequence[Record], arm
     summary.curves["graph"] = graph_data(spec)
 
 
-def whole_grams(records: Sequence[Record], arm: str, layer: int, column: int = -1) -> Any:
-    """S/tr S of the contexts that visited every node at one length (C', n, n)."""
-    kept = [r[f"{arm}/gram"][layer, column].astype(float) for r in records
-            if (r[f"{arm}/visits"][column] > 0).all() and r[f"{arm}/finite"][layer]]  # fmt: skip
+def whole_grams(records: Sequence[Record], arm: str, layer: int, column: int | None = None) -> Any:
+    """S/tr S of the contexts that visited every node (C', n, n): at one length, or, without a
+    `column`, over the wide span at the longest."""
+
+    def of(record: Record) -> tuple[Any, Any]:
+        if column is None:
+            return record[f"{arm}/wide"][layer], record[f"{arm}/wide_visits"]
+        return record[f"{arm}/gram"][layer, column], record[f"{arm}/visits"][column]
+
+    found = [(*of(r), bool(r[f"{arm}/finite"][layer])) for r in records]
+    kept = [gram.astype(float) for gram, seen, finite in found if finite and (seen > 0).all()]
     kept = [g / np.trace(g) for g in kept if np.trace(g) > 0]
     return np.array(kept) if kept else np.zeros((0, 1, 1))
 

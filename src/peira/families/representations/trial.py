@@ -372,6 +372,8 @@ def arm_record(spec: Spec, name: str, row: dict[str, Any]) -> dict[str, Any]:
     return {
         f"{name}/gram": np.stack([m["gram"] for m in moments]),
         f"{name}/bare": np.stack([m["gram_without_sinks"] for m in moments]),
+        f"{name}/wide": np.stack([m["wide"] for m in moments]),
+        f"{name}/wide_visits": _counts(nodes, *spec.moments.wide, seen.shape[1]),
         f"{name}/scatter": np.stack([m["scatter"] for m in moments]),
         f"{name}/finite": np.array([m["finite"] for m in moments]),
         f"{name}/sinks": np.array(sinks, dtype=np.float32).reshape(-1, 2),
@@ -383,8 +385,12 @@ def arm_record(spec: Spec, name: str, row: dict[str, Any]) -> dict[str, Any]:
 def _recount(nodes: Any, spec: Spec, size: int) -> Any:
     from peira.families.representations.reducers import span
 
-    spans = [span(n, spec.window) for n in spec.lengths]
-    return np.stack([np.bincount(nodes[a:b][nodes[a:b] >= 0], minlength=size) for a, b in spans])
+    return np.stack([_counts(nodes, *span(n, spec.window), size) for n in spec.lengths])
+
+
+def _counts(nodes: Any, start: int, stop: int, size: int) -> Any:
+    part = nodes[start:stop]
+    return np.bincount(part[part >= 0], minlength=size)
 
 
 # -- packing --------------------------------------------------------------------------------------

@@ -116,18 +116,31 @@ def write_script(name: str, directory: Path) -> Path:
 def provide_src(folder: Path) -> Iterator[None]:
     """Make `src.data`, `src.models`, `src.metrics` mean Peira, unless a real `src` is importable."""
     sys.path.insert(0, str(folder))
-    added: list[str] = []
+    before = {name: module for name, module in sys.modules.items() if _is_src(name)}
     try:
-        if importlib.util.find_spec("src") is None:
-            added = _install()
+        if not _real_src():
+            _install()
         yield
     finally:
         sys.path.remove(str(folder))
-        for name in added:
-            sys.modules.pop(name, None)
+        for name in [name for name in sys.modules if _is_src(name)]:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
-def _install() -> list[str]:
+def _is_src(name: str) -> bool:
+    return name == "src" or name.startswith("src.")
+
+
+def _real_src() -> bool:
+    """Is there an importable `src.data`? A bare folder called src is none."""
+    try:
+        return importlib.util.find_spec("src.data") is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _install() -> None:
     package = types.ModuleType("src")
     package.__path__ = []
     sys.modules["src"] = package
@@ -139,4 +152,3 @@ def _install() -> list[str]:
                 setattr(made, member, getattr(import_module(f"{HOME}.{home}"), member))
         sys.modules[made.__name__] = made
         setattr(package, name, made)
-    return ["src", *(f"src.{name}" for name in SRC)]

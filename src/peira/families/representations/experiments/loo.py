@@ -278,7 +278,7 @@ def bridge_and_anchor(outcome: Mapping[str, Any]) -> Figure:
     """Bridge − anchor over N for each kind of influence, last layer."""
     keys = tuple(TITLES)
     with plots.style():
-        figure, axes = plots.canvas(7.4, 3.9, 2, 3, sharex=True)
+        figure, axes = plots.canvas(7.4, 3.9, 2, 3)
         for ax, key, colour in zip(axes.ravel(), keys, plots.PALETTE, strict=False):
             ax.axhline(0, color="#888888", linewidth=0.7)
             found = outcome["curves"]["loo"][key]["bridge_minus_anchor"]

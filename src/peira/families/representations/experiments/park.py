@@ -273,7 +273,8 @@ def planes(outcome: Mapping[str, Any]) -> Figure:
     key = list(outcome["results"])[-1]
     panels = {a: plots.numbers(g) for a, g in found.get(key, {}).items()}
     with plots.style():
-        names = ["natural", "relabelled", *(a for a in panels if a != "natural")] if panels else ["none"]
+        shown = ["natural", "relabelled"] if "natural" in panels else []
+        names = [*shown, *(a for a in panels if a != "natural")] or ["none"]
         figure, axes = plots.canvas(2.1 * len(names), 2.4, 1, len(names), squeeze=False)
         for ax, name in zip(axes[0], names, strict=True):
             ax.set_title(name)

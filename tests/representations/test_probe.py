@@ -1,0 +1,257 @@
+"""`peira probe` from flags to files: every experiment ends, resumes, extends, and refuses bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peira.cli.main import run as peira
+from peira.families.representations import probing, workspace
+from peira.families.representations.catalogue import ENTRIES, find
+
+MIXER = "sim:mixer,d=32,layers=3"
+GUIDE = ("css_per_token", "dirichlet_energy", "cluster_separation")
+SHORT = {"loo": "6,12", "loo_multilayer": "6,12", "park": "5,10,20,30,40", "superposition_collapse": "60",
+         "context_switch": "5,20", "incongruous_injection": "20,40", "lee": "5,12"}  # fmt: skip
+
+
+def probe(out: Path, name: str = "css", *more: str) -> int:
+    words = ["probe", name, "--model", MIXER, "--n-contexts", "4", "--output-dir", str(out), *more]
+    return peira(words)
+
+
+def strict(path: Path) -> Any:
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{path}: {text} is not strict JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+@pytest.mark.parametrize("name", [e.name for e in ENTRIES])
+def test_every_experiment_ends_with_the_guides_fields(name: str, tmp_path: Path) -> None:
+    lengths = SHORT.get(name, "10,20,30")
+    chosen = find(name).conditions if name != "park" else ("ring:10", "days")
+    flags = [word for c in chosen if len(chosen) > 1 for word in ("--condition", c)]
+    assert probe(tmp_path / "r", name, "--lengths", lengths, *flags) == 0
+    found = strict(tmp_path / "r" / "results.json")
+    assert found["label"] == "simulated" and found["config"]["n_contexts"] == 4
+    assert set(chosen) == set(found["conditions"])
+    for cell in found["results"].values():
+        assert all(field in cell for field in GUIDE)
+    for path in (tmp_path / "r").rglob("*.json"):
+        strict(path)
+    for figure in find(name).figures:
+        assert (tmp_path / "r" / "figures" / f"{figure}.png").stat().st_size > 5000
+    report = (tmp_path / "r" / "report.md").read_text()
+    assert "imulated" in report
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--layers", "0,99"], "99"),
+        (["--layers", "0,x"], "layer"),
+        (["--graph", "torus:4"], "torus"),
+        (["--graph", "ring:5000"], "5000"),
+        (["--lengths", "20,10"], "ascending"),
+        (["--dtype", "int8"], "dtype"),
+        (["--n-contexts", "1"], "contexts"),
+        (["--walk", "hop"], "walk"),
+        (["--condition", "other"], "condition"),
+        (["--steer"], "park"),
+        (["--vocabulary", "nowhere.txt"], "nowhere"),
+        (["surplus"], "surplus"),
+    ],
+)
+def test_bad_input_is_refused_and_named(flags: list[str], named: str, tmp_path: Path, capsys: Any) -> None:
+    assert probe(tmp_path / "r", "css", *flags) == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "r" / "run.db").exists()
+
+
+def test_scripts_and_paths_of_the_guide_are_names() -> None:
+    for entry in ENTRIES:
+        assert find(entry.script) is entry
+        assert find(f"experiments/core/{entry.script}.py") is entry
+    assert not probing.is_script("experiments/core/run_experiment.py")
+
+
+def test_more_contexts_run_only_the_new_ones_and_keep_the_first(tmp_path: Path) -> None:
+    from peira.families.representations.files import read_npz
+
+    assert probe(tmp_path / "r") == 0
+    first = read_npz((tmp_path / "r" / "contexts.npz").read_bytes())["natural.dirichlet_energy"]
+    assert probe(tmp_path / "r", "css", "--n-contexts", "7") == 0
+    both = read_npz((tmp_path / "r" / "contexts.npz").read_bytes())["natural.dirichlet_energy"]
+    assert (len(first), len(both)) == (4, 7)
+    assert (both[:4] == first).all()
+    told = strict(tmp_path / "r" / "config.json")
+    assert told["details"]["tokens_forwarded"] == 3 * 2 * 50
+    fresh = tmp_path / "fresh"
+    assert probe(fresh, "css", "--n-contexts", "7") == 0
+    assert _results(fresh) == _results(tmp_path / "r")
+
+
+def _results(folder: Path) -> Any:
+    return strict(folder / "results.json")["results"]
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path, capsys: Any) -> None:
+    assert probe(tmp_path / "r") == 0
+    assert probe(tmp_path / "r", "css", "--dtype", "bfloat16") == 2
+    assert "dtype" in capsys.readouterr().err
+    assert probe(tmp_path / "r", "css", "--seed", "7") == 2
+    assert probe(tmp_path / "r", "css", "--batch-size", "2") == 0
+
+
+def test_checkpoints_resume_and_foreign_ones_do_not(tmp_path: Path, capsys: Any) -> None:
+    assert probe(tmp_path / "r") == 0
+    path = tmp_path / "r" / "checkpoint_layer_2.json"
+    found = strict(path)
+    assert found["contexts_done"] == found["contexts_planned"] == 4
+    assert peira(["probe", "css", "--resume", str(path)]) == 0
+    path.write_text(path.read_text()[:40])
+    assert peira(["probe", "css", "--resume", str(path)]) == 2
+    path.write_text(json.dumps({**found, "settings_hash": "0" * 16}))
+    assert peira(["probe", "css", "--resume", str(path)]) == 2
+    assert peira(["probe", "css", "--resume", str(tmp_path / "none")]) == 2
+    assert peira(["probe", "park", "--resume", str(tmp_path / "r")]) == 2
+    capsys.readouterr()
+
+
+KILLED = """
+import os, signal, sys
+from peira.families.representations import trial
+real, left = trial._measured, [int(sys.argv[1])]
+def measured(*args):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return real(*args)
+trial._measured = measured
+from peira.cli.main import run
+run(sys.argv[2:])
+"""
+
+
+def test_killed_between_contexts_and_resumed_gives_the_same_files(tmp_path: Path) -> None:
+    words = ["--batch-size", "1"]
+    assert probe(tmp_path / "whole", "css", *words) == 0
+    line = ["probe", "css", "--model", MIXER, "--n-contexts", "4", "--output-dir", str(tmp_path / "r"), *words]
+    for after in (1, 2):  # 1 context, then 2 more before the next kill
+        code = subprocess.run([sys.executable, "-c", KILLED, str(after), *line], env=_env(), check=False,
+                              capture_output=True).returncode  # fmt: skip
+        assert code == -signal.SIGKILL
+    assert peira(["probe", "css", "--resume", str(tmp_path / "r")]) == 0
+    assert _results(tmp_path / "r") == _results(tmp_path / "whole")
+    assert strict(tmp_path / "r" / "config.json")["details"]["tokens_forwarded"] == 2 * 50
+
+
+def _env() -> dict[str, str]:
+    src = str(Path(__file__).resolve().parents[2] / "src")
+    return {**os.environ, "PYTHONPATH": src}
+
+
+def test_a_token_budget_halts_with_its_own_code_and_goes_on(tmp_path: Path) -> None:
+    assert probe(tmp_path / "r", "css", "--batch-size", "1", "--token-budget", "150") == 4
+    assert strict(tmp_path / "r" / "checkpoint_layer_0.json")["contexts_done"] == 2
+    assert probe(tmp_path / "r", "css", "--batch-size", "1", "--token-budget", "9999") == 0
+
+
+def test_overflow_leaves_strict_files_and_a_reason(tmp_path: Path) -> None:
+    words = ["probe", "css", "--model", MIXER + ",overflow=1", "--n-contexts", "4",
+             "--output-dir", str(tmp_path / "r")]  # fmt: skip
+    assert peira(words) == 0
+    found = strict(tmp_path / "r" / "results.json")
+    assert found["results"]["layer_1"]["dirichlet_energy"] is None
+    assert found["results"]["layer_1"]["dirichlet_energy_n"] == 0
+    assert found["reasons"]["results.layer_1.dirichlet_energy"] == "nonfinite"
+    assert found["results"]["layer_0"]["dirichlet_energy_n"] == 4
+
+
+def test_tracking_without_the_package_is_one_local_run(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert probe(tmp_path / "r", "css", "--wandb", "icl") == 0
+    assert probe(tmp_path / "r", "css", "--wandb", "icl") == 0
+    runs = list((tmp_path / "r" / "wandb-local" / "icl").iterdir())
+    assert len(runs) == 1
+    assert {"config.json", "summary.json", "history.jsonl"} <= {p.name for p in runs[0].iterdir()}
+
+
+def test_activations_are_saved_on_request(tmp_path: Path) -> None:
+    import numpy as np
+
+    assert probe(tmp_path / "r", "css", "--save-activations", "tokens") == 0
+    with np.load(tmp_path / "r" / "raw_data" / "activations.npz") as saved:
+        assert saved["layer_2"].shape == (4, 50, 32) and saved["nodes"].shape == (4, 50)
+
+
+def test_conditions_are_compared_over_the_same_walks(tmp_path: Path, capsys: Any) -> None:
+    assert probe(tmp_path / "r", "loo", "--lengths", "8,16") == 0
+    capsys.readouterr()
+    assert peira(["analyse", str(tmp_path / "r")]) == 0
+    assert "semantic_minus_unrelated" in capsys.readouterr().out.replace("\n", "")
+    assert peira(["plot", str(tmp_path / "r"), "loo_heatmap", "--output", str(tmp_path / "h.png")]) == 0
+    assert (tmp_path / "h.png").stat().st_size > 5000
+
+
+def test_a_workspace_runs_the_guides_paths(tmp_path: Path) -> None:
+    ws = workspace.write_workspace(tmp_path / "ws")
+    small = ["--model", MIXER, "--n-contexts", "2", "--lengths", "8,16"]
+    out = ["--output-dir", "results/loo"]
+    assert _python(ws, "experiments/core/run_multilayer_loo_experiment.py", *small, *out) == 0
+    assert _python(ws, "experiments/plotting/plot_loo_heatmap.py", "--results-dir", "results/loo",
+                   "--output", "results/loo/heatmap.png") == 0  # fmt: skip
+    assert (ws / "results/loo/heatmap.png").exists()
+    assert _python(ws, "experiments/analysis/compare_experiments.py", "--results", "results/loo", "results/loo") == 0
+    assert _python(ws, "experiments/analysis/write_summary.py", "--results-dir", "results/loo") == 0
+    assert list((ws / "experiments").glob("*_loo.md"))
+    assert {p.stem for p in (ws / "experiments/core").glob("*.py")} >= {
+        e.script for e in ENTRIES if e.name not in workspace.REPRODUCTIONS
+    }
+
+
+def _python(cwd: Path, *words: str) -> int:
+    done = subprocess.run([sys.executable, *words], cwd=cwd, env=_env(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    return done.returncode
+
+
+@pytest.mark.torch
+def test_the_guides_template_and_the_shipped_one_run(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the extra `local` (torch) is not installed")
+    guide = "\n".join([
+        "from src.data import HierarchicalGraph, HierarchicalGraphConfig",
+        "from src.models import HookedLLM",
+        "from src.metrics import ClusterSeparation, ContextSensitivityScore",
+        "import sys",
+        "model = HookedLLM.from_pretrained(sys.argv[2], torch_dtype='float32')",
+        "print(model.num_layers, HierarchicalGraph().num_nodes)",
+    ])  # fmt: skip
+    (tmp_path / "mine.py").write_text(guide)
+    assert peira(["probe", str(tmp_path / "mine.py"), "--model", "peira/tiny-graph-tracer"]) == 0
+    assert "src" not in sys.modules
+    made = workspace.write_script("css_again", tmp_path)
+    out = tmp_path / "out"
+    assert peira(["probe", str(made), "--model", "peira/tiny-graph-tracer", "--n-contexts", "5",
+                  "--output-dir", str(out)]) == 0  # fmt: skip
+    found = strict(out / "results.json")
+    assert len(found["layer_3"]["css_per_token"]) == 49 and found["layer_0"]["cluster_separation"] > 0
+
+
+@pytest.mark.torch
+def test_the_embedded_model_is_used_and_named(tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("torch", reason="the extra `local` (torch) is not installed")
+    assert peira(["probe", "css", "--model", "peira/tiny-graph-tracer", "--n-contexts", "5", "--layers",
+                  "0,3", "--output-dir", str(tmp_path / "r")]) == 0  # fmt: skip
+    assert "tiny" in capsys.readouterr().err
+    found = strict(tmp_path / "r" / "results.json")
+    assert found["label"] == "tiny" and set(found["results"]) == {"layer_0", "layer_3"}
+    assert "tiny" in (tmp_path / "r" / "report.md").read_text()
