@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_the_guides_graph_has_the_guides_face() -> None:
     g = graphs.HierarchicalGraph(graphs.HierarchicalGraphConfig(seed=1))
     text, nodes = g.generate_random_walk(30, return_nodes=True)
     assert [g.token_to_node[word] for word in text.split()] == nodes
-    assert all(b in g.get_neighbors(a) for a, b in zip(nodes, nodes[1:], strict=False))
+    assert all(b in g.get_neighbors(a) for a, b in pairwise(nodes))
     assert len(g.generate_random_walk().split()) == 50
     batch = g.generate_batch(3, 10)
     assert [len(b["nodes"]) for b in batch] == [10] * 3

@@ -61,7 +61,9 @@ def test_means_leave_missing_contexts_out_and_say_n() -> None:
 
 
 def test_few_contexts_are_flagged() -> None:
-    assert inference.means(np.random.default_rng(0).random(19)).estimate(()).flags == ("interval_unreliable",)
+    assert inference.means(np.random.default_rng(0).random(19)).estimate(()).flags == (
+        "interval_unreliable",
+    )
     assert inference.means(np.random.default_rng(0).random(20)).estimate(()).flags == ()
 
 

@@ -59,7 +59,9 @@ def test_circle_on_a_ring_and_coordinates_on_a_grid() -> None:
         assert metrics.dirichlet_position(geo).value == pytest.approx(position, abs=1e-5)
 
 
-@pytest.mark.parametrize(("spec", "value"), [("ring:10", 0.40909), ("ring:12", 0.39286), ("grid:4x4", 0.56726)])
+@pytest.mark.parametrize(
+    ("spec", "value"), [("ring:10", 0.40909), ("ring:12", 0.39286), ("grid:4x4", 0.56726)]
+)
 def test_what_mixing_alone_gives(spec: str, value: float) -> None:
     g = graphs.draw(spec, 0)
     assert metrics.mixing(g.steps(), g.adjacency).value == pytest.approx(value, abs=1e-5)
@@ -67,7 +69,9 @@ def test_what_mixing_alone_gives(spec: str, value: float) -> None:
 
 def test_separations_worked_by_hand() -> None:
     points = np.array([(0, 0), (1, 0), (0, 1), (5, 5), (6, 5), (5, 6)], float)
-    assert metrics.ClusterSeparation().compute(points, [0, 0, 0, 1, 1, 1]) == pytest.approx(4.82833, abs=1e-5)
+    assert metrics.ClusterSeparation().compute(points, [0, 0, 0, 1, 1, 1]) == pytest.approx(
+        4.82833, abs=1e-5
+    )
     levels = graphs.draw("deep", 0).levels
     rows = np.concatenate([2 * np.eye(2)[levels[0]], np.eye(4)[levels[1]], np.eye(16)], 1)
     assert metrics.LevelSeparation(1).compute(rows, levels) == pytest.approx(9.40678, abs=1e-5)
@@ -77,25 +81,39 @@ def test_separations_worked_by_hand() -> None:
 def test_separation_of_noise_does_not_grow_with_dimension() -> None:
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 1, 2], 5)
-    values = [metrics.ClusterSeparation().compute(rng.standard_normal((15, 4096)), labels) for _ in range(8)]
+    values = [
+        metrics.ClusterSeparation().compute(rng.standard_normal((15, 4096)), labels)
+        for _ in range(8)
+    ]
     assert all(abs(v - 1) < 0.06 for v in values)
 
 
 def test_undefined_values_come_with_a_reason() -> None:
     ring = graphs.draw("ring:4", 0).adjacency
-    assert metrics.dirichlet(metrics.of_points(np.eye(3), np.ones((3, 3)))).reason == metrics.TOO_FEW_NODES
-    assert metrics.dirichlet(metrics.of_points(np.ones((4, 2)), ring)).reason == metrics.NO_VARIANCE
-    assert metrics.dirichlet(metrics.of_points(np.full((4, 2), np.nan), ring)).reason == metrics.NONFINITE
-    assert metrics.separation(metrics.of_points(np.eye(4)), np.zeros(4)).reason == metrics.ONE_CLUSTER
-    # A square's second and third eigenvalues coincide, so its single direction is not unique.
-    assert metrics.overlap(metrics.of_points(np.eye(5), graphs.draw("ring:5", 0).adjacency), 1).reason == (
-        "degenerate_eigenspace"
+    assert (
+        metrics.dirichlet(metrics.of_points(np.eye(3), np.ones((3, 3)))).reason
+        == metrics.TOO_FEW_NODES
     )
+    assert metrics.dirichlet(metrics.of_points(np.ones((4, 2)), ring)).reason == metrics.NO_VARIANCE
+    assert (
+        metrics.dirichlet(metrics.of_points(np.full((4, 2), np.nan), ring)).reason
+        == metrics.NONFINITE
+    )
+    assert (
+        metrics.separation(metrics.of_points(np.eye(4)), np.zeros(4)).reason == metrics.ONE_CLUSTER
+    )
+    # A square's second and third eigenvalues coincide, so its single direction is not unique.
+    assert metrics.overlap(
+        metrics.of_points(np.eye(5), graphs.draw("ring:5", 0).adjacency), 1
+    ).reason == ("degenerate_eigenspace")
 
 
 def test_cka_of_independent_noise_is_near_zero_and_of_itself_one() -> None:
     rng = np.random.default_rng(0)
-    found = [metrics.CKA().compute(rng.standard_normal((20, 500)), rng.standard_normal((20, 500))) for _ in range(20)]
+    found = [
+        metrics.CKA().compute(rng.standard_normal((20, 500)), rng.standard_normal((20, 500)))
+        for _ in range(20)
+    ]
     assert abs(float(np.mean(found))) < 0.1
     x = rng.standard_normal((12, 5))
     assert metrics.CKA().compute(x, x) == pytest.approx(1)
@@ -103,7 +121,9 @@ def test_cka_of_independent_noise_is_near_zero_and_of_itself_one() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 50), shift=st.floats(-20, 20))
-def test_energy_ignores_rotation_translation_and_scale(seed: int, scale: float, shift: float) -> None:
+def test_energy_ignores_rotation_translation_and_scale(
+    seed: int, scale: float, shift: float
+) -> None:
     rng = np.random.default_rng(seed)
     graph, x = graphs.draw("sbm", seed), rng.standard_normal((15, 6))
     turn = np.linalg.qr(rng.standard_normal((6, 6)))[0]
@@ -137,8 +157,12 @@ def test_batched_formulas_are_the_single_ones() -> None:
     grams = np.stack([metrics.of_points(p).gram for p in points])
     for k in range(3):
         geo = metrics.Geometry(grams[k], g.adjacency, (g.clusters,))
-        assert metrics.energy_ratio(g.laplacian(), grams)[k] == pytest.approx(metrics.dirichlet(geo).value)
-        assert metrics.separation_ratio(grams, g.clusters)[k] == pytest.approx(metrics.separation(geo).value)
+        assert metrics.energy_ratio(g.laplacian(), grams)[k] == pytest.approx(
+            metrics.dirichlet(geo).value
+        )
+        assert metrics.separation_ratio(grams, g.clusters)[k] == pytest.approx(
+            metrics.separation(geo).value
+        )
         assert metrics.within_ratio(g.adjacency, grams, g.clusters)[k] == pytest.approx(
             metrics.within_energy(geo).value
         )

@@ -24,7 +24,9 @@ def test_energy_is_what_the_mixture_says(alpha: float, sigma: float) -> None:
     spec = spec_of(name, graph="ring:10", lengths=(400,), layers=(1,), window=0, n_contexts=12)
     drawn = [spec.draw(i) for i in range(12)]
     records = record_arms(spec, drawn, lambda c: c.arms)
-    found = values(records, spec.structure, "natural", spec.lengths, None).at_end("dirichlet_energy")
+    found = values(records, spec.structure, "natural", spec.lengths, None).at_end(
+        "dirichlet_energy"
+    )
     lap = spec.structure.laplacian()
     gaps = []
     for context, record, energy in zip(drawn, records, found[:, 0], strict=True):
@@ -58,7 +60,10 @@ def _with_nulls(spec: Spec, count: int) -> list[dict[str, object]]:
 def test_mixing_is_claimed_as_structure_in_upper_layers() -> None:
     spec = spec_of("sim:mixer,d=128", n_contexts=12, null=("shuffled", "untrained"))
     records = _with_nulls(spec, 12)
-    arms = {n: values(records, spec.structure, n, spec.lengths, None) for n in ("natural", "shuffled", "untrained")}
+    arms = {
+        n: values(records, spec.structure, n, spec.lengths, None)
+        for n in ("natural", "shuffled", "untrained")
+    }
     claimed, wording = claims(arms)
     assert wording == "structure" and claimed[-1, -1] and not claimed[0, -1]
 
@@ -79,14 +84,18 @@ def test_planted_sensitivity_is_found_at_its_tokens() -> None:
 
 
 def test_no_sensitivity_is_found_where_none_is_planted() -> None:
-    hits = sum(bool((inference.q_values(_sensitivity(0.0, s, 24).p) < 0.05).any()) for s in range(12))
+    hits = sum(
+        bool((inference.q_values(_sensitivity(0.0, s, 24).p) < 0.05).any()) for s in range(12)
+    )
     assert hits <= 3
 
 
 @pytest.mark.parametrize(("commit", "covariance", "within"), [(0, 0.0, 0.03), (1, 0.25, 0.05)])
 def test_secret_commitment_and_half_time(commit: int, covariance: float, within: float) -> None:
     name = f"sim:mixer,commit={commit},d=128,layers=2"
-    spec = spec_of(name, 1, experiment="superposition_collapse", layers=(1,), n_contexts=40, lengths=(60,))
+    spec = spec_of(
+        name, 1, experiment="superposition_collapse", layers=(1,), n_contexts=40, lengths=(60,)
+    )
     experiment = SuperpositionCollapse()
     records = experiment.measure(spec, [experiment.draw(spec, i) for i in range(40)])
     summary = experiment.summarise(spec, records)

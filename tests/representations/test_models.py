@@ -22,7 +22,10 @@ SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3, "num_atten
          "intermediate_size": 48, "max_position_embeddings": 128}  # fmt: skip
 KEYS = {**SMALL, "num_key_value_heads": 2, "head_dim": 8}
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt2": ("GPT2Config", {"vocab_size": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}),
+    "gpt2": (
+        "GPT2Config",
+        {"vocab_size": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128},
+    ),
     "llama": ("LlamaConfig", KEYS),
     "mistral": ("MistralConfig", {**KEYS, "sliding_window": None}),
     "qwen2": ("Qwen2Config", KEYS),
@@ -42,12 +45,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     inner = Tokenizer(models.BPE(unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=64, special_tokens=["<unk>", "<s>"], show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=64, special_tokens=["<unk>", "<s>"], show_progress=False
+    )
     inner.train_from_iterator(["apple bird box car code egg " * 20], trainer)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", bos_token="<s>")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", bos_token="<s>"
+    )
     torch.manual_seed(0)
     for name, (config, options) in ARCHITECTURES.items():
-        made = getattr(transformers, config)(**options, bos_token_id=1, eos_token_id=None, pad_token_id=0)
+        made = getattr(transformers, config)(
+            **options, bos_token_id=1, eos_token_id=None, pad_token_id=0
+        )
         model = transformers.AutoModelForCausalLM.from_config(made)
         for p in model.parameters():
             p.data = p.data + 0.02 * torch.randn_like(p)
@@ -61,7 +70,9 @@ def context_of(length: int, seed: int = 0) -> Context:
     node_ids = np.arange(5, 13)
     nodes = rng.integers(0, 8, length)
     arm = Arm("natural", node_ids[nodes], nodes)
-    return Context(seed, seed, tuple("abcdefgh"), node_ids, nodes, (np.ones((8, 8)),), {"natural": arm})
+    return Context(
+        seed, seed, tuple("abcdefgh"), node_ids, nodes, (np.ones((8, 8)),), {"natural": arm}
+    )
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
@@ -99,7 +110,10 @@ def test_padding_prefixes_and_sharing_change_nothing(folder: Path, name: str) ->
     batch = batch_of([(long, variant), (long, long.natural)])
     shared = llm.share(batch_of([(long, long.natural)]), names)
     assert shared is not None
-    quick, plain = llm.run_shared(batch, names, Vectors(), shared, 9), llm.run(batch, names, Vectors())
+    quick, plain = (
+        llm.run_shared(batch, names, Vectors(), shared, 9),
+        llm.run(batch, names, Vectors()),
+    )
     for key in names:
         assert np.abs(together.reduced[key][1, :13] - alone.reduced[key][0]).max() < 1e-5
         assert np.abs(together.reduced[key][0, :13] - part.reduced[key][0]).max() < 1e-5
@@ -144,7 +158,10 @@ def test_barring_a_token_leaves_what_precedes_it_alone(folder: Path) -> None:
 def test_dtype_words_and_unknown_keywords(folder: Path) -> None:
     path = str(folder / "llama")
     assert HookedLLM.from_pretrained(path, torch_dtype="bfloat16").dtype == "bfloat16"
-    assert HookedLLM.from_pretrained(path, dtype=torch.bfloat16, torch_dtype="bfloat16").dtype == "bfloat16"
+    assert (
+        HookedLLM.from_pretrained(path, dtype=torch.bfloat16, torch_dtype="bfloat16").dtype
+        == "bfloat16"
+    )
     with pytest.raises(InputError, match="torch_dtype"):
         HookedLLM.from_pretrained(path, dtype="float32", torch_dtype="bfloat16")
     with pytest.raises(InputError, match="load_in_8bit"):
@@ -169,7 +186,9 @@ def test_the_guides_face(folder: Path) -> None:
     logits, cache = llm.forward_with_cache([5, 6, 7, 8], [0, 2])
     assert logits.shape == (1, 4, 64) and set(cache) == {0, 2} and cache[2].shape == (1, 4, 32)
     losses = llm.compute_per_token_loss([5, 6, 7, 8])
-    truth = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor([6, 7, 8]), reduction="none")
+    truth = torch.nn.functional.cross_entropy(
+        logits[0, :-1], torch.tensor([6, 7, 8]), reduction="none"
+    )
     assert torch.allclose(losses[0], truth, atol=1e-5)
 
 

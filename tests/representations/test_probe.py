@@ -70,7 +70,9 @@ def test_every_experiment_ends_with_the_guides_fields(name: str, tmp_path: Path)
         (["surplus"], "surplus"),
     ],
 )
-def test_bad_input_is_refused_and_named(flags: list[str], named: str, tmp_path: Path, capsys: Any) -> None:
+def test_bad_input_is_refused_and_named(
+    flags: list[str], named: str, tmp_path: Path, capsys: Any
+) -> None:
     assert probe(tmp_path / "r", "css", *flags) == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / "r" / "run.db").exists()
@@ -144,7 +146,17 @@ run(sys.argv[2:])
 def test_killed_between_contexts_and_resumed_gives_the_same_files(tmp_path: Path) -> None:
     words = ["--batch-size", "1"]
     assert probe(tmp_path / "whole", "css", *words) == 0
-    line = ["probe", "css", "--model", MIXER, "--n-contexts", "4", "--output-dir", str(tmp_path / "r"), *words]
+    line = [
+        "probe",
+        "css",
+        "--model",
+        MIXER,
+        "--n-contexts",
+        "4",
+        "--output-dir",
+        str(tmp_path / "r"),
+        *words,
+    ]
     for after in (1, 2):  # 1 context, then 2 more before the next kill
         code = subprocess.run([sys.executable, "-c", KILLED, str(after), *line], env=_env(), check=False,
                               capture_output=True).returncode  # fmt: skip
@@ -198,7 +210,10 @@ def test_conditions_are_compared_over_the_same_walks(tmp_path: Path, capsys: Any
     capsys.readouterr()
     assert peira(["analyse", str(tmp_path / "r")]) == 0
     assert "semantic_minus_unrelated" in capsys.readouterr().out.replace("\n", "")
-    assert peira(["plot", str(tmp_path / "r"), "loo_heatmap", "--output", str(tmp_path / "h.png")]) == 0
+    assert (
+        peira(["plot", str(tmp_path / "r"), "loo_heatmap", "--output", str(tmp_path / "h.png")])
+        == 0
+    )
     assert (tmp_path / "h.png").stat().st_size > 5000
 
 
@@ -210,7 +225,16 @@ def test_a_workspace_runs_the_guides_paths(tmp_path: Path) -> None:
     assert _python(ws, "experiments/plotting/plot_loo_heatmap.py", "--results-dir", "results/loo",
                    "--output", "results/loo/heatmap.png") == 0  # fmt: skip
     assert (ws / "results/loo/heatmap.png").exists()
-    assert _python(ws, "experiments/analysis/compare_experiments.py", "--results", "results/loo", "results/loo") == 0
+    assert (
+        _python(
+            ws,
+            "experiments/analysis/compare_experiments.py",
+            "--results",
+            "results/loo",
+            "results/loo",
+        )
+        == 0
+    )
     assert _python(ws, "experiments/analysis/write_summary.py", "--results-dir", "results/loo") == 0
     assert list((ws / "experiments").glob("*_loo.md"))
     assert {p.stem for p in (ws / "experiments/core").glob("*.py")} >= {
@@ -219,7 +243,9 @@ def test_a_workspace_runs_the_guides_paths(tmp_path: Path) -> None:
 
 
 def _python(cwd: Path, *words: str) -> int:
-    done = subprocess.run([sys.executable, *words], cwd=cwd, env=_env(), capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=_env(), capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     return done.returncode
 
@@ -243,7 +269,9 @@ def test_the_guides_template_and_the_shipped_one_run(tmp_path: Path) -> None:
     assert peira(["probe", str(made), "--model", "peira/tiny-graph-tracer", "--n-contexts", "5",
                   "--output-dir", str(out)]) == 0  # fmt: skip
     found = strict(out / "results.json")
-    assert len(found["layer_3"]["css_per_token"]) == 49 and found["layer_0"]["cluster_separation"] > 0
+    assert (
+        len(found["layer_3"]["css_per_token"]) == 49 and found["layer_0"]["cluster_separation"] > 0
+    )
 
 
 @pytest.mark.torch

@@ -52,7 +52,12 @@ def test_older_results_become_strict(tmp_path: Path) -> None:
     assert data["results"]["layer_0"]["cluster_separation"] == 2.3
     assert data["results"]["layer_0"]["dirichlet_energy"] is None
     assert data["reasons"]["results.layer_0.dirichlet_energy"] == "nonfinite_in_source"
-    assert peira(["import", "icl-influence", str(tmp_path / "old"), "--output-dir", str(tmp_path / "r")]) == 0
+    assert (
+        peira(
+            ["import", "icl-influence", str(tmp_path / "old"), "--output-dir", str(tmp_path / "r")]
+        )
+        == 0
+    )
     (folder / "results.json").write_text("[]")
     with pytest.raises(InputError, match="layer_"):
         list(icl_influence.read(tmp_path / "old"))

@@ -21,27 +21,43 @@ def command(
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32 bfloat16 float16.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
     device: Annotated[str | None, typer.Option("--device", help="cuda cuda:N mps cpu map.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Contexts a block.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Contexts a block.")
+    ] = None,
     batch_tokens: Annotated[int | None, typer.Option("--batch-tokens")] = None,
     token_budget: Annotated[int | None, typer.Option("--token-budget")] = None,
     lengths: Annotated[str | None, typer.Option("--lengths", help="10,20,50 ascending.")] = None,
-    window: Annotated[str | None, typer.Option("--window", help="Words in the means, or all.")] = None,
-    graph: Annotated[str | None, typer.Option("--graph", help="sbm ring:10 grid:4x4 FILE.csv")] = None,
+    window: Annotated[
+        str | None, typer.Option("--window", help="Words in the means, or all.")
+    ] = None,
+    graph: Annotated[
+        str | None, typer.Option("--graph", help="sbm ring:10 grid:4x4 FILE.csv")
+    ] = None,
     graphs: Annotated[str | None, typer.Option("--graphs", help="one, per_context.")] = None,
     branching: Annotated[str | None, typer.Option("--branching", help="2,2,4 (deep).")] = None,
-    walk: Annotated[str | None, typer.Option("--walk", help="uniform weighted pairs lazy:p")] = None,
-    vocabulary: Annotated[str | None, typer.Option("--vocabulary", help="words, random, FILE.")] = None,
+    walk: Annotated[
+        str | None, typer.Option("--walk", help="uniform weighted pairs lazy:p")
+    ] = None,
+    vocabulary: Annotated[
+        str | None, typer.Option("--vocabulary", help="words, random, FILE.")
+    ] = None,
     assignment: Annotated[str | None, typer.Option("--assignment")] = None,
     bos: Annotated[str | None, typer.Option("--bos", help="auto, none.")] = None,
     null: Annotated[str | None, typer.Option("--null", help="shuffled,untrained or none.")] = None,
-    condition: Annotated[Words, typer.Option("--condition", help="One or more; default all.")] = None,
-    mode: Annotated[str | None, typer.Option("--mode", help="delete mask swap; replace insert.")] = None,
+    condition: Annotated[
+        Words, typer.Option("--condition", help="One or more; default all.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="delete mask swap; replace insert.")
+    ] = None,
     steer: Annotated[bool, typer.Option("--steer", help="park: move activations.")] = False,
     checkpoints: Annotated[Words, typer.Option("--checkpoints", help="lee: model folders.")] = None,
     save_activations: Annotated[
         bool, typer.Option("--save-activations", help="[means|tokens] into raw_data/.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="[checkpoint file or directory]")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="[checkpoint file or directory]")
+    ] = False,
     wandb: Annotated[str | None, typer.Option("--wandb", help="Project to log to.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="DEBUG of loggers peira.*.")] = False,
     output_dir: flags.OutputDir = None,

@@ -71,13 +71,18 @@ def _finite(value: Any, path: str, reasons: dict[str, str]) -> Any:
     return value
 
 
-def summary(path: Path, raw: Mapping[str, Any], layers: Mapping[str, Any], reasons: dict[str, str]) -> dict[str, Any]:
+def summary(
+    path: Path, raw: Mapping[str, Any], layers: Mapping[str, Any], reasons: dict[str, str]
+) -> dict[str, Any]:
     """The guide's numbers under this family's names; what it did not record is null."""
     config = dict(raw.get("config", {}))
     for name in GEOMETRY_NULLS:
         for cell in layers.values():
             cell.setdefault(name, None)
-            cell |= {f"{name}_ci": cell.get(f"{name}_ci"), f"{name}_n": int(config.get("n_contexts", 0))}
+            cell |= {
+                f"{name}_ci": cell.get(f"{name}_ci"),
+                f"{name}_n": int(config.get("n_contexts", 0)),
+            }
     for cell in layers.values():
         cell.setdefault("css_q", [None] * len(cell.get("css_per_token", [])))
         cell.setdefault("css_r", [None] * len(cell.get("css_per_token", [])))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def grid_order(words: list[str]) -> list[str]:
     names = sorted(set(words))
     index = {w: i for i, w in enumerate(names)}
     walked = np.zeros((len(names), len(names)))
-    for a, b in zip(words, words[1:], strict=False):
+    for a, b in pairwise(words):
         walked[index[a], index[b]] = walked[index[b], index[a]] = 1.0
     want = graphs.lattice(SIDE, SIDE).adjacency
     found = _match(walked, want, [])

@@ -79,7 +79,9 @@ def notes(found: Sequence[Trial]) -> tuple[str, ...]:
         out.append(f"Intervals over fewer than 20 contexts (here {min(few)}) are unreliable.")
     broken = sum(sum(s["diagnostics"]["nonfinite_contexts"].values()) for _, s in found)
     if broken:
-        out.append(f"{broken} (context, layer) cells overflowed and are left out; --dtype bfloat16 avoids it.")
+        out.append(
+            f"{broken} (context, layer) cells overflowed and are left out; --dtype bfloat16 avoids it."
+        )
     return tuple(out)
 
 
@@ -207,7 +209,10 @@ def condition_findings(run: RunView, found: Sequence[Trial]) -> list[Finding]:
     out = []
     for (first, one), (second, two) in _condition_pairs(found):
         keys = list(one["results"])
-        gaps = [means(_paired(_per_context(run, first, m), _per_context(run, second, m))) for m in PAIRED]
+        gaps = [
+            means(_paired(_per_context(run, first, m), _per_context(run, second, m)))
+            for m in PAIRED
+        ]
         q = q_values(np.stack([g.p for g in gaps]))
         for k, (metric, gap) in enumerate(zip(PAIRED, gaps, strict=True)):
             out.append(Finding(
@@ -232,7 +237,9 @@ def agreement_tables(run: RunView, found: Sequence[Trial]) -> list[Table]:
     for record, data in found:
         if "loo" not in data["curves"]:
             continue
-        by_item = {m: np.array(data["curves"]["loo"][m]["by_position"]["mean"], float)[-1] for m in PAIRED}
+        by_item = {
+            m: np.array(data["curves"]["loo"][m]["by_position"]["mean"], float)[-1] for m in PAIRED
+        }
         for a, b in combinations(PAIRED, 2):
             rows.append({"trial": record.slug, "first": a, "second": b,
                          "rank": correlation(by_item[a], by_item[b], kind="spearman")})  # fmt: skip
@@ -253,7 +260,9 @@ def seed_findings(found: Sequence[Trial]) -> list[Finding]:
     for _, data in found:
         raw = next((f for f in data["findings"] if f["name"] == "energy_minus_shuffled"), None)
         if raw and raw["estimate"]["estimate"] is not None:
-            groups.setdefault((data["model"], data["condition"]), []).append(raw["estimate"]["estimate"])
+            groups.setdefault((data["model"], data["condition"]), []).append(
+                raw["estimate"]["estimate"]
+            )
     return [
         Finding(
             f"energy_minus_shuffled over seeds, {model}, {condition}",

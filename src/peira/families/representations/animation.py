@@ -44,7 +44,9 @@ def _traces(at: Any, graph: Mapping[str, Any]) -> list[Any]:
         x += [where[i, 0], where[j, 0], None]
         y += [where[i, 1], where[j, 1], None]
     colours = [plots.PALETTE[int(k) % len(plots.PALETTE)] for k in graph["clusters"]]
-    lines = go.Scatter(x=x, y=y, mode="lines", line={"color": "#bbbbbb", "width": 1}, hoverinfo="skip")
+    lines = go.Scatter(
+        x=x, y=y, mode="lines", line={"color": "#bbbbbb", "width": 1}, hoverinfo="skip"
+    )
     return [lines, go.Scatter(x=where[:, 0], y=where[:, 1], mode="markers",
                               marker={"color": colours, "size": 11},
                               text=[f"node {i}" for i in range(len(where))])]  # fmt: skip

@@ -15,7 +15,12 @@ from peira.report.analysis import Column, Table
 from peira.store.records import RunView
 
 FIELDS = ("dirichlet_energy", "cluster_separation", "neighbour_mass", "loss")
-DRAWN_FROM = ("graph", "walk", "condition", "experiment")  # with the seed, what makes contexts equal
+DRAWN_FROM = (
+    "graph",
+    "walk",
+    "condition",
+    "experiment",
+)  # with the seed, what makes contexts equal
 
 
 def compare_runs(first: Path, second: Path) -> list[Table]:
@@ -51,8 +56,12 @@ def _differences(a: Any, b: Any, one: Trial, two: Trial, equal: bool) -> Table:
         for key in layers if geometry else ["all"]:
             for n in lengths:
                 u, v = (_column(arr, trial, key, n) for arr, trial in ((x, one), (y, two)))
-                rows.append({"quantity": name, "layer": key, "length": n, "difference": _gap(u, v, equal)})
-    q = q_values(np.array([np.nan if r["difference"].p is None else r["difference"].p for r in rows]))
+                rows.append(
+                    {"quantity": name, "layer": key, "length": n, "difference": _gap(u, v, equal)}
+                )
+    q = q_values(
+        np.array([np.nan if r["difference"].p is None else r["difference"].p for r in rows])
+    )
     for row, value in zip(rows, q, strict=True):
         row["q"] = float(value) if np.isfinite(value) else None
     columns = (

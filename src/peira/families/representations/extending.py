@@ -37,7 +37,8 @@ def reopen(path: Path, contexts: int) -> int:
                 if orjson.loads(outcome)["n_contexts"] >= contexts:
                     continue
                 kept = journal.read(
-                    "SELECT data FROM artifacts WHERE trial=? AND name='raw_data/gram.npz'", (number,)
+                    "SELECT data FROM artifacts WHERE trial=? AND name='raw_data/gram.npz'",
+                    (number,),
                 )
                 if kept:
                     journal.put("INSERT OR REPLACE INTO checkpoints VALUES(?,?,?)",

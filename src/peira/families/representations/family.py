@@ -88,7 +88,9 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
         began = time.perf_counter()
         name = self.seats(settings)["model"]
         subject = lab.subject(name, "model")
-        simulated = (name if name.startswith(PREFIX) else "sim:mixer") if subject.simulated else None
+        simulated = (
+            (name if name.startswith(PREFIX) else "sim:mixer") if subject.simulated else None
+        )
         spec = trials.resolve(settings, lab.seed, simulated)
         experiment = experiments.of(settings.experiment)
         log.debug("%s on %s, layers %s", settings.experiment, spec.model.name, spec.layers)

@@ -164,7 +164,9 @@ def token_masses(mass: Any, nodes: Any, structure: Structure, walk: Walk) -> dic
     near = (mass * structure.adjacency[at]).sum(1)
     on_graph = mass.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(law > 0, law * np.log(np.where(law > 0, law, 1) / np.maximum(mass, 1e-12)), 0)
+        ratio = np.where(
+            law > 0, law * np.log(np.where(law > 0, law, 1) / np.maximum(mass, 1e-12)), 0
+        )
     back = np.full(len(nodes), np.nan)
     known = here[1:] & here[:-1]
     back[1:][known] = mass[1:][known, at[:-1][known]]

@@ -86,7 +86,11 @@ def config_json(record: Record, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def stamp(seconds: float | None) -> str | None:
     """Unix time as the guide writes it: ISO 8601, UTC, to the second."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return (
+        None
+        if seconds is None
+        else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    )
 
 
 def trial_files(view: TrialView) -> Iterator[tuple[str, bytes]]:
@@ -110,7 +114,9 @@ def run_files(run: RunView) -> Iterator[tuple[str, bytes]]:
     first, data = found[0]
     root = results_json(first, data)
     tally = run.tally
-    root["states"] = {n: getattr(tally, n) for n in ("planned", "done", "failed", "halted", "pending")}
+    root["states"] = {
+        n: getattr(tally, n) for n in ("planned", "done", "failed", "halted", "pending")
+    }
     same = [(r, s) for r, s in found if (s["model"], r.seed) == (data["model"], first.seed)]
     root["conditions"] = {s["condition"]: s["results"] for _, s in same}
     yield "results.json", dumps(root)

@@ -332,9 +332,9 @@ def from_file(path: Path) -> Structure:
     if not path.is_file():
         raise InputError(f"--graph: {path}: no such file\n  allowed: {ALLOWED}")
     rows = [row for row in csv.reader(path.read_text("utf-8").splitlines()) if len(row) >= 2]
-    if rows and len(rows[0]) > 2 and not _is_number(rows[0][2]):
-        rows = rows[1:]
-    elif rows and rows[0][0].strip().lower() in ("a", "from", "source", "node1"):
+    if (rows and len(rows[0]) > 2 and not _is_number(rows[0][2])) or (
+        rows and rows[0][0].strip().lower() in ("a", "from", "source", "node1")
+    ):
         rows = rows[1:]
     names = list(dict.fromkeys(cell.strip() for row in rows for cell in row[:2]))
     if len(names) < 2:

@@ -189,11 +189,15 @@ def emergence(
     point = half_length(_nanmean(x), null, lengths)
     if not np.isfinite(point):
         return undefined(NOT_REACHED, **about)
-    low, high, _ = percentiles(lambda rows: half_length(_nanmean(x[rows]), null, lengths), len(x), rng)
+    low, high, _ = percentiles(
+        lambda rows: half_length(_nanmean(x[rows]), null, lengths), len(x), rng
+    )
     return _bounded(point, low, high, about)
 
 
-def _bounded(point: float, low: float | None, high: float | None, about: dict[str, Any]) -> Estimate:
+def _bounded(
+    point: float, low: float | None, high: float | None, about: dict[str, Any]
+) -> Estimate:
     """An estimate with its limits; limits that coincide are no interval."""
     if low is None or high is None:
         return Estimate(point, reason="not_identified", **about)

@@ -213,13 +213,15 @@ def _fit_threads(model: Any) -> None:
     import torch
 
     small = sum(p.numel() for p in model.parameters()) < SMALL
-    if small and "OMP_NUM_THREADS" not in os.environ and next(model.parameters()).device.type == "cpu":
+    if (
+        small
+        and "OMP_NUM_THREADS" not in os.environ
+        and next(model.parameters()).device.type == "cpu"
+    ):
         torch.set_num_threads(1)
 
 
 @lru_cache(maxsize=1)
-def cached_twin(
-    name: str, dtype: str, device: str, bos: str, simulated: bool, seed: int
-) -> Any:
+def cached_twin(name: str, dtype: str, device: str, bos: str, simulated: bool, seed: int) -> Any:
     """The untrained twin of `cached(...)`."""
     return cached(name, dtype, device, bos, simulated).twin(seed)

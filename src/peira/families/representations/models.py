@@ -185,7 +185,9 @@ class HookedLLM:
         def keep(name: str, h: torch.Tensor) -> None:
             acts[name] = h
 
-        final = self._forward(self._ids(batch.ids), names, keep, past_key_values=cache, use_cache=True)
+        final = self._forward(
+            self._ids(batch.ids), names, keep, past_key_values=cache, use_cache=True
+        )
         return Shared(cache, acts, final)
 
     def run_shared(

@@ -35,7 +35,11 @@ class RepresentationOutcome(Outcome):
 def outcome_of(data: dict[str, Any]) -> RepresentationOutcome:
     """The headline of a trial's summary."""
     results = data["results"]
-    able = {k: v["dirichlet_energy"] for k, v in results.items() if v.get("dirichlet_energy") is not None}
+    able = {
+        k: v["dirichlet_energy"]
+        for k, v in results.items()
+        if v.get("dirichlet_energy") is not None
+    }
     best = min(able, key=lambda k: able[k]) if able else None
     cell = results[best] if best else next(iter(results.values()))
     claims = data["diagnostics"]["claims"]

@@ -25,7 +25,9 @@ def numbers(values: Any) -> Any:
     return np.array(values, dtype=float)
 
 
-def band(axes: Any, x: Sequence[float], curve: Mapping[str, Any], index: Any = (), **style: Any) -> None:
+def band(
+    axes: Any, x: Sequence[float], curve: Mapping[str, Any], index: Any = (), **style: Any
+) -> None:
     """A line with its interval."""
     y, low, high = (numbers(curve[k])[index] for k in ("mean", "low", "high"))
     shown = {"marker": "o", "markersize": 3.2, **style}
@@ -98,7 +100,9 @@ def layout_of(graph: Mapping[str, Any]) -> Any:
     for kind in kinds:
         members = np.flatnonzero(clusters == kind)
         inner = adjacency[np.ix_(members, members)]
-        order = np.argsort(np.linalg.eigh(np.diag(inner.sum(1)) - inner)[1][:, min(1, len(inner) - 1)])
+        order = np.argsort(
+            np.linalg.eigh(np.diag(inner.sum(1)) - inner)[1][:, min(1, len(inner) - 1)]
+        )
         turn = 2 * np.pi * np.argsort(order) / len(members)
         out[members] += 0.75 * np.stack([np.cos(turn), np.sin(turn)], 1)
     return out
@@ -129,6 +133,4 @@ def done(figure: Figure, outcome: Mapping[str, Any], caption: str) -> Figure:
     told = f"n = {outcome['n_contexts']} contexts; model {outcome['model']}"
     if outcome["label"] == "tiny":
         told += " (tiny trained model: evidence on methods, not on language models)"
-    return finish(
-        figure, n=f"{told}.", simulated=outcome["label"] == "simulated", caption=caption
-    )
+    return finish(figure, n=f"{told}.", simulated=outcome["label"] == "simulated", caption=caption)

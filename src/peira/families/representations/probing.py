@@ -96,7 +96,9 @@ def study_of(asked: Asked) -> Study:
     from peira.study.study import Study
 
     entry = catalogue.find(asked.experiment)
-    model = asked.fixed.get("model") or ("sim:mixer" if asked.simulated else loading.default_model())
+    model = asked.fixed.get("model") or (
+        "sim:mixer" if asked.simulated else loading.default_model()
+    )
     fixed = {**asked.fixed, "experiment": entry.name, "model": model}
     conditions = asked.conditions or (() if asked.fixed.get("graph") else entry.conditions)
     factors: dict[str, list[Any]] = {}
@@ -109,7 +111,9 @@ def study_of(asked: Asked) -> Study:
     stored = normal.model_dump(mode="json", exclude_defaults=True, exclude={"condition"})
     if "condition" in fixed:
         stored["condition"] = fixed["condition"]
-    return Study(family="representations", name=entry.name, fixed=stored, factors=factors, seeds=[seed])
+    return Study(
+        family="representations", name=entry.name, fixed=stored, factors=factors, seeds=[seed]
+    )
 
 
 def settings_of(fixed: Mapping[str, Any]) -> RepresentationSettings:
@@ -132,7 +136,9 @@ def resumed_study(asked: Asked, run_dir: Path) -> Study:
     with RunView(run_dir) as run:
         before = run.study
     if before.fixed.get("experiment") != asked.experiment:
-        raise InputError(f"{run_dir}: a run of {before.fixed.get('experiment')}, not {asked.experiment}")
+        raise InputError(
+            f"{run_dir}: a run of {before.fixed.get('experiment')}, not {asked.experiment}"
+        )
     if asked.seed is not None and [asked.seed] != before.trial_seeds:
         raise InputError(f"seed: {asked.seed}, but this run was begun with {before.trial_seeds[0]}\n"
                          "  remedy: another --output-dir, or --fresh")  # fmt: skip
@@ -151,7 +157,9 @@ def place_of(resume: Path) -> Path:
 
     run_dir = resume if resume.is_dir() else resume.parent
     if not (run_dir / "run.db").is_file():
-        raise InputError(f"--resume: {resume}: no run here (no run.db)\n  remedy: run without --resume")
+        raise InputError(
+            f"--resume: {resume}: no run here (no run.db)\n  remedy: run without --resume"
+        )
     if resume.is_dir():
         return run_dir
     try:
@@ -291,7 +299,9 @@ def run_script(path: Path, words: list[str]) -> int:
     from peira.families.representations.workspace import provide_src
 
     if not path.is_file():
-        raise InputError(f"{path}: no such script\n  allowed: {', '.join(catalogue.BY_NAME)}, FILE.py")
+        raise InputError(
+            f"{path}: no such script\n  allowed: {', '.join(catalogue.BY_NAME)}, FILE.py"
+        )
     before = sys.argv
     sys.argv = [str(path), *words]
     try:

@@ -30,7 +30,9 @@ class ContextSensitivityScore:
         given = list(labels) if len(labels) == count else [labels] * count
         if len(table) != count:
             raise ValueError(f"{len(table)} rows of losses, {count} contexts")
-        values = [self.metric.measure(r, lab).value for r, lab in zip(representations, given, strict=True)]
+        values = [
+            self.metric.measure(r, lab).value for r, lab in zip(representations, given, strict=True)
+        ]
         phi = np.array([np.nan if v is None else v for v in values])[:, None]
         found = sensitivity(table, phi)
         return Sensitivity(**{

@@ -45,7 +45,9 @@ class RepresentationSettings(Settings):
     bos: Literal["auto", "none"] = "auto"
     null: tuple[Literal["shuffled", "untrained", "none"], ...] | None = None
     save_activations: Literal["means", "tokens"] | None = None
-    mode: str | None = Field(None, description="loo: delete, mask, swap; injection: replace, insert")
+    mode: str | None = Field(
+        None, description="loo: delete, mask, swap; injection: replace, insert"
+    )
     steer: bool = False
     checkpoints: tuple[str, ...] = ()
 
@@ -112,4 +114,6 @@ def parse_layers(text: str) -> tuple[Layer, ...] | None:
 def model_slug(name: str) -> str:
     """A model's name as part of a path."""
     text = Path(name).name if Path(name).is_absolute() else name.replace("/", "--")
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text).strip("-.")[:80] or "model"
+    return (
+        "".join(c if c.isalnum() or c in "._-" else "-" for c in text).strip("-.")[:80] or "model"
+    )

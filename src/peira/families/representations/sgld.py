@@ -104,7 +104,10 @@ class Toy:
         """(15, 8): one feature per tree node, 1 for the items below it."""
         rows, size = [], self.items
         while size >= 1:
-            rows += [[float(i // size == k) for i in range(self.items)] for k in range(self.items // size)]
+            rows += [
+                [float(i // size == k) for i in range(self.items)]
+                for k in range(self.items // size)
+            ]
             size //= 2
         return np.array(rows)
 
@@ -141,7 +144,9 @@ class Toy:
         full, less = self.train(), self.train(without)
         return np.array([self.losses(a) - self.losses(b) for a, b in zip(full, less, strict=True)])
 
-    def bif(self, weights: tuple[Floats, Floats], sampler: Sampler, rng: np.random.Generator) -> Influence:
+    def bif(
+        self, weights: tuple[Floats, Floats], sampler: Sampler, rng: np.random.Generator
+    ) -> Influence:
         """Influence between items at one point of training."""
         first, second = weights
         y, cut = self.features(), first.size

@@ -129,7 +129,9 @@ class MixerLLM:
             return np.full(arm.length, 0.5 * arm.truth)
         start = 0.0
         if self.dials.commit:
-            start = self.dials.commit * generator(context.seed, arm.name, "commit").choice([-0.5, 0.5])
+            start = self.dials.commit * generator(context.seed, arm.name, "commit").choice(
+                [-0.5, 0.5]
+            )
         lag = np.clip(t - arm.decided + 1, 0, None)
         rest = 0.5 ** (lag / self.dials.latency)
         return rest * start + (1 - rest) * 0.5 * arm.truth
@@ -166,8 +168,7 @@ class MixerLLM:
     # -- predictions ------------------------------------------------------------------------
     def _predictions(self, batch: Batch) -> tuple[Any, Any]:
         rows = [
-            self._row(context, arm)
-            for context, arm in zip(batch.contexts, batch.arms, strict=True)
+            self._row(context, arm) for context, arm in zip(batch.contexts, batch.arms, strict=True)
         ]
         width = batch.ids.shape[1]
         losses = np.full((len(rows), width), np.nan, dtype=np.float32)

@@ -24,8 +24,8 @@ from peira.families.representations.contexts import Arm, Context, Plan, batch_of
 from peira.families.representations.reducers import Moments, visits
 from peira.families.representations.settings import RepresentationSettings
 from peira.families.representations.walks import Walk
-from peira.families.representations.words import Vocabulary, need, unstable
 from peira.families.representations.watching import Progress
+from peira.families.representations.words import Vocabulary, need, unstable
 from peira.study.seeds import derive, generator
 
 log = logging.getLogger("peira.representations")
@@ -243,7 +243,9 @@ async def contexts(spec: Spec, work: Work, lab: Lab) -> list[dict[str, Any]]:
         _within_budget(spec, lab)
         await asyncio.sleep(0)
         records = _measured(spec, work, block)
-        await lab.checkpoint(f"{BLOCKS}{block[0]:06d}", pack(dict(zip(block, records, strict=True))))
+        await lab.checkpoint(
+            f"{BLOCKS}{block[0]:06d}", pack(dict(zip(block, records, strict=True)))
+        )
         await lab.checkpoint("tokens", str(_spent(lab) + spec.tokens))
         done |= dict(zip(block, records, strict=True))
         progress.tick(len(done), spec.tokens)
@@ -266,7 +268,9 @@ def _spent(lab: Lab) -> int:
 def _within_budget(spec: Spec, lab: Lab) -> None:
     limit = spec.settings.token_budget
     if limit is not None and _spent(lab) + spec.tokens >= limit:
-        raise RunHalted("budget", f"token budget of {limit:,} reached\n  remedy: a larger --token-budget")
+        raise RunHalted(
+            "budget", f"token budget of {limit:,} reached\n  remedy: a larger --token-budget"
+        )
 
 
 def block_size(spec: Spec, work: Work) -> int:
@@ -435,7 +439,10 @@ def with_structures(spec: Spec, records: Sequence[dict[str, Any]]) -> list[dict[
         return list(records)
     name = graph_spec(spec.settings)
     return [
-        {**r, "structure": graphs.draw(name, derive(spec.seed, "graph", i), spec.settings.branching)}
+        {
+            **r,
+            "structure": graphs.draw(name, derive(spec.seed, "graph", i), spec.settings.branching),
+        }
         for i, r in enumerate(records)
     ]
 

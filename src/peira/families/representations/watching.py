@@ -42,4 +42,6 @@ def gpu_memory() -> str:
         return ""
     cuda = torch.cuda
     sizes = (cuda.memory_allocated(), cuda.memory_reserved(), cuda.max_memory_allocated())
-    return ", GPU {:.2f} allocated, {:.2f} reserved, {:.2f} peak GB".format(*(s / 1e9 for s in sizes))
+    return ", GPU {:.2f} allocated, {:.2f} reserved, {:.2f} peak GB".format(
+        *(s / 1e9 for s in sizes)
+    )

@@ -105,9 +105,7 @@ def need(have: int, wanted: int, source: str) -> None:
         )
 
 
-def _present(
-    all_groups: dict[str, tuple[str, ...]], kept: set[str]
-) -> dict[str, tuple[str, ...]]:
+def _present(all_groups: dict[str, tuple[str, ...]], kept: set[str]) -> dict[str, tuple[str, ...]]:
     found = {name: tuple(w for w in members if w in kept) for name, members in all_groups.items()}
     return {name: members for name, members in found.items() if members}
 
@@ -184,7 +182,9 @@ def vocabulary_of(tokenizer: Any, source: str) -> Vocabulary:
     found = vocabulary(source, encode, len(tokenizer), _special(tokenizer))
     if len(set(found.ids)) == len(found.ids):
         return found
-    raise InputError(f"vocabulary: {source}: two words share a token\n  remedy: --vocabulary random")
+    raise InputError(
+        f"vocabulary: {source}: two words share a token\n  remedy: --vocabulary random"
+    )
 
 
 def _special(tokenizer: Any) -> list[int | None]:

@@ -138,7 +138,11 @@ def arms(outcome: Mapping[str, Any]) -> Figure:
     with plots.style():
         figure, axes = plots.canvas(7.0, 3.0, 1, 2)
         for k, arm in enumerate(ARMS):
-            look = {"color": plots.layer_colours(len(ARMS))[k], "marker": plots.MARKERS[k % 7], "label": arm}
+            look = {
+                "color": plots.layer_colours(len(ARMS))[k],
+                "marker": plots.MARKERS[k % 7],
+                "label": arm,
+            }
             plots.band(axes[0], lengths, curves["arms"]["dirichlet_energy"][arm], -1, **look)
             plots.band(axes[1], lengths, curves["arm_masses"]["neighbour_mass"][arm], **look)
         axes[0].axhline(1, color="#888888", linestyle=":", linewidth=1)

@@ -64,7 +64,10 @@ class ContextSwitch(Experiment):
         }
         add_crossover(spec, summary, values)
         for arm in ARMS:
-            summary.arrays[f"switch.{arm}.difference"] = (("context", "layer", "length"), values[arm])
+            summary.arrays[f"switch.{arm}.difference"] = (
+                ("context", "layer", "length"),
+                values[arm],
+            )
             summary.arrays[f"switch.{arm}.mass"] = (("context", "graph", "length"), masses[arm])
 
     def figures(self, outcome: Mapping[str, Any]) -> Figures:
@@ -144,11 +147,17 @@ def add_crossover(spec: Spec, summary: Summary, values: Mapping[str, Any]) -> No
                 summary.reasons[f"results.{key}.crossover.{arm}"] = NOT_CROSSED
 
         def lag(rows: Any, i: int = i) -> float:
-            pair = [crossing(inference.nanmean(values[a][rows, i]), spec.lengths) for a in ("switch", "fresh")]
+            pair = [
+                crossing(inference.nanmean(values[a][rows, i]), spec.lengths)
+                for a in ("switch", "fresh")
+            ]
             return pair[0] - pair[1]
 
         told["hysteresis"] = inference.estimate_by_bootstrap(
-            lag, len(values["switch"]), spec.rng(f"hysteresis|{key}"), estimand="crossover − fresh's"
+            lag,
+            len(values["switch"]),
+            spec.rng(f"hysteresis|{key}"),
+            estimand="crossover − fresh's",
         )
         summary.results[key]["crossover"] = {n: plain(e.to_dict()) for n, e in told.items()}
     for name in ("switch", "hysteresis"):
@@ -177,7 +186,8 @@ def crossover(outcome: Mapping[str, Any]) -> Figure:
         for ax in axes:
             plots.log_lengths(ax, lengths)
             ax.set_xlabel("words n₂ of graph 2")
-            ax.legend()
+        axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+        axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         axes[0].set_ylabel("F by graph 2 − F by graph 1")
         axes[1].set_ylabel("probability on cluster mates")
         return plots.done(figure, outcome, f"Second segment only, {FIRST} words of graph 1 before it,"

@@ -34,7 +34,9 @@ def css_by_position(outcome: Mapping[str, Any]) -> Figure:
     with plots.style():
         figure, axes = plots.canvas(7.2, 2.7, 1, 3, sharex=True)
         for ax, (kind, title), colour in zip(axes, names.items(), plots.PALETTE, strict=False):
-            score, low, high, q = (plots.numbers(found[kind][k])[-1] for k in ("css", "low", "high", "q"))
+            score, low, high, q = (
+                plots.numbers(found[kind][k])[-1] for k in ("css", "low", "high", "q")
+            )
             x = range(1, len(score) + 1)
             ax.axhline(0, color="#888888", linewidth=0.7)
             ax.plot(x, score, color=colour)
@@ -57,7 +59,10 @@ def geometry_by_layer(outcome: Mapping[str, Any]) -> Figure:
     from peira.report.figures import PALETTE
 
     found = outcome["curves"]["geometry"]
-    panels = (("dirichlet_energy", "Dirichlet energy R"), ("cluster_separation", "cluster separation F"))
+    panels = (
+        ("dirichlet_energy", "Dirichlet energy R"),
+        ("cluster_separation", "cluster separation F"),
+    )
     labels = [key.removeprefix("layer_") for key in outcome["results"]]
     with plots.style():
         figure, axes = plots.canvas(6.6, 2.8, 1, 2)

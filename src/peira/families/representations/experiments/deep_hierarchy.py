@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +42,9 @@ class DeepHierarchy(Experiment):
         add_emergence(spec, summary, found, defined)
         losses = losses_of(records, "natural", spec.length)
         for level in defined:
-            score = inference.sensitivity(losses, found.geometry[f"level_separation_{level}"][:, :, -1])
+            score = inference.sensitivity(
+                losses, found.geometry[f"level_separation_{level}"][:, :, -1]
+            )
             for i, key in enumerate(spec.keys):
                 summary.results[key][f"css_level_{level}"] = plain(score.css[i])
         summary.curves["levels"] = defined
@@ -73,7 +76,7 @@ def add_emergence(spec: Spec, summary: Summary, found: Any, levels: list[int]) -
                     f"emergence_{name}", f"{key}: context length at which level {level} is halfway",
                     estimate, unit=UNIT,
                 ))  # fmt: skip
-    for coarse, fine in zip(levels, levels[1:], strict=False):
+    for coarse, fine in pairwise(levels):
         pair = [found.geometry[f"level_separation_{k}"][:, -1] for k in (coarse, fine)]
         estimate = inference.order_of(*pair, (1.0, 1.0), spec.lengths,
                                       spec.rng(f"order|{coarse}|{fine}"), "log ratio of N½")  # fmt: skip

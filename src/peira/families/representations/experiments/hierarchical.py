@@ -36,7 +36,9 @@ class Hierarchical(Experiment):
     def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
         found = spec_values(spec, records, "natural")
         masses = cluster_masses(spec, records)
-        summary.curves["split"] = {k: curve(inference.means(v)) for k, v in masses.items() if k != "null"}
+        summary.curves["split"] = {
+            k: curve(inference.means(v)) for k, v in masses.items() if k != "null"
+        }
         summary.curves["split_null"] = plain(masses["null"])
         add_emergence(spec, summary, found, masses)
         add_drop(spec, summary, found)
@@ -157,7 +159,9 @@ def class_losses(spec: Spec, records: Sequence[Mapping[str, Any]]) -> Any:
     return np.array(out)
 
 
-def add_classes(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary, found: Any) -> None:
+def add_classes(
+    spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary, found: Any
+) -> None:
     """CSS pooled over token classes."""
     score = inference.sensitivity(class_losses(spec, records), potentials(found)["separation"])
     for i, key in enumerate(spec.keys):
@@ -191,13 +195,17 @@ def emergence(outcome: Mapping[str, Any]) -> Figure:
         for ax, (name, title) in zip(axes[0], (("cluster_separation", "cluster separation F"),
                                                ("within_energy", "energy within clusters")), strict=True):  # fmt: skip
             ax.axhline(1, color="#888888", linestyle=":", linewidth=1)
-            for i, (key, colour) in enumerate(zip(keys, plots.layer_colours(len(keys)), strict=True)):
+            for i, (key, colour) in enumerate(
+                zip(keys, plots.layer_colours(len(keys)), strict=True)
+            ):
                 plots.band(ax, lengths, geometry[name]["natural"], i, color=colour,
                            label=plots.layer_text(key))  # fmt: skip
             ax.set_ylabel(title)
         for ax, (name, title) in zip(axes[1], (("cluster_share", "mass in the own cluster"),
                                                ("neighbour_share", "of that, on neighbours")), strict=True):  # fmt: skip
-            ax.axhline(outcome["curves"]["split_null"][name], color="#888888", linestyle=":", linewidth=1)
+            ax.axhline(
+                outcome["curves"]["split_null"][name], color="#888888", linestyle=":", linewidth=1
+            )
             plots.band(ax, lengths, split[name], color=plots.PALETTE[1])
             ax.set_ylabel(f"{title} (share)")
         for ax in axes.ravel():
@@ -218,4 +226,6 @@ def css_figure(outcome: Mapping[str, Any]) -> Figure:
         ax.set_ylabel("N at which Φ is taken")
         plots.bar(figure, image, ax, "correlation of −loss with F")
         key = plots.layer_text(list(outcome["results"])[-1])
-        return plots.done(figure, outcome, f"Context sensitivity, {key}; grey: beyond N or undefined.")
+        return plots.done(
+            figure, outcome, f"Context sensitivity, {key}; grey: beyond N or undefined."
+        )

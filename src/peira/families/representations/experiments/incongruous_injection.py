@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peira.families.representations import inference, metrics, plots
+from peira.families.representations import metrics, plots
 from peira.families.representations.contexts import Arm, Context
 from peira.families.representations.experiments.base import Experiment, Figures
 from peira.families.representations.experiments.loo import common_neighbour
@@ -48,7 +48,11 @@ class IncongruousInjection(Experiment):
         values = {e: np.stack([r[f"injection/{e}"] for r in records]) for e in EFFECTS}
         lags = np.stack([r["injection/lags"] for r in records])
         own = np.stack([r["injection/own_loss"] for r in records])
-        summary.curves["injection"] = {"positions": list(at), "types": list(TYPES), "lags": list(LAGS)}
+        summary.curves["injection"] = {
+            "positions": list(at),
+            "types": list(TYPES),
+            "lags": list(LAGS),
+        }
         for effect, array in values.items():
             add_effect(spec, summary, effect, array, at)
             axes = ("context", "type", "position", "layer", "length")
@@ -156,7 +160,9 @@ def cell(spec: Spec, row: Mapping[str, Any], p: int) -> dict[str, Any]:
             if len(np.unique(structure.clusters[seen])) > 1:
                 out["separation"][:, j] = metrics.separation_ratio(part, structure.clusters[seen])
         after = slice(p + 1, n)
-        out["mass"][:, j] = np.nanmean(masses[after][-20:]) if np.isfinite(masses[after]).any() else np.nan
+        out["mass"][:, j] = (
+            np.nanmean(masses[after][-20:]) if np.isfinite(masses[after]).any() else np.nan
+        )
         out["loss"][:, j] = np.nanmean(row["losses"][after])
     return out
 
@@ -177,14 +183,17 @@ def add_effect(spec: Spec, summary: Summary, effect: str, array: Any, at: Sequen
     primary = contrasts(array, "congruous")[..., -1]
     early = [k for k, p in enumerate(at) if p <= spec.length / 4]
     late = [k for k, p in enumerate(at) if p >= 3 * spec.length / 4]
-    parts = {name: _average(primary[:, :, keep]) for name, keep in (("early", early), ("late", late))}
+    parts = {
+        name: _average(primary[:, :, keep]) for name, keep in (("early", early), ("late", late))
+    }
     parts["early_minus_late"] = parts["early"] - parts["late"]
     told = {name: means(values) for name, values in parts.items()}
     summary.curves["injection"][f"{effect}_early_late"] = {n: curve(m) for n, m in told.items()}
     for i, key in enumerate(spec.keys):
         cell_ = summary.results[key].setdefault("injection", {})
         cell_[effect] = {
-            kind: {name: curve(m, (k, i)) for name, m in told.items()} for k, kind in enumerate(TYPES)
+            kind: {name: curve(m, (k, i)) for name, m in told.items()}
+            for k, kind in enumerate(TYPES)
         }
     if effect in ("energy", "loss"):
         k = TYPES.index("wrong_cluster")
@@ -205,8 +214,12 @@ def _average(values: Any) -> Any:
 
 def add_recovery(spec: Spec, summary: Summary, lags: Any, own: Any) -> None:
     """Loss of the injected token; excess loss by lag and its half-life."""
-    excess = means(_average(contrasts(lags, "congruous")))  # (C, type, position, lag) over positions
-    base = means(_average(own[:, :, :][..., None].swapaxes(2, 3)).reshape(len(own), len(ALL), -1).mean(2))
+    excess = means(
+        _average(contrasts(lags, "congruous"))
+    )  # (C, type, position, lag) over positions
+    base = means(
+        _average(own[:, :, :][..., None].swapaxes(2, 3)).reshape(len(own), len(ALL), -1).mean(2)
+    )
     summary.curves["injection"]["excess_loss"] = curve(excess)
     summary.curves["injection"]["own_loss"] = dict(zip(ALL, plain(base.mean), strict=True))
     half = {kind: _half_life(excess.mean[k]) for k, kind in enumerate(TYPES)}

@@ -16,7 +16,14 @@ from peira.families.representations import inference, plots
 from peira.families.representations.experiments.base import Experiment, Figures
 from peira.families.representations.experiments.hierarchical import CLASSES, token_classes
 from peira.families.representations.sgld import Sampler, Toy, class_influence
-from peira.families.representations.summary import UNIT, Summary, losses_of, plain, potentials, spec_values
+from peira.families.representations.summary import (
+    UNIT,
+    Summary,
+    losses_of,
+    plain,
+    potentials,
+    spec_values,
+)
 from peira.report.analysis import Finding
 from peira.stats.permutation import monte_carlo_p
 from peira.stats.result import Estimate, undefined
@@ -43,7 +50,10 @@ class Lee(Experiment):
             summary.diagnostics["training"] = summary.curves["training"]
 
     def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {"toy_influence": lambda: toy_figure(outcome), "css_panels": lambda: css_panels(outcome)}
+        return {
+            "toy_influence": lambda: toy_figure(outcome),
+            "css_panels": lambda: css_panels(outcome),
+        }
 
 
 def experiment() -> Experiment:
@@ -88,12 +98,14 @@ def add_stages(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summar
     contexts between loss and Φ."""
     found = spec_values(spec, records, "natural")
     losses = losses_of(records, "natural", spec.length)
-    phis = np.stack([potentials(found, j)["separation"][:, -1] for j in range(len(spec.lengths))], 1)
+    phis = np.stack(
+        [potentials(found, j)["separation"][:, -1] for j in range(len(spec.lengths))], 1
+    )
     score = inference.sensitivity(losses, phis)
     q = inference.q_values(score.p)
-    summary.curves["stages"] = {k: plain(getattr(score, k)) for k in ("css", "low", "high", "r")} | {
-        "q": plain(q)
-    }
+    summary.curves["stages"] = {
+        k: plain(getattr(score, k)) for k in ("css", "low", "high", "r")
+    } | {"q": plain(q)}
     rng, observed = spec.rng("permutation"), stage_statistics(score.r)
     draws = np.array([
         stage_statistics(inference.sensitivity(losses, phis[rng.permutation(len(phis))]).r)
@@ -157,7 +169,9 @@ def toy_figure(outcome: Mapping[str, Any]) -> Figure:
     with plots.style():
         figure, axes = plots.canvas(7.0, 2.9, 1, 2)
         for k, name in enumerate(("sibling", "cousin", "far")):
-            axes[0].plot(found["steps"], found["retraining"][name], color=plots.PALETTE[k], label=name)
+            axes[0].plot(
+                found["steps"], found["retraining"][name], color=plots.PALETTE[k], label=name
+            )
             axes[1].plot(found["bif"]["steps"], found["bif"][name], color=plots.PALETTE[k],
                          marker=plots.MARKERS[k], label=name)  # fmt: skip
         for ax in axes:
@@ -178,7 +192,9 @@ def css_panels(outcome: Mapping[str, Any]) -> Figure:
     """CSS by position at each N, last layer."""
     found, lengths = outcome["curves"]["stages"], outcome["lengths"]
     with plots.style():
-        figure, axes = plots.canvas(7.2, 3.8, 2, (len(lengths) + 1) // 2, sharey=True, squeeze=False)
+        figure, axes = plots.canvas(
+            7.2, 3.8, 2, (len(lengths) + 1) // 2, sharey=True, squeeze=False
+        )
         for j, ax in enumerate(axes.ravel()):
             if j >= len(lengths):
                 ax.axis("off")

@@ -14,6 +14,7 @@ import numpy as np
 from peira.families.representations import inference, plots
 from peira.families.representations.contexts import Arm, Context
 from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.inference import means
 from peira.families.representations.influence import (
     Pairs,
     distances,
@@ -22,7 +23,6 @@ from peira.families.representations.influence import (
     shape,
     without_own,
 )
-from peira.families.representations.inference import means
 from peira.families.representations.reducers import Moments, Vectors
 from peira.families.representations.summary import UNIT, Summary, curve, plain
 from peira.families.representations.variants import Variant, run_variants
@@ -135,7 +135,9 @@ def influences(spec: Spec, context: Context) -> dict[str, Any]:
         losses = later_losses(full["losses"], rows, here, n, deletes)
         for i, name in enumerate(spec.names):
             h = full["reduced"][name][:n].astype(float)
-            found = cell(h, nodes[:n], {p: rows[p]["reduced"][name]["gram"][j] for p in here}, pairs)
+            found = cell(
+                h, nodes[:n], {p: rows[p]["reduced"][name]["gram"][j] for p in here}, pairs
+            )
             for key, values in (found | {"loss_influence": losses}).items():
                 out[f"loo/{key}"][i, j, :n] = values
     cluster = spec.structure.clusters[context.nodes]
@@ -192,7 +194,9 @@ def add_key(spec: Spec, summary: Summary, key: str, values: Any, bridge: Any) ->
         for kind, mask in (("bridge", lambda b: b), ("anchor", _anchors), ("all", _all))
     }  # (C, L, N)
     gap = np.stack([matched_difference(v, b) for v, b in zip(values, bridge, strict=True)])
-    told = {kind: means(found) for kind, found in by_type.items()} | {"bridge_minus_anchor": means(gap)}
+    told = {kind: means(found) for kind, found in by_type.items()} | {
+        "bridge_minus_anchor": means(gap)
+    }
     q = inference.q_values(told["bridge_minus_anchor"].p)
     for i, name in enumerate(spec.keys):
         cell_ = summary.results[name]
@@ -236,12 +240,16 @@ def loo_heatmap(outcome: Mapping[str, Any], key: str = "ratio_influence") -> Fig
     layers = [k.removeprefix("layer_") for k in outcome["results"]]
     peak = float(np.nanmax(np.abs([plots.numbers(found[t]["mean"]) for t in ("bridge", "anchor")])))
     with plots.style():
-        figure, axes = plots.canvas(7.0, 1.6 + 0.24 * max(len(layers), 4), 2, 2, sharex=True, sharey=True)
+        figure, axes = plots.canvas(
+            7.0, 1.6 + 0.24 * max(len(layers), 4), 2, 2, sharex=True, sharey=True
+        )
         for column, kind in enumerate(("bridge", "anchor")):
             mean = plots.numbers(found[kind]["mean"])
             half = (plots.numbers(found[kind]["high"]) - plots.numbers(found[kind]["low"])) / 2
             top = plots.heat(axes[0, column], mean, layers, outcome["lengths"], peak=peak, ticks=9)
-            low = plots.heat(axes[1, column], half, layers, outcome["lengths"], sequential=True, ticks=9)
+            low = plots.heat(
+                axes[1, column], half, layers, outcome["lengths"], sequential=True, ticks=9
+            )
             axes[0, column].set_title(f"{kind} items")
             axes[1, column].set_xlabel("context length N (words)")
         for row, label in enumerate(("mean", "half-width")):
@@ -305,4 +313,6 @@ def temporal(outcome: Mapping[str, Any]) -> Figure:
         plots.log_lengths(ax, outcome["lengths"])
         ax.set_ylabel("influence on Φ")
         ax.legend(title="item at")
-        return plots.done(figure, outcome, f"{plots.BAND} Last layer, condition {outcome['condition']}.")
+        return plots.done(
+            figure, outcome, f"{plots.BAND} Last layer, condition {outcome['condition']}."
+        )

@@ -99,7 +99,7 @@ def add_transition(spec: Spec, summary: Summary, mass: Any) -> None:
         estimate = undefined("too_few_units", **about)
         told: dict[str, Any] = {}
     else:
-        knot, with_break, without = broken_line(mean[keep], x[keep])
+        _, with_break, without = broken_line(mean[keep], x[keep])
         told = {"bic_break": with_break, "bic_none": without}
         if with_break >= without:
             estimate = undefined(NO_BREAK, **about)
@@ -142,7 +142,8 @@ def add_prior(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary
     gap = means((values["context"] - values["prior"])[..., -1])
     for i, key in enumerate(spec.keys):
         summary.results[key]["context_minus_prior_overlap"] = {
-            "components_1_2": curve(gap, (0, i)), "components_3_4": curve(gap, (1, i)),
+            "components_1_2": curve(gap, (0, i)),
+            "components_3_4": curve(gap, (1, i)),
         }
     summary.findings.append(Finding(
         "context_minus_prior", f"{spec.keys[-1]}: overlap of the first plane with the context's ring −"
@@ -159,7 +160,9 @@ def steered(spec: Spec, context: Context) -> dict[str, Any]:
     from peira.families.representations.trial import forward
 
     if not hasattr(spec.model, "hooks"):
-        raise InputError("--steer: a simulated model has nothing to steer\n  remedy: a real --model")
+        raise InputError(
+            "--steer: a simulated model has nothing to steer\n  remedy: a real --model"
+        )
     full = forward(spec, [(context, context.natural)], Vectors())[0]
     rng = context.rng("steer")
     own = int(context.nodes[-1])
@@ -196,7 +199,9 @@ def _mass_after(spec: Spec, context: Context, name: str, moves: Any) -> Any:
 
     from peira.families.representations.contexts import batch_of
 
-    shift = torch.as_tensor(moves, dtype=next(spec.model.model.parameters()).dtype, device=spec.model.device)
+    shift = torch.as_tensor(
+        moves, dtype=next(spec.model.model.parameters()).dtype, device=spec.model.device
+    )
 
     def move(h: Any) -> Any:
         h = h.clone()
@@ -210,7 +215,9 @@ def _mass_after(spec: Spec, context: Context, name: str, moves: Any) -> Any:
 
 def add_steering(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
     """Gain of mass by steering in the plane, at random, and their paired difference."""
-    values = {k: np.stack([np.nanmean(r[f"steer/{k}"], 1) for r in records]) for k in ("plane", "random")}
+    values = {
+        k: np.stack([np.nanmean(r[f"steer/{k}"], 1) for r in records]) for k in ("plane", "random")
+    }
     gap = means(values["plane"] - values["random"])
     for i, key in enumerate(spec.keys):
         summary.results[key]["steering"] = {k: curve(means(v), i) for k, v in values.items()} | {
@@ -230,7 +237,11 @@ def add_steering(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summ
 def accuracy(outcome: Mapping[str, Any]) -> Figure:
     """Mass on true neighbours over N, with what share of it is neighbours and what goes back."""
     found, lengths = outcome["curves"]["predictions"], outcome["lengths"]
-    names = {"neighbour_mass": "on neighbours", "node_mass": "on graph words", "back_mass": "on the word before"}
+    names = {
+        "neighbour_mass": "on neighbours",
+        "node_mass": "on graph words",
+        "back_mass": "on the word before",
+    }
     with plots.style():
         figure, ax = plots.canvas(5.2, 3.1)
         for k, (name, label) in enumerate(names.items()):
@@ -256,9 +267,13 @@ def energy(outcome: Mapping[str, Any]) -> Figure:
         figure, axes = plots.canvas(2.4 * len(arms), 2.9, 1, len(arms), sharey=True, squeeze=False)
         for ax, arm in zip(axes[0], arms, strict=True):
             ax.axhline(1, color="#888888", linestyle=":", linewidth=1)
-            for i, (key, colour) in enumerate(zip(keys, plots.layer_colours(len(keys)), strict=True)):
+            for i, (key, colour) in enumerate(
+                zip(keys, plots.layer_colours(len(keys)), strict=True)
+            ):
                 plots.band(ax, lengths, found[arm], i, color=colour, label=plots.layer_text(key))
-            ax.axhline(outcome["curves"]["mixing"]["same"], color="#D55E00", linestyle="--", linewidth=0.8)
+            ax.axhline(
+                outcome["curves"]["mixing"]["same"], color="#D55E00", linestyle="--", linewidth=0.8
+            )
             ax.set_title(arm)
             plots.log_lengths(ax, lengths)
         axes[0, 0].set_ylabel("Dirichlet energy R")
@@ -298,7 +313,9 @@ def overlap(outcome: Mapping[str, Any]) -> Figure:
     with plots.style():
         figure, axes = plots.canvas(6.8, 2.9, 1, 2, sharey=True, width_ratios=(1.5, 1))
         for i, (key, colour) in enumerate(zip(keys, plots.layer_colours(len(keys)), strict=True)):
-            plots.band(axes[0], lengths, found["natural"], i, color=colour, label=plots.layer_text(key))
+            plots.band(
+                axes[0], lengths, found["natural"], i, color=colour, label=plots.layer_text(key)
+            )
         plots.log_lengths(axes[0], lengths)
         for i, key in enumerate(keys):
             cell = outcome["results"][key]

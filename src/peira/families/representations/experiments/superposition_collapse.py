@@ -62,7 +62,10 @@ class SuperpositionCollapse(Experiment):
         odds = np.stack([r["super/log_odds"] for r in records])  # (C, q, T)
         add_before(spec, summary, values)
         add_after(spec, summary, values, odds)
-        summary.arrays["superposition.commitment"] = (("context", "layer", "switch", "token"), values)
+        summary.arrays["superposition.commitment"] = (
+            ("context", "layer", "switch", "token"),
+            values,
+        )
         summary.arrays["superposition.log_odds"] = (("context", "switch", "token"), odds)
 
     def figures(self, outcome: Mapping[str, Any]) -> Figures:
@@ -156,7 +159,9 @@ def _halves(rows: Sequence[Mapping[str, Any]], name: str, size: int) -> Any:
         sides = []
         for side in range(2):
             picked = rows[side * REFERENCES + part * half : side * REFERENCES + (part + 1) * half]
-            counts = np.stack([np.bincount(r["nodes"][r["nodes"] >= 0], minlength=size) for r in picked])
+            counts = np.stack(
+                [np.bincount(r["nodes"][r["nodes"] >= 0], minlength=size) for r in picked]
+            )
             sums = np.stack([r["reduced"][name] for r in picked]) * counts[:, :, None]
             total = counts.sum(0)
             mean = sums.sum(0) / np.where(total > 0, total, 1)[:, None]
@@ -252,7 +257,9 @@ def add_after(spec: Spec, summary: Summary, values: Any, odds: Any) -> None:
     switched = np.stack([aligned(values[:, :, k], p) for k, p in enumerate(points)]).mean(0)
     still = np.stack([aligned(values[:, :, -1], p) for p in points]).mean(0)
     told, jump = means(switched), means(switched - still)
-    odds_told = means(inference.nanmean(np.stack([aligned(odds[:, k], p) for k, p in enumerate(points)])))
+    odds_told = means(
+        inference.nanmean(np.stack([aligned(odds[:, k], p) for k, p in enumerate(points)]))
+    )
     summary.curves["lags"] = {
         "commitment": curve(told), "jump": curve(jump), "log_odds": curve(odds_told),
         "by_switch": [curve(means(values[:, :, k])) for k in range(len(SWITCHES))],
@@ -269,7 +276,8 @@ def add_after(spec: Spec, summary: Summary, values: Any, odds: Any) -> None:
         else:
             estimate = undefined(NOT_SEPARABLE, n=len(values))
         summary.results[key] |= {
-            "half_time": plain(estimate.to_dict()), "jump": curve(jump, (i, 5)),
+            "half_time": plain(estimate.to_dict()),
+            "jump": curve(jump, (i, 5)),
         }
     summary.findings.append(Finding(
         "half_time", f"{spec.keys[-1]}: words after the deciding step until commitment is halfway",
@@ -309,14 +317,18 @@ def trajectories(outcome: Mapping[str, Any]) -> Figure:
                 mean, low, high = (plots.numbers(found["by_switch"][k][x])[able[-1]]
                                    for x in ("mean", "low", "high"))  # fmt: skip
                 ax.plot(mean, color=plots.PALETTE[k], linewidth=1)
-                ax.fill_between(range(len(mean)), low, high, alpha=0.2, color=plots.PALETTE[k], linewidth=0)
+                ax.fill_between(
+                    range(len(mean)), low, high, alpha=0.2, color=plots.PALETTE[k], linewidth=0
+                )
             if at is not None:
                 ax.axvline(at, color="#444444", linestyle="--", linewidth=0.8)
             ax.set_title("never decided" if at is None else f"decided at {at}")
             ax.set_xlabel("word of the walk")
             ax.set_ylim(-0.6, 0.9)
         axes[0].set_ylabel("commitment to the truth")
-        layer = plots.layer_text(list(outcome["results"])[able[-1]]) if able else "no separable layer"
+        layer = (
+            plots.layer_text(list(outcome["results"])[able[-1]]) if able else "no separable layer"
+        )
         return plots.done(figure, outcome, f"{layer}; ½ is a hypothesis fully held. {plots.BAND}")
 
 

@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Recipe:
     muon_rate: float = 0.02
     adam_rate: float = 3e-3
     warmup: int = 60
-    mixture: Mixture = Mixture()
+    mixture: Mixture = field(default_factory=Mixture)
 
     def cycles(self) -> list[tuple[Stage, ...]]:
         """Stages between restarts of the rate."""
@@ -188,9 +188,7 @@ def save(model: Any, folder: Path) -> None:
     tokenizer().save_pretrained(folder)
 
 
-def _write_log(
-    out: Path, seed: int, recipe: Recipe, losses: list[float], started: float
-) -> None:
+def _write_log(out: Path, seed: int, recipe: Recipe, losses: list[float], started: float) -> None:
     curve = [float(np.mean(losses[i : i + 25])) for i in range(0, len(losses), 25)]
     record = {
         "seed": seed,
