@@ -133,6 +133,13 @@ def test_a_killed_driver_s_workers_are_imported_by_the_next(options, tmp_path, l
     assert not (folder / "shards").exists()
 
 
+def test_what_sbatch_refuses_is_told_in_its_words(options, tmp_path):
+    if options["cluster"] != "slurm":
+        pytest.skip("no SLURM here (scripts/start_slurm.sh starts a one-node one)")
+    with pytest.raises(InputError, match="Invalid partition name"):
+        execute(tmp_path / "run", study(), options | {"partition": "nope"})
+
+
 def test_without_a_cluster_the_refusal_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(InputError, match="there is no SLURM here"):

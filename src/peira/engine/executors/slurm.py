@@ -34,7 +34,7 @@ from peira.engine.journal import Journal
 from peira.engine.lab import TrialTask
 from peira.engine.ledger import RUN_SCOPE, Kept
 from peira.engine.states import Cause, State
-from peira.errors import RunHalted, StoreError
+from peira.errors import InputError, RunHalted
 
 GATHER = 0.05  # seconds in which workers wanted together become one array
 FIRST_SHARE = 0.5  # of what is left is leased at the start; the rest goes to whoever asks
@@ -143,9 +143,9 @@ class SlurmExecutor(Pool):
                 self.submitter.submit, [follower.home for follower, _ in wanted]
             )
         except Exception as error:  # noqa: BLE001 - submitit raises whatever sbatch said
-            words = str(error).strip().splitlines()
-            fault = StoreError(
-                f"--executor slurm: the jobs could not be submitted: {words[-1] if words else error!r}\n"
+            words = str(error).strip().strip("'\"").splitlines()
+            fault = InputError(
+                f"--executor slurm: not submitted: {words[-1] if words else error!r}\n"
                 "  remedy: check --executor-option partition=…, account=…, time=…"
             )
             for _, done in wanted:
