@@ -57,6 +57,8 @@ def families(tmp_path_factory) -> Path:
     }  # fmt: skip
     (root / "batch.json").write_text(json.dumps(batch))
     run(root / "batch.json", root / "scenario", simulated=True)
+    probe = {"experiment": "park", "model": "sim:mixer", "n_contexts": 4, "lengths": [20, 40]}
+    run(Study(family="representations", name="probe", fixed=probe, seeds=[1]), root / "probe")
     (root / "control.txt").write_text("Answer.")
     (root / "other.txt").write_text("Answer, or say that you do not know.")
     arms = {"control": str(root / "control.txt"), "treatment": str(root / "other.txt")}

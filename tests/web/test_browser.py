@@ -128,7 +128,7 @@ def test_every_page_loads_without_complaint_and_without_sideways_scrolling(
 
 def test_the_pages_of_the_families_load(chromium, served_families):
     with visit(chromium, served_families) as page:
-        for key in ("game", "scenario", "prompts"):
+        for key in ("game", "scenario", "prompts", "probe"):
             for name in ("run", "trials", "trial/1"):
                 page.goto(f"{page.base}/{name}/{key}")
                 settle(page)

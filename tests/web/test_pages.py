@@ -102,6 +102,7 @@ def test_a_run_that_has_not_begun_is_waited_for(tmp_path):
 @pytest.mark.parametrize(("key", "words"), [
     ("game", ["round 1", "proposal", "votes", "Payoff of each round", "private plan"]),
     ("scenario", ["turn 0: the beginning", "turn 1", "acts", "The world", "cooperation_level"]),
+    ("probe", ["dirichlet energy at N 40", "shuffled", "context length", "class=\"band"]),
     ("prompts", ["accepted:", "control", "treatment", "em ", "flips"]),
 ])  # fmt: skip
 def test_each_family_has_its_own_trial_page(family_app, key, words):

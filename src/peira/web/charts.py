@@ -88,7 +88,7 @@ def _bounds(values: Sequence[float], pad: bool = False) -> tuple[float, float]:
     return (low if low == 0 else low - room), high + room
 
 
-def ticks(low: float, high: float, count: int = 4, whole: bool = False) -> list[float]:
+def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
     """Round numbers that divide a range into about `count` parts; `whole`: whole numbers only."""
     raw = max((high - low) / count, 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(raw))

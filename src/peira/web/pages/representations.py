@@ -1,51 +1,66 @@
-"""An experiment on representations: its curves by layer, and whatever else the trial noted."""
+"""An experiment on representations: its curves by layer and by context length, with their bands.
+
+Each curve is drawn beside its nulls (shuffled contexts, untrained weights); bands are the trial's own
+95 % intervals over contexts. Source: the trial's `summary.json`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+
+from peira.engine.attempt import decompress
 from peira.store.records import TrialView
 from peira.web.charts import Chart, Line, draw
 from peira.web.pages import Query, conversation
 
-MOST = 12  # charts of a page
-
 
 def context(view: TrialView, query: Query) -> dict[str, Any]:
-    """Charts of every curve in the outcome, and the trial's events."""
-    found = [draw(chart) for chart in curves(view.record.outcome or {})]
-    return conversation.context(view, query) | {"charts": found[:MOST]}
+    """The trial's answer, its charts, and its events."""
+    summary = _summary(view)
+    found = [draw(chart) for chart in (*_geometry(summary), *_predictions(summary))]
+    return conversation.context(view, query) | {
+        "charts": [chart for chart in found if chart], "answer": str(summary.get("answer", "")),
+    }  # fmt: skip
 
 
-def curves(outcome: Mapping[str, Any], path: str = "") -> Iterator[Chart]:
-    """Every numeric list, and every mapping from numbers to numbers, as a line chart."""
-    for name, value in outcome.items():
-        where = f"{path}.{name}" if path else str(name)
-        line = _line(where, value)
-        if line is not None:
-            yield Chart(where, [line], "layer" if "layer" in where else "")
-        elif isinstance(value, Mapping):
-            yield from curves(value, where)
+def _summary(view: TrialView) -> Mapping[str, Any]:
+    rows = view.run.query(
+        "SELECT data FROM artifacts WHERE trial=? AND name='summary.json'", (view.record.number,)
+    )
+    found: Mapping[str, Any] = orjson.loads(decompress(rows[0][0])) if rows else {}
+    return found
 
 
-def _line(name: str, value: Any) -> Line | None:
-    if isinstance(value, list) and len(value) > 1 and all(_plain(v) for v in value):
-        return Line(name, list(range(len(value))), value)
-    if isinstance(value, Mapping) and len(value) > 1:
-        places = [_number(key) for key in value]
-        if all(p is not None for p in places) and all(_plain(v) for v in value.values()):
-            pairs = sorted(zip([p for p in places if p is not None], value.values(), strict=True))
-            return Line(name, [x for x, _ in pairs], [y for _, y in pairs])
-    return None
+def _geometry(summary: Mapping[str, Any]) -> Iterator[Chart]:
+    """One chart a metric: by layer, at the longest context."""
+    layers = [-1.0 if layer == "emb" else float(layer) for layer in summary.get("layers", [])]
+    longest = (summary.get("lengths") or [""])[-1]
+    for name, variants in summary.get("curves", {}).get("geometry", {}).items():
+        lines = [
+            _line(variant, layers, curve, lambda values: [row[-1] for row in values])
+            for variant, curve in variants.items() if isinstance(curve, Mapping)
+        ]  # fmt: skip
+        yield Chart(f"{_words(name)} at N {longest}", lines, "layer")
 
 
-def _plain(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+def _predictions(summary: Mapping[str, Any]) -> Iterator[Chart]:
+    """One chart a measure of prediction: by context length."""
+    lengths = [float(length) for length in summary.get("lengths", [])]
+    for name, variants in summary.get("curves", {}).get("predictions", {}).items():
+        lines = [
+            _line(variant, lengths, curve, list)
+            for variant, curve in variants.items() if isinstance(curve, Mapping)
+        ]  # fmt: skip
+        yield Chart(_words(name), lines, "context length (tokens)")
 
 
-def _number(text: Any) -> float | None:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return -1.0 if text == "emb" else None
+def _line(name: str, x: Sequence[float], curve: Mapping[str, Any], pick: Any) -> Line:
+    mean, low, high = (pick(curve[part]) for part in ("mean", "low", "high"))
+    return Line(name, x[: len(mean)], mean, low, high)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
