@@ -14,10 +14,10 @@ demo: $(STAMP)          ## a whole negotiation study, offline, on real code path
 	@echo "Look at:  experiments/quickstart/report.html   (or: $(BIN)/peira view experiments)"
 
 test: $(DEV_STAMP)      ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 quick: $(DEV_STAMP)     ## tests without torch, browsers and clusters
-	$(BIN)/python -m pytest -m "not torch and not browser and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not torch and not browser and not cluster"
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check src tests benchmarks
