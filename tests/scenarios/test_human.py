@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from peira.engine.desk import use_desk
 from peira.errors import InputError, TrialHalted
 from peira.families.scenarios import human
-from peira.families.scenarios.human import Question, Terminal, use_desk
+from peira.families.scenarios.human import Question, Terminal
 from tests.scenarios.conftest import Bench
 
 

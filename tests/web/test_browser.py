@@ -178,7 +178,7 @@ def test_a_heading_sorts(chromium, served):
     with visit(chromium, served) as page:
         page.goto(page.base + PAGES["trials"])
         page.get_by_role("link", name="score", exact=True).click()
-        page.locator("th[aria-sort=ascending]").wait_for()
+        expected(page, "th[aria-sort=ascending]").to_have_text("score")
         values = page.locator("#results tbody tr td:nth-child(6)").all_inner_texts()
         known = [float(v) for v in values if v != "n/a"]
         assert known == sorted(known) and len(known) > 20
@@ -262,7 +262,7 @@ def test_live_progress_moves_while_a_run_goes_on(chromium, tmp_path):
 
 
 def test_a_person_answers_in_the_browser_and_the_run_goes_on(chromium, tmp_path):
-    from peira.families.scenarios.human import use_desk
+    from peira.engine.desk import use_desk
     from peira.store.records import RunView
     from peira.web.desk import BrowserDesk
 

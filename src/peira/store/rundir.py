@@ -111,7 +111,12 @@ def find_run(text: str | Path, experiments: Path = Path("experiments")) -> RunDi
 
 def list_runs(root: Path) -> list[RunDir]:
     """Every run below a directory, newest first."""
-    found = [RunDir(p.parent) for p in root.rglob(DATABASE) if ".peira-trash" not in p.parts]
+    found = []
+    for folder, inner, files in os.walk(root):
+        if DATABASE in files:
+            found.append(RunDir(Path(folder)))
+            inner.clear()  # a run may have a million trial folders: no run is below them
+        inner[:] = [name for name in inner if name != ".peira-trash"]
     return sorted(found, key=lambda run: run.database.stat().st_mtime, reverse=True)
 
 

@@ -15,14 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from peira.errors import InputError
-
-if TYPE_CHECKING:
-    from peira.families.scenarios.human import Question
 
 FILE = "desk.db"
 LOOK_EVERY = 0.3  # seconds between looks for an answer
@@ -127,13 +124,13 @@ def _question(row: tuple[Any, ...]) -> Waiting:
 
 
 class BrowserDesk:
-    """A `Desk` of the scenarios family whose people sit before a browser."""
+    """A desk (`peira.engine.desk`) whose people sit before a browser."""
 
     def __init__(self, folder: Path) -> None:
         self.mailbox = Mailbox(folder)
         self._given: set[str] = set()
 
-    async def ask(self, question: Question) -> dict[str, Any]:
+    async def ask(self, question: Any) -> dict[str, Any]:
         """Put the question up and wait for its answer; asked again, the last answer is discarded."""
         waiting = as_waiting(question)
         if waiting.id in self._given:
@@ -145,8 +142,8 @@ class BrowserDesk:
         return value
 
 
-def as_waiting(question: Question) -> Waiting:
-    """A question of the scenarios family as the mailbox keeps it."""
+def as_waiting(question: Any) -> Waiting:
+    """A family's question as the mailbox keeps it."""
     asked = question.form.request()  # the JSON a model is asked for: a person has the blanks
     messages = tuple(
         {"role": m.role, "content": m.content.replace(asked, "").rstrip()}

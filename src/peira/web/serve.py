@@ -49,7 +49,7 @@ def serve(place: Place, ready: Callable[[str], None]) -> None:
 def alongside(run_dir: Path, say: Callable[[str], None] | None = None) -> Iterator[str]:
     """Show a run while the block runs; seats held by people are asked in the browser. Yields the
     address."""
-    from peira.families.scenarios.human import use_desk
+    from peira.engine.desk import use_desk
     from peira.web.desk import BrowserDesk
 
     run_dir.mkdir(parents=True, exist_ok=True)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 from weakref import WeakKeyDictionary
 
 import orjson
 
+from peira.engine.desk import Desk, chosen_desk
 from peira.engine.lab import Lab
 from peira.engine.ledger import pack, request_hash
 from peira.errors import InputError, ReplayDiverged, TrialHalted
@@ -39,26 +39,12 @@ class Question:
     form: Form
 
 
-class Desk(Protocol):
-    """Where a person answers: the terminal, a browser page, a script."""
-
-    async def ask(self, question: Question) -> dict[str, Any]:
-        """Wait for a person to fill the form."""
-        ...
-
-
-_desk: ContextVar[Desk | None] = ContextVar("peira-scenarios-desk", default=None)
 _locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-
-
-def use_desk(desk: Desk | None) -> None:
-    """Let this desk ask the people of every trial started from here on."""
-    _desk.set(desk)
 
 
 def desk() -> Desk:
     """The desk in use: the one chosen, else the terminal. Raises InputError when there is none."""
-    chosen = _desk.get()
+    chosen = chosen_desk()
     if chosen is not None:
         return chosen
     if sys.stdin is not None and sys.stdin.isatty():
