@@ -17,7 +17,7 @@ from peira.engine.attempt import decompress
 from peira.engine.journal import Journal
 from peira.errors import StoreError
 from peira.families.representations.files import checkpoint_files
-from peira.families.representations.trial import BLOCKS
+from peira.families.representations.packing import BLOCKS
 from peira.store.records import RunView
 from peira.store.rundir import RunDir, write_file
 
@@ -77,7 +77,10 @@ def project(path: Path) -> bool:
         with RunView(path) as run:
             if "study" not in run.meta:
                 return False
-            written = [write_file(path / name, data) for name, data in checkpoint_files(run)]
+            written = 0
+            for name, data in checkpoint_files(run):
+                write_file(path / name, data)
+                written += 1
     except StoreError:
         return False  # the driver is only now making run.db; the next turn writes
-    return bool(written)
+    return written > 0

@@ -84,6 +84,7 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
     async def run(self, settings: RepresentationSettings, lab: Lab) -> RepresentationOutcome:
         from peira.families.representations import experiments, files
         from peira.families.representations import trial as trials
+        from peira.families.representations.packing import pack
 
         began = time.perf_counter()
         name = self.seats(settings)["model"]
@@ -99,7 +100,7 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
         data = trials.told(spec, summary, began)
         lab.save("summary.json", data)
         lab.save("contexts.npz", files.contexts_npz(summary.arrays))
-        lab.save("raw_data/gram.npz", trials.pack(dict(enumerate(records))))
+        lab.save("raw_data/gram.npz", pack(dict(enumerate(records))))
         if settings.save_activations:
             lab.save("raw_data/activations.npz", trials.activations(spec))
         lab.emit("forwarded", tokens=spec.tokens, contexts=len(records), model=spec.model.name)

@@ -18,6 +18,7 @@ from peira.families.representations import metrics
 from peira.families.representations.graphs import Structure
 from peira.families.representations.reducers import span
 from peira.families.representations.walks import Walk, step_law
+from peira.stats.result import DEGENERATE_EIGENSPACE
 
 Record = Mapping[str, Any]
 GEOMETRY_NULLS = {
@@ -124,7 +125,7 @@ def _cell(
     _add_separations(out, why, grams, structure, seen)
     target = metrics.eigenspace(lap, 2)
     if target is None:
-        why.append(("overlap_2", metrics.DEGENERATE_EIGENSPACE))
+        why.append(("overlap_2", DEGENERATE_EIGENSPACE))
     else:
         out["overlap_2"] = metrics.overlap_with(target, grams)
     return {name: np.where(live, column, np.nan) for name, column in out.items()}, why

@@ -30,7 +30,7 @@ def contexts_npz(arrays: Mapping[str, tuple[tuple[str, ...], Any]]) -> bytes:
         data = np.asarray(values)
         flat[name] = data.astype(np.float32) if data.dtype.kind == "f" else data
         flat[f"{name}:axes"] = np.array(axes)
-    np.savez_compressed(out, allow_pickle=False, **flat)  # type: ignore[arg-type]
+    np.savez_compressed(out, allow_pickle=False, **flat)
     return out.getvalue()
 
 
@@ -167,7 +167,7 @@ def layer_keys(run: RunView, record: Record) -> list[str]:
 
 def contexts_done(run: RunView, record: Record) -> int:
     """Contexts of an unfinished trial that are safe in run.db."""
-    from peira.families.representations.trial import BLOCKS, unpack
+    from peira.families.representations.packing import BLOCKS, unpack
 
     return sum(len(unpack(data)) for data in kept(run, record, f"{BLOCKS}%"))
 

@@ -63,6 +63,7 @@ def shape(squared: Floats, seen: Any, pairs: Pairs) -> dict[str, Floats]:
         energy = (squared * edges).sum((-2, -1)) / 2 / (base * total)
         ratio = np.log(cross / within)
         rms = np.sqrt((squared * valid).sum((-2, -1)) / np.maximum(count * (count - 1), 1))
+        rms = np.where(rms > 0, rms, np.nan)
     few = (count < 4) | (base <= 0) | (total <= 0)
     return {"ratio": np.where(np.isfinite(ratio), ratio, np.nan),
             "energy": np.where(few, np.nan, energy), "cross": cross, "within": within, "rms": rms}  # fmt: skip

@@ -172,7 +172,7 @@ def weight_bytes(source: str, hub: Hub) -> int | None:
     with torch.device("meta"):
         bare = AutoModelForCausalLM.from_config(config)
     width = 4 if hub.dtype == "float32" else 2
-    return sum(p.numel() for p in bare.parameters()) * width
+    return int(sum(p.numel() for p in bare.parameters()) * width)
 
 
 def free_bytes(device: str) -> int | None:

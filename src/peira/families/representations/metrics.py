@@ -207,7 +207,8 @@ def level_ratio(grams: Floats, finer: Ints, coarser: Ints) -> Floats:
 
 def separation(g: Geometry, labels: Ints | None = None) -> Measure:
     """F = (SSB/SST)(n−1)/(K−1) of node means; 1 without structure, at most (n−1)/(K−1)."""
-    lab = labels if labels is not None else (g.labels[0] if g.labels else np.zeros(g.size))
+    blank = np.zeros(g.size, dtype=np.int64)
+    lab = labels if labels is not None else (g.labels[0] if g.labels else blank)
     if not np.isfinite(g.gram).all():
         return Measure(None, 1.0, NONFINITE)
     if g.size < MIN_NODES:

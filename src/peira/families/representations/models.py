@@ -255,7 +255,7 @@ class HookedLLM:
 
         out = self.model.get_output_embeddings()(final).float()
         cap = getattr(self.config, "final_logit_softcapping", None)
-        return torch.tanh(out / cap) * cap if cap else out
+        return torch.tanh(out / cap) * cap if cap else out  # type: ignore[no-any-return]
 
     def _predictions(self, final: torch.Tensor, batch: Batch) -> tuple[Any, Any]:
         """Losses (B, T) of each token, NaN where unpredicted or padding, and p (B, T, n)."""

@@ -50,7 +50,8 @@ def layer_text(key: str) -> str:
 def log_lengths(axes: Any, lengths: Sequence[int]) -> None:
     """A log axis with the lengths as ticks, thinned so that they do not touch."""
     axes.set_xscale("log")
-    keep, last = [], 0.0
+    keep: list[int] = []
+    last = 0.0
     for n in lengths:
         if not keep or np.log(n / last) > 0.33 * np.log(max(lengths) / min(lengths)) / 2.6:
             keep.append(n)

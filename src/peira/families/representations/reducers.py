@@ -40,7 +40,7 @@ def transposed(h: Any) -> Any:
 
 def one_hot(labels: Any, nodes: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """(B, n, T): 1 where token t enters the mean of node n."""
-    return (labels[:, None, :] == np.arange(nodes)[None, :, None]).astype(np.float32)
+    return np.asarray(labels[:, None, :] == np.arange(nodes)[None, :, None], dtype=np.float32)
 
 
 def span(length: int, window: int | None) -> tuple[int, int]:
@@ -97,7 +97,7 @@ def _finite(h: Any, batch: Batch) -> tuple[Any, Any]:
     """h with non-finite rows zeroed, and which rows were finite (over their own tokens)."""
     inside = np.arange(h.shape[1])[None, :] < batch.lengths[:, None]
     bad = to_numpy(abs(h).sum(-1))
-    finite = np.isfinite(np.where(inside, bad, 0.0)).all(1)
+    finite: Any = np.isfinite(np.where(inside, bad, 0.0)).all(1)
     if finite.all():
         return h, finite
     if isinstance(h, np.ndarray):

@@ -52,7 +52,7 @@ def sample(
         at = at - sampler.epsilon / 2 * drift + noise
         if step >= sampler.burn:
             out.append(losses(at))
-    return np.stack(out, 1)
+    return np.asarray(np.stack(out, 1), dtype=float)
 
 
 def influence(drawn: Floats) -> Influence:
@@ -113,7 +113,7 @@ class Toy:
 
     def singular_values(self) -> Floats:
         """Of the input-output correlation, which set the times of the modes."""
-        return np.linalg.svd(self.features() / self.items, compute_uv=False)
+        return np.asarray(np.linalg.svd(self.features() / self.items, compute_uv=False))
 
     def start(self) -> tuple[Floats, Floats]:
         rng = np.random.default_rng(self.seed)
@@ -136,7 +136,7 @@ class Toy:
 
     def losses(self, weights: tuple[Floats, Floats]) -> Floats:
         """½|ŷ − y|² per item."""
-        return 0.5 * ((weights[1] @ weights[0] - self.features()) ** 2).sum(0)
+        return np.asarray(0.5 * ((weights[1] @ weights[0] - self.features()) ** 2).sum(0))
 
     def retraining(self, without: int = 0) -> Floats:
         """(steps + 1, items): loss with the item − without it; negative: the item helped, as in

@@ -46,7 +46,8 @@ class Dials:
         spec.only(*(f.name for f in fields(cls)))
         whole = ("d", "layers")
         given = {f.name: spec.number(f.name, f.default) for f in fields(cls)}  # type: ignore[arg-type]
-        return cls(**{k: int(v) if k in whole else v for k, v in given.items()})
+        whole_too: dict[str, Any] = {k: int(v) if k in whole else v for k, v in given.items()}
+        return cls(**whole_too)
 
 
 class Placeholder:

@@ -21,6 +21,7 @@ from peira.errors import InputError, RunHalted
 from peira.families.representations import graphs, loading, tiny
 from peira.families.representations.catalogue import Entry
 from peira.families.representations.contexts import Arm, Context, Plan, batch_of, draw_context
+from peira.families.representations.packing import BLOCKS, pack, unpack
 from peira.families.representations.reducers import Moments, visits
 from peira.families.representations.settings import RepresentationSettings
 from peira.families.representations.walks import Walk
@@ -29,7 +30,6 @@ from peira.families.representations.words import Vocabulary, need, unstable
 from peira.study.seeds import derive, generator
 
 log = logging.getLogger("peira.representations")
-BLOCKS = "contexts/"
 REDRAWS = 20
 
 
@@ -397,26 +397,7 @@ def _counts(nodes: Any, start: int, stop: int, size: int) -> Any:
     return np.bincount(part[part >= 0], minlength=size)
 
 
-# -- packing --------------------------------------------------------------------------------------
-
-
-def pack(records: Mapping[int, Mapping[str, Any]]) -> bytes:
-    """Records as one uncompressed npz; keys are `<context>|<name>`."""
-    out = io.BytesIO()
-    flat = {f"{i}|{name}": np.asarray(value) for i, record in records.items()
-            for name, value in record.items() if name != "structure"}  # fmt: skip
-    np.savez(out, allow_pickle=False, **flat)  # type: ignore[arg-type]
-    return out.getvalue()
-
-
-def unpack(data: bytes) -> dict[int, dict[str, Any]]:
-    """The inverse of `pack`."""
-    found: dict[int, dict[str, Any]] = {}
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        for key in archive.files:
-            index, _, name = key.partition("|")
-            found.setdefault(int(index), {})[name] = archive[key]
-    return found
+# -- what is told of it --------------------------------------------------------------------------
 
 
 def describe(spec: Spec, began: float) -> dict[str, Any]:

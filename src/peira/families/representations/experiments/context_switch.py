@@ -7,6 +7,7 @@ then graph 2; only segment 2 enters the means. Arms `fresh` (graph 2 alone) and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +45,10 @@ class ContextSwitch(Experiment):
         context = type(context)(**{**context.__dict__, "graphs": (one.adjacency, two.adjacency)})
         return context.with_arms(*segments(spec, context))
 
+    def arms(self, context: Context) -> Mapping[str, Arm]:
+        return {n: a for n, a in context.arms.items() if n not in ARMS}
+
     def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
-        self.arms = lambda c: {n: a for n, a in c.arms.items() if n not in ARMS}  # type: ignore[method-assign]
         records = super().measure(spec, drawn)
         for arm in ARMS:
             offset = 0 if arm == "fresh" else FIRST
@@ -133,13 +136,17 @@ def crossing(curve_: Any, lengths: Sequence[int]) -> float:
     return float(np.exp(at[k - 1] + part * (at[k] - at[k - 1])))
 
 
+def _crossing_of(values: Any, lengths: Sequence[int], rows: Any) -> float:
+    return crossing(inference.nanmean(values[rows]), lengths)
+
+
 def add_crossover(spec: Spec, summary: Summary, values: Mapping[str, Any]) -> None:
     """Crossover of the mean with a bootstrap interval, and hysteresis against the fresh arm."""
     for i, key in enumerate(spec.keys):
         told = {}
         for arm in ("switch", "fresh"):
             told[arm] = inference.estimate_by_bootstrap(
-                lambda rows, arm=arm, i=i: crossing(inference.nanmean(values[arm][rows, i]), spec.lengths),
+                partial(_crossing_of, values[arm][:, i], spec.lengths),
                 len(values[arm]), spec.rng(f"crossover|{key}|{arm}"), estimand=f"crossover, {arm}",
             )  # fmt: skip
             if told[arm].estimate is None:

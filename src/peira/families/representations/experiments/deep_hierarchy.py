@@ -77,8 +77,8 @@ def add_emergence(spec: Spec, summary: Summary, found: Any, levels: list[int]) -
                     estimate, unit=UNIT,
                 ))  # fmt: skip
     for coarse, fine in pairwise(levels):
-        pair = [found.geometry[f"level_separation_{k}"][:, -1] for k in (coarse, fine)]
-        estimate = inference.order_of(*pair, (1.0, 1.0), spec.lengths,
+        one, two = (found.geometry[f"level_separation_{k}"][:, -1] for k in (coarse, fine))
+        estimate = inference.order_of(one, two, (1.0, 1.0), spec.lengths,
                                       spec.rng(f"order|{coarse}|{fine}"), "log ratio of N½")  # fmt: skip
         summary.findings.append(Finding(
             f"order_{coarse}_{fine}",

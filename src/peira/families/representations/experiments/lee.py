@@ -66,7 +66,7 @@ def toy(spec: Spec) -> dict[str, Any]:
     retrained, weights = model.retraining(0), model.train()
     found = {s: model.bif(weights[s], Sampler(), spec.rng(f"toy|{s}")) for s in TOY_STEPS}
     values = model.singular_values()
-    return plain({
+    told: dict[str, Any] = plain({
         "singular_values": values, "steps": list(range(len(retrained))),
         "retraining": {n: retrained[:, i] for n, i in (("sibling", 1), ("cousin", 2), ("far", 4))},
         "bif": {"steps": list(TOY_STEPS), **{
@@ -75,6 +75,7 @@ def toy(spec: Spec) -> dict[str, Any]:
             "r_hat": [found[s].r_hat for s in TOY_STEPS], "ess": [found[s].ess for s in TOY_STEPS]},
         "mode_times": mode_times(values, model),
     })  # fmt: skip
+    return told
 
 
 def mode_times(values: Any, model: Toy) -> Any:

@@ -189,9 +189,11 @@ def later_losses(
 
 def add_key(spec: Spec, summary: Summary, key: str, values: Any, bridge: Any) -> None:
     """Means by type and length, bridge − anchor, curves by position, for one kind of influence."""
+    kinds = {"bridge": bridge, "anchor": np.stack([_anchors(b) for b in bridge]),
+             "all": np.stack([_all(b) for b in bridge])}  # fmt: skip
     by_type = {
-        kind: np.stack([position_means(v, mask(b)) for v, b in zip(values, bridge, strict=True)])
-        for kind, mask in (("bridge", lambda b: b), ("anchor", _anchors), ("all", _all))
+        kind: np.stack([position_means(v, mask) for v, mask in zip(values, masks, strict=True)])
+        for kind, masks in kinds.items()
     }  # (C, L, N)
     gap = np.stack([matched_difference(v, b) for v, b in zip(values, bridge, strict=True)])
     told = {kind: means(found) for kind, found in by_type.items()} | {

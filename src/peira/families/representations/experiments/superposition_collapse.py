@@ -8,6 +8,7 @@ word's two reference means, from unambiguous walks in the same words, halves A a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,9 +46,10 @@ class SuperpositionCollapse(Experiment):
         context = super().draw(spec, index)
         return context.with_arms(*references(spec, context), *switches(spec, context, index))
 
+    def arms(self, context: Context) -> Mapping[str, Arm]:
+        return {n: a for n, a in context.arms.items() if n in ("natural", "shuffled")}
+
     def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
-        plain_arms = [n for n in ("natural", "shuffled") if n in drawn[0].arms]
-        self.arms = lambda c: {n: c.arms[n] for n in plain_arms}  # type: ignore[method-assign]
         records = super().measure(spec, drawn)
         for record, context in zip(records, drawn, strict=True):
             record |= commitments(spec, context)
@@ -268,7 +270,7 @@ def add_after(spec: Spec, summary: Summary, values: Any, odds: Any) -> None:
     for i, key in enumerate(spec.keys):
         if summary.curves["separable"][i]:
             estimate = inference.estimate_by_bootstrap(
-                lambda rows, i=i: half_time(inference.nanmean(switched[rows, i])),
+                partial(_half_time_of, switched[:, i]),
                 len(values), spec.rng(f"half|{key}"), estimand="half-time of commitment (words)",
             )  # fmt: skip
             if estimate.estimate is None:
@@ -283,6 +285,10 @@ def add_after(spec: Spec, summary: Summary, values: Any, odds: Any) -> None:
         "half_time", f"{spec.keys[-1]}: words after the deciding step until commitment is halfway",
         estimate, unit=UNIT,
     ))  # fmt: skip
+
+
+def _half_time_of(values: Any, rows: Any) -> float:
+    return half_time(inference.nanmean(values[rows]))
 
 
 def half_time(curve_: Any) -> float:

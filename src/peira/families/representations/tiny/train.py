@@ -133,7 +133,7 @@ def _step(model: Any, optimizers: list[Any], ids: Any) -> float:
 
     logits = model(ids[:, :-1]).logits.float()
     loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -153,7 +153,8 @@ def train(seed: int, out: Path, recipe: Recipe | None = None, keep: tuple[int, .
     recipe = recipe or Recipe()
     model = LlamaForCausalLM(model_config())
     model.train()
-    started, losses = time.process_time(), []
+    started = time.process_time()
+    losses: list[float] = []
     for cycle, stages in enumerate(recipe.cycles()):
         optimizers = _optimizers(model, recipe)
         bases = [[group["lr"] for group in o.param_groups] for o in optimizers]
