@@ -184,9 +184,7 @@ def _refuse_what_cannot_travel(options: Options, opened: list[Route]) -> None:
             )
 
 
-def _report(
-    question: Question, target: RunDir, message: str, began: float, ran: int
-) -> RunReport:
+def _report(question: Question, target: RunDir, message: str, began: float, ran: int) -> RunReport:
     with RunView(target) as view:
         write_projections(view, question.family, since=began)
         tally, causes, (spent, unsettled) = view.tally, view.causes(), view.spend()

@@ -12,7 +12,20 @@ from typing import Any
 
 import orjson
 
-WORDS = ["amber", "birch", "cedar", "delta", "ember", "flint", "grove", "heath", "inlet", "jasper", "kelp", "larch"]
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "flint",
+    "grove",
+    "heath",
+    "inlet",
+    "jasper",
+    "kelp",
+    "larch",
+]
 
 
 @dataclass(frozen=True, slots=True)
