@@ -209,7 +209,7 @@ def test_conditions_are_compared_over_the_same_walks(tmp_path: Path, capsys: Any
     assert probe(tmp_path / "r", "loo", "--lengths", "8,16") == 0
     capsys.readouterr()
     assert peira(["analyse", str(tmp_path / "r")]) == 0
-    assert "semantic_minus_unrelated" in capsys.readouterr().out.replace("\n", "")
+    assert "semantic − unrelated" in " ".join(capsys.readouterr().out.split())
     assert (
         peira(["plot", str(tmp_path / "r"), "loo_heatmap", "--output", str(tmp_path / "h.png")])
         == 0

@@ -255,9 +255,12 @@ def headline(spec: Spec, summary: Summary) -> str:
     if found is None or not found.estimate.defined:
         return f"{spec.entry.question} Nothing could be measured at N {spec.length}."
     e, made = found.estimate, summary.diagnostics["claims"]
+    what = (
+        "order-dependent" if made["wording"] != "structure" else "that of the graph, by both nulls"
+    )
     verb = "is" if made["cells"] else "is not"
     return (
-        f"At N {spec.length} the geometry {verb} {made['wording']}"
+        f"At N {spec.length} the geometry {verb} {what}"
         f" ({made['cells']} of {made['of']} layer × length cells): energy differs from shuffled"
         f" contexts by {e.estimate:+.3f} [{e.low:+.3f}, {e.high:+.3f}] in its best layer,"
         f" n = {e.n} contexts."
