@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from peira.families.family import Family, Forecast, Outcome, Settings
     from peira.report.analysis import Analysis, Column, Finding, Table
     from peira.stats.result import Estimate
-    from peira.store.frames import LoadedRun as load
+    from peira.store.frames import LoadedRun
     from peira.store.records import Record, RunView
     from peira.study.study import Limits, Study
     from peira.subjects.simulated import SimSpec
     from peira.subjects.subject import Message, Reply, Request, Sampling, Usage, system, user
+
+    load = LoadedRun
 
 _HOMES = {
     "peira.api": ("Options", "RunReport", "analyse", "ask", "collect", "run"),

@@ -91,6 +91,7 @@ def test_a_new_experiment_runs_as_written(desk, capsys):
         (["run", "toy.yaml", "--executor", "moon"], "allowed: local"),
         (["run", "toy.yaml", "--subjects", "imaginary"], "allowed: simulated"),
         (["run", "toy.yaml", "--resume"], "nothing to resume"),
+        (["run", "toy.yaml", "--only", "77"], "position from 0 to 3"),
         (["run", "toy.yaml", "--bogus"], "--help"),
         (["runn", "toy.yaml"], "did you mean `peira run`"),
         (["status", "nope"], "no run here"),

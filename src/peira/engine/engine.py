@@ -85,6 +85,7 @@ class Driver:
         self.journal = journal
         self.ledger = ledger
         self.selection = selection
+        _check_selection(journal, selection)
         self.live = Live(tally=count(journal))
         self.listeners: list[Callable[[TrialResult], None]] = []
         self.enough: Callable[[], bool] = lambda: False  # a stop rule puts its own here
@@ -175,6 +176,19 @@ class Driver:
 
     def _stopped(self, halt: Halt) -> None:
         self.live.halt = str(halt)
+
+
+def _check_selection(journal: Journal, selection: Selection) -> None:
+    """Raise InputError for a selection that names no planned trial."""
+    if not selection.only:
+        return
+    planned = journal.read("SELECT position, slug FROM trials WHERE position IS NOT NULL")
+    if not any(selection.wants(position, slug) for position, slug in planned):
+        example = f"e.g. --only 0, or --only {planned[0][1]!r}" if planned else "none are planned"
+        raise InputError(
+            f"--only {' '.join(selection.only)}: no such trial\n"
+            f"  allowed: a position from 0 to {len(planned) - 1}, a name or a pattern; {example}"
+        )
 
 
 def store_result(journal: Journal, result: TrialResult) -> None:

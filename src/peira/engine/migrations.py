@@ -22,6 +22,7 @@ MIGRATIONS: tuple[str, ...] = (
         outcome BLOB, usage BLOB, subjects BLOB, simulated INTEGER NOT NULL DEFAULT 0);
     CREATE INDEX trials_by_state ON trials(state, position);
     CREATE INDEX trials_by_position ON trials(position);
+    CREATE INDEX trials_by_cell ON trials(cell, state) WHERE position IS NOT NULL;
     CREATE TABLE attempts(
         trial INTEGER NOT NULL, attempt INTEGER NOT NULL, started REAL, finished REAL,
         state TEXT NOT NULL, cause TEXT, message TEXT, PRIMARY KEY(trial, attempt)) WITHOUT ROWID;
@@ -31,7 +32,7 @@ MIGRATIONS: tuple[str, ...] = (
         model TEXT NOT NULL, reply BLOB, cost INTEGER NOT NULL DEFAULT 0,
         worst INTEGER NOT NULL DEFAULT 0, buyer INTEGER NOT NULL DEFAULT 0);
     CREATE UNIQUE INDEX replies_by_key ON replies(trial, key, attempt);
-    CREATE INDEX replies_that_cost ON replies(buyer) WHERE cost > 0 OR worst > 0;
+    CREATE INDEX replies_that_cost ON replies(buyer, cost, worst) WHERE cost > 0 OR worst > 0;
     CREATE TABLE transcripts(trial INTEGER PRIMARY KEY, events BLOB NOT NULL);
     CREATE TABLE artifacts(
         trial INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY(trial, name));

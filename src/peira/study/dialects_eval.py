@@ -94,7 +94,8 @@ def _asked(data: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
         provider = data.get("provider")
         named = provider if isinstance(provider, Mapping) else {"name": provider}
         known = named.get("batch")
-        options = {**(known if isinstance(known, Mapping) else {}), **changes.batch}
+        options: dict[str, Any] = dict(known) if isinstance(known, Mapping) else {}
+        options.update(changes.batch)
         new["provider"] = {k: v for k, v in named.items() if v} | {"batch": options}
     return new
 
