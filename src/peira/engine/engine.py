@@ -20,7 +20,7 @@ from peira.engine.journal import Journal
 from peira.engine.lab import TrialTask
 from peira.engine.ledger import Ledger, Memory
 from peira.engine.states import Cause, State, Tally
-from peira.errors import Halt, RunHalted
+from peira.errors import Halt, InputError, RunHalted
 
 CHUNK = 500  # trials fetched at a time, so that memory does not grow with the study
 
