@@ -69,7 +69,7 @@ def command(
 ) -> int:
     """Trace a hidden graph inside an open model. The same command goes on with a run that was
     stopped; more --n-contexts only runs the new ones."""
-    from peira.families.representations import probing
+    from peira.cli import probing
 
     given = {k: v for k, v in context.params.items() if _from_line(context, k)}
     if probing.is_script(experiment):

@@ -44,7 +44,7 @@ TOOL = '''#!/usr/bin/env python
 
 import sys
 
-from peira.families.representations.shims import {function}
+from peira.cli.guide import {function}
 
 sys.exit({function}(sys.argv[1:]))
 '''
