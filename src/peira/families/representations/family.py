@@ -98,6 +98,7 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
         records = await trials.contexts(spec, experiment.work(spec), lab)
         summary = experiment.summarise(spec, trials.with_structures(spec, records))
         data = trials.told(spec, summary, began)
+        data["details"]["tokens_forwarded"] += trials.spent(lab)
         lab.save("summary.json", data)
         lab.save("contexts.npz", files.contexts_npz(summary.arrays))
         lab.save("raw_data/gram.npz", pack(dict(enumerate(records))))

@@ -246,7 +246,7 @@ async def contexts(spec: Spec, work: Work, lab: Lab) -> list[dict[str, Any]]:
         await lab.checkpoint(
             f"{BLOCKS}{block[0]:06d}", pack(dict(zip(block, records, strict=True)))
         )
-        await lab.checkpoint("tokens", str(_spent(lab) + spec.tokens))
+        await lab.checkpoint("tokens", str(spent(lab) + spec.tokens))
         done |= dict(zip(block, records, strict=True))
         progress.tick(len(done), spec.tokens)
     return [done[i] for i in sorted(done)]
@@ -261,13 +261,14 @@ def restored(lab: Lab) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _spent(lab: Lab) -> int:
+def spent(lab: Lab) -> int:
+    """Tokens that earlier attempts of this trial forwarded."""
     return int(lab.restored("tokens") or b"0")
 
 
 def _within_budget(spec: Spec, lab: Lab) -> None:
     limit = spec.settings.token_budget
-    if limit is not None and _spent(lab) + spec.tokens >= limit:
+    if limit is not None and spent(lab) + spec.tokens >= limit:
         raise RunHalted(
             "budget", f"token budget of {limit:,} reached\n  remedy: a larger --token-budget"
         )
