@@ -24,6 +24,7 @@ from peira.stats.result import (
     EMPTY,
     NOT_IDENTIFIED,
     RANK_DEFICIENT,
+    SINGLE_UNIT,
     TOO_FEW_MODELS,
     ZERO_VARIANCE,
     Estimate,
@@ -221,6 +222,8 @@ def dyadic_errors(
         return fit
     m = len(data.models)
     pair = _pair_codes(data)
+    if pair.max() == 0:  # one pair of models: nothing varies between clusters
+        return SINGLE_UNIT
     by_first = cluster_covariance(fit, data.first, "CR0")
     by_second = cluster_covariance(fit, data.second, "CR0")
     directed, _ = codes(list(zip(data.first.tolist(), data.second.tolist(), strict=True)))

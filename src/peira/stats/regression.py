@@ -95,11 +95,9 @@ def cluster_covariance(fit: Fit, group: Ints, kind: str = "CR1") -> Floats:
     """Sandwich covariance. CR0 plain, CR1 times G/(G-1), CR1S also times (n-1)/(n-k)."""
     scores = _group_scores(fit, group, fit.residuals)
     clusters = len(scores)
-    factor = {
-        "CR0": 1.0,
-        "CR1": clusters / (clusters - 1),
-        "CR1S": clusters / (clusters - 1) * (len(fit.y) - 1) / fit.df,
-    }[kind]
+    factor = 1.0 if kind == "CR0" else clusters / (clusters - 1)
+    if kind == "CR1S":
+        factor *= (len(fit.y) - 1) / fit.df
     return np.asarray(factor * fit.bread @ (scores.T @ scores) @ fit.bread)
 
 
