@@ -241,6 +241,7 @@ def _prepare(
     stamp = [question.family.version, study.hash, question.reference, identities]
     if meta.get("registered") != stamp:
         register(journal, study, question.family, question.cells())
+    question.family.go_on(journal)
     values = {
         "study": study.model_dump(mode="json"), "family": question.reference,
         "simulated": options.simulated, "registered": stamp,

@@ -203,10 +203,6 @@ def probe(asked: Asked) -> int:
         check_same(target, question)
     spec = preflight(question)
     long_lines(spec, sys.argv)
-    if going_on:
-        from peira.families.representations.extending import reopen
-
-        reopen(target, int(spec.settings.n_contexts))
     from peira.families.representations.extending import keeper
 
     with keeper(target):

@@ -22,6 +22,7 @@ from peira.subjects.simulated import Answerer, SimSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from peira.engine.journal import Journal
     from peira.report.analysis import Analysis
     from peira.store.records import Record, RunView, TrialView
 
@@ -112,6 +113,10 @@ class Family(Generic[SettingsT, OutcomeT]):
 
     def check_change(self, before: Study, now: Study) -> None:
         """Called when a run is gone on with: raise InputError if `now` may not follow `before`."""
+
+    def go_on(self, journal: Journal) -> None:
+        """Called once the plan is registered, before any trial runs: a done trial whose settings
+        now ask for more of the same may be made pending again, its parts kept as checkpoints."""
 
     # -- one trial --------------------------------------------------------------------------
     async def run(self, settings: SettingsT, lab: Lab) -> OutcomeT:

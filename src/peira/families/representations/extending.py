@@ -24,30 +24,31 @@ from peira.store.rundir import RunDir, write_file
 EVERY = 60.0  # seconds between checkpoint files
 
 
-def reopen(path: Path, contexts: int) -> int:
-    """Make finished trials with fewer than `contexts` contexts pending again, their contexts kept.
-    Returns how many."""
-    run = RunDir(path)
+def reopen(journal: Journal) -> int:
+    """Make finished trials with fewer contexts than their settings now ask for pending again, their
+    contexts kept. Returns how many."""
+    rows = journal.read(
+        "SELECT t.number, t.outcome, c.settings FROM trials t JOIN cells c ON c.number=t.cell"
+        " WHERE t.state='done' AND t.position IS NOT NULL"
+    )
     count = 0
-    with run.locked():
-        journal = Journal(run.database, costly=False)
-        try:
-            rows = journal.read("SELECT number, outcome FROM trials WHERE state='done'")
-            for number, outcome in rows:
-                if orjson.loads(outcome)["n_contexts"] >= contexts:
-                    continue
-                kept = journal.read(
-                    "SELECT data FROM artifacts WHERE trial=? AND name='raw_data/gram.npz'",
-                    (number,),
-                )
-                if kept:
-                    journal.put("INSERT OR REPLACE INTO checkpoints VALUES(?,?,?)",
-                                (number, f"{BLOCKS}000000", decompress(kept[0][0])))  # fmt: skip
-                journal.put("UPDATE trials SET state='pending' WHERE number=?", (number,))
-                count += 1
-        finally:
-            journal.close()
+    for number, data, settings in rows:
+        outcome = orjson.loads(data)
+        if outcome["n_contexts"] < orjson.loads(settings)["n_contexts"]:
+            _reopened(journal, number, outcome["tokens_forwarded"])
+            count += 1
     return count
+
+
+def _reopened(journal: Journal, number: int, tokens: int) -> None:
+    put = "INSERT OR REPLACE INTO checkpoints VALUES(?,?,?)"
+    kept = journal.read(
+        "SELECT data FROM artifacts WHERE trial=? AND name='raw_data/gram.npz'", (number,)
+    )
+    if kept:
+        journal.put(put, (number, f"{BLOCKS}000000", decompress(kept[0][0])))
+        journal.put(put, (number, "tokens", str(tokens).encode()))
+    journal.put("UPDATE trials SET state='pending' WHERE number=?", (number,))
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from peira.subjects.simulated import PREFIX, SimSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from peira.engine.journal import Journal
     from peira.report.analysis import Analysis
     from peira.store.records import RunView, TrialView
     from peira.subjects.simulated import Answerer
@@ -44,6 +45,11 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
     # -- the study's side -------------------------------------------------------------------
     def identity(self, settings: RepresentationSettings) -> dict[str, Any]:
         return settings.identity() | {"model": model_of(settings)}
+
+    def go_on(self, journal: Journal) -> None:
+        from peira.families.representations.extending import reopen
+
+        reopen(journal)
 
     def slug(self, settings: RepresentationSettings, trial: TrialPlan) -> str:
         condition = settings.condition or settings.entry.conditions[0]
