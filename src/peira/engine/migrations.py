@@ -32,7 +32,7 @@ MIGRATIONS: tuple[str, ...] = (
         model TEXT NOT NULL, reply BLOB, cost INTEGER NOT NULL DEFAULT 0,
         worst INTEGER NOT NULL DEFAULT 0, buyer INTEGER NOT NULL DEFAULT 0);
     CREATE UNIQUE INDEX replies_by_key ON replies(trial, key, attempt);
-    CREATE INDEX replies_that_cost ON replies(buyer, cost, worst) WHERE cost > 0 OR worst > 0;
+    CREATE INDEX replies_that_cost ON replies(buyer) WHERE cost > 0 OR worst > 0;
     CREATE TABLE transcripts(trial INTEGER PRIMARY KEY, events BLOB NOT NULL);
     CREATE TABLE artifacts(
         trial INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY(trial, name));
