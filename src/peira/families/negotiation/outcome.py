@@ -6,7 +6,7 @@ seat's reply failed at its provider leaves no outcome at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
@@ -155,11 +155,3 @@ def _difference(settings: NegotiationSettings, utility: Sequence[float]) -> floa
         return None
     weak, strong = _pair(settings, utility)
     return utility[0] - utility[1] if weak is None or strong is None else strong - weak
-
-
-def game_of(outcome: Mapping[str, object], settings: Mapping[str, object]) -> Game:
-    """The instance as a record holds it."""
-    data = NegotiationOutcome.model_validate(outcome)
-    played = NegotiationSettings.model_validate(settings)
-    kappa = played.cooperation if played.preferences == "matrix" else 0.0
-    return Game(data.items, data.values, kappa, played.disagreement)

@@ -7,7 +7,7 @@ has the span of the original words.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -67,9 +67,3 @@ def compiled(items: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[re.Patt
         )
         for p in patterns
     )
-
-
-def mentions(text: str, names: Sequence[str]) -> bool:
-    """Whether any of the names occurs."""
-    low = text.lower()
-    return any(name.lower() in low for name in names)
