@@ -42,7 +42,7 @@ def test_a_report_tells_everything_in_order(folder, name):
     text = (folder / name).read_text()
     heads = re.findall(r"^## (.+)$|<h2>(.+?)</h2>", text, re.MULTILINE)
     assert [a or b for a, b in heads] == [
-        "What was run", "Completeness", "Findings", "Figures", "Failures", "Cost",
+        "What was run", "Completeness", "Findings", "Figures", "Tables", "Failures", "Cost",
         "Limits of this evidence", "Reproduce",
     ]  # fmt: skip
     assert re.search(r"planned 36 = done \d+ \+ failed \d+ \+ halted 0 \+ pending 0", text)

@@ -41,6 +41,22 @@ def test_a_cell_reads_as_it_should(value, words):
     assert text({"value": value}, COLUMNS[1]) == words
 
 
+def test_what_every_cell_would_repeat_is_said_once():
+    rows = ({"name": "a", "value": Estimate(1.0, n=4, reason=SINGLE_UNIT)},
+            {"name": "b", "value": Estimate(2.0, n=4, reason=SINGLE_UNIT)})  # fmt: skip
+    told = to_markdown(table(*rows))
+    assert "value (n 4)" in told
+    assert "| 1.00 [n/a] |" in told
+    assert told.count("n/a: one unit has no spread") == 1
+
+
+def test_two_reasons_in_a_table_are_told_apart():
+    rows = [{"name": "a", "value": undefined(code)} for code in ("empty", "single_unit") * 2]
+    told = to_html(table(*rows))
+    assert told.count("n/a (a)") == 3  # two cells and the note
+    assert "n/a (b): one unit" in told
+
+
 def test_an_absent_number_may_have_its_reason_in_the_row():
     assert (
         text({"value": None, "value_reason": "empty"}, COLUMNS[1]) == "n/a (no units were observed)"

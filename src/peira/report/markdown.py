@@ -46,13 +46,17 @@ def _blocks(report: Report) -> Iterator[str]:
     yield "## What was run\n"
     yield from _pairs(story.facts)
     yield f"\n## Completeness\n\n{story.completeness}\n"
-    yield to_markdown(story.completeness_table, ROWS)
+    yield from _tables([story.completeness_table] if story.completeness_table.rows else [])
     yield "## Findings\n"
-    rest = [table for table in analysis.tables if ("table", table.name) not in taken]
-    yield from _tables([*report.findings, *rest])
+    yield from _tables(report.findings)
+    if not report.findings:
+        yield "No finding was named; the tables below are all there is.\n"
     for title, body in analysis.sections.items():
         yield f"## {markdown_text(title)}\n\n{_filled(report, body)}\n"
     yield from _figures(report, taken)
+    if rest := [table for table in analysis.tables if ("table", table.name) not in taken]:
+        yield "## Tables\n"
+        yield from _tables(rest)
     yield "## Failures\n"
     yield from _tables(story.failures)
     if not story.failures:

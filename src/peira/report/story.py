@@ -19,7 +19,8 @@ FAILURES_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything but the analysis itself. `facts` are (name, value) pairs of "What was run"."""
+    """Everything but the analysis itself. `facts` are (name, value) pairs of "What was run";
+    `completeness_table` may have no rows, and is then not shown."""
 
     title: str
     description: str
@@ -41,7 +42,7 @@ def tell(run: RunView, analysis: Analysis) -> Story:
     return Story(
         title=run.name, description=study.description, simulated=run.simulated,
         facts=tuple(_facts(run)), completeness=str(run.tally),
-        completeness_table=_completeness(run), failures=tuple(_failures(run)),
+        completeness_table=_unfinished(run), failures=tuple(_failures(run)),
         costs=_costs(run), cost_line=_cost_line(run),
         limits=tuple(_limits(run, analysis)), commands=_commands(run),
         versions=tuple(_versions(run)),
@@ -81,11 +82,15 @@ def _short(value: Any) -> str:
 
 
 # -- completeness -----------------------------------------------------------------------------
-def _completeness(run: RunView) -> Table:
+def _unfinished(run: RunView) -> Table:
+    """The cells that are not all done; no rows when every cell is."""
     states = ("planned", "done", "failed", "halted", "pending")
     columns = (Column("cell", "cell", kind="text"), *(Column(s, s, digits=0) for s in states))
-    note = "Analyses count failed, halted and pending trials as missing unless they say otherwise."
-    return Table("completeness", "Trials by cell", columns, tuple(progress_by_cell(run)), note)
+    cells = progress_by_cell(run)
+    rows = tuple(cell for cell in cells if cell["done"] < cell["planned"])
+    note = (f"The other {len(cells) - len(rows)} cells are complete. Analyses count failed, halted"
+            " and pending trials as missing unless they say otherwise.")  # fmt: skip
+    return Table("unfinished", "Cells with unfinished trials", columns, rows, note)
 
 
 def progress_by_cell(run: RunView) -> list[dict[str, Any]]:
@@ -239,7 +244,8 @@ def finding_tables(findings: tuple[Finding, ...]) -> list[Table]:
         note = "Named before the run; p adjusted within each family of hypotheses."
         tables.append(_finding_table("confirmatory", "Confirmatory findings", confirmatory, note))
     if exploratory:
-        note = "Found by looking: q is the false discovery rate; each needs a run of its own."
+        q = " q is the false discovery rate." if any(f.q is not None for f in exploratory) else ""
+        note = f"Found by looking: each needs a run of its own.{q}"
         tables.append(_finding_table("exploratory", "Exploratory findings", exploratory, note))
     return tables
 

@@ -1,7 +1,9 @@
 """One table, told four ways: Markdown, CSV, HTML, terminal.
 
-An Estimate reads `0.42 [0.31, 0.53] (n 40)`. Invariant: what is undefined reads `n/a (reason)`,
-never 0; every text is escaped for where it goes, since it may have come from a model.
+An Estimate reads `0.42 [0.31, 0.53] (n 40)`. What every cell would repeat is said once: an n that a
+whole column shares stands in its heading, a reason that comes twice in the note. Invariant: what is
+undefined reads `n/a` with its reason, never 0; every text is escaped for where it goes, since it may
+have come from a model.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import dataclasses
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from html import escape as escape_html
 from typing import TYPE_CHECKING, Any
 
@@ -80,15 +84,21 @@ def reason(code: str | None) -> str:
     return "" if code is None else REASONS.get(code, code.replace("_", " "))
 
 
-def absent(code: str | None) -> str:
+Marks = Mapping[str, str]  # reason code -> the mark by which the note explains it
+NO_MARKS: Marks = {}
+
+
+def absent(code: str | None, marks: Marks = NO_MARKS) -> str:
     """How an undefined number reads."""
+    if code is not None and code in marks:
+        return f"n/a{marks[code]}"
     return f"n/a ({reason(code)})" if code else "n/a"
 
 
-def interval(value: Estimate, column: Column | None = None) -> str:
+def interval(value: Estimate, column: Column | None = None, marks: Marks = NO_MARKS) -> str:
     """`[low, high]`, or why there is none."""
     if value.low is None and value.high is None:
-        return f"[{absent(value.reason)}]"
+        return f"[{absent(value.reason, marks)}]"
     low = "−∞" if value.low is None else number(value.low, column)
     high = "∞" if value.high is None else number(value.high, column)
     return f"[{low}, {high}]"
@@ -104,12 +114,12 @@ def aligned(value: Estimate, column: Column | None = None) -> Column:
     return dataclasses.replace(column, digits=min(12, max(0, 2 - scale)))
 
 
-def estimate(value: Estimate, column: Column | None = None) -> str:
+def estimate(value: Estimate, column: Column | None = None, marks: Marks = NO_MARKS) -> str:
     """`0.42 [0.31, 0.53]`, without n."""
     if value.estimate is None:
-        return absent(value.reason)
+        return absent(value.reason, marks)
     column = aligned(value, column)
-    return f"{number(value.estimate, column)} {interval(value, column)}"
+    return f"{number(value.estimate, column)} {interval(value, column, marks)}"
 
 
 def count(value: Estimate) -> str:
@@ -117,13 +127,54 @@ def count(value: Estimate) -> str:
     return f"n {value.n:,}" + (f", {value.missing:,} missing" if value.missing else "")
 
 
-def text(row: Mapping[str, Any], column: Column) -> str:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a table says once: `counts` by column key, `marks` by reason code."""
+
+    counts: Mapping[str, str] = field(default_factory=dict)
+    marks: Marks = field(default_factory=dict)
+
+
+PLAIN = Reading()
+
+
+def reading(table: Table) -> Reading:
+    """Which counts and reasons a table need not repeat."""
+    counts, codes = {}, Counter[str]()
+    for column in table.columns:
+        values = [row.get(column.key) for row in table.rows]
+        known = [value for value in values if isinstance(value, Estimate)]
+        shared = {count(value) for value in known}
+        if len(known) > 1 and len(shared) == 1:
+            counts[column.key] = shared.pop()
+        codes.update(code for row, value in zip(table.rows, values, strict=True)
+                     if (code := _why(row, column, value)))  # fmt: skip
+    often = [code for code, times in codes.items() if times > 1]
+    marks = {code: f" ({letter})" for code, letter in zip(often, "abcdefgh", strict=False)}
+    return Reading(counts, marks if len(often) > 1 else dict.fromkeys(often, ""))
+
+
+def _why(row: Mapping[str, Any], column: Column, value: Any) -> str | None:
+    """The reason that a cell would have to give."""
+    if isinstance(value, Estimate):
+        return value.reason if value.estimate is None or value.low is value.high is None else None
+    return row.get(f"{column.key}_reason") if value is None else None
+
+
+def notes(table: Table, read: Reading) -> str:
+    """A table's note, and what its marks mean."""
+    meanings = (f"n/a{mark}: {reason(code)}." for code, mark in read.marks.items())
+    return " ".join([*([table.note] if table.note else []), *meanings])
+
+
+def text(row: Mapping[str, Any], column: Column, read: Reading = PLAIN) -> str:
     """One cell as plain text. A None may have its reason in the row, under `<key>_reason`."""
     value = row.get(column.key)
     if isinstance(value, Estimate):
-        return f"{estimate(value, column)} ({count(value)})"
+        shown = estimate(value, column, read.marks)
+        return shown if column.key in read.counts else f"{shown} ({count(value)})"
     if value is None:
-        return absent(row.get(f"{column.key}_reason"))
+        return absent(row.get(f"{column.key}_reason"), read.marks)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
@@ -131,9 +182,10 @@ def text(row: Mapping[str, Any], column: Column) -> str:
     return str(value)
 
 
-def heading(column: Column) -> str:
-    """A column's label with its unit."""
-    return f"{column.label} ({column.unit})" if column.unit else column.label
+def heading(column: Column, read: Reading = PLAIN) -> str:
+    """A column's label with its unit, and the n that all its cells share."""
+    extra = ", ".join(part for part in (column.unit, read.counts.get(column.key)) if part)
+    return f"{column.label} ({extra})" if extra else column.label
 
 
 def is_text(column: Column, table: Table) -> bool:
@@ -154,22 +206,23 @@ def markdown_text(value: str) -> str:
 
 def to_markdown(table: Table, limit: int | None = None) -> str:
     """A pipe table with its title and note. `limit` rows at most; the note says what is left out."""
+    read = reading(table)
     lines = [f"**{markdown_text(table.title)}**", ""] if table.title else []
-    lines.append("| " + " | ".join(markdown_text(heading(c)) for c in table.columns) + " |")
+    lines.append("| " + " | ".join(markdown_text(heading(c, read)) for c in table.columns) + " |")
     rule = (":---" if is_text(c, table) else "---:" for c in table.columns)
     lines.append("|" + "|".join(rule) + "|")
     for row in table.rows[:limit]:
-        cells = (_markdown_cell(row, column) for column in table.columns)
+        cells = (_markdown_cell(row, column, read) for column in table.columns)
         lines.append("| " + " | ".join(cells) + " |")
-    notes = [markdown_text(table.note)] if table.note else []
+    below = [markdown_text(note)] if (note := notes(table, read)) else []
     if limit is not None and len(table.rows) > limit:
-        notes.append(f"The first {limit} of {len(table.rows)} rows; all are in "
+        below.append(f"The first {limit} of {len(table.rows)} rows; all are in "
                      f"`analysis/tables/{file_stem(table.name)}.csv`.")  # fmt: skip
-    return "\n".join([*lines, *(f"\n{note}" for note in notes)]) + "\n"
+    return "\n".join([*lines, *(f"\n{note}" for note in below)]) + "\n"
 
 
-def _markdown_cell(row: Mapping[str, Any], column: Column) -> str:
-    plain = text(row, column)
+def _markdown_cell(row: Mapping[str, Any], column: Column, read: Reading) -> str:
+    plain = text(row, column, read)
     return markdown_text(plain) if isinstance(row.get(column.key), str) else plain
 
 
@@ -212,12 +265,14 @@ def _parts(value: Estimate) -> tuple[Any, ...]:
 # -- HTML -------------------------------------------------------------------------------------
 def to_html(table: Table, open_rows: int = 40) -> str:
     """A table element inside a figure; more than `open_rows` rows are folded away. Escaped."""
-    head = "".join(_html_head(column, table) for column in table.columns)
-    body = "".join(_html_row(row, table) for row in table.rows)
+    read = reading(table)
+    head = "".join(_html_head(column, table, read) for column in table.columns)
+    body = "".join(_html_row(row, table, read) for row in table.rows)
     grid = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     if len(table.rows) > open_rows:
         grid = f"<details><summary>{len(table.rows)} rows</summary>{grid}</details>"
-    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    below = notes(table, read)
+    note = f'<p class="note">{escape(below)}</p>' if below else ""
     title = f"<figcaption>{escape(table.title)}</figcaption>" if table.title else ""
     return f'<figure class="table" id="table-{escape(file_stem(table.name))}">{title}{grid}{note}</figure>'
 
@@ -226,13 +281,14 @@ def _side(column: Column, table: Table) -> str:
     return "" if is_text(column, table) else ' class="number"'
 
 
-def _html_head(column: Column, table: Table) -> str:
-    unit = f' <span class="unit">{escape(column.unit)}</span>' if column.unit else ""
-    return f'<th scope="col"{_side(column, table)}>{escape(column.label)}{unit}</th>'
+def _html_head(column: Column, table: Table, read: Reading) -> str:
+    extra = (("unit", column.unit), ("n", read.counts.get(column.key)))
+    parts = "".join(f' <span class="{kind}">{escape(part)}</span>' for kind, part in extra if part)
+    return f'<th scope="col"{_side(column, table)}>{escape(column.label)}{parts}</th>'
 
 
-def _html_row(row: Mapping[str, Any], table: Table) -> str:
-    cells = (f"<td{_side(c, table)}{_sort(row.get(c.key))}>{_html_cell(row, c)}</td>"
+def _html_row(row: Mapping[str, Any], table: Table, read: Reading) -> str:
+    cells = (f"<td{_side(c, table)}{_sort(row.get(c.key))}>{_html_cell(row, c, read)}</td>"
              for c in table.columns)  # fmt: skip
     return f"<tr>{''.join(cells)}</tr>"
 
@@ -245,16 +301,14 @@ def _sort(value: Any) -> str:
     return f' data-value="{float(raw)!r}"'
 
 
-def _html_cell(row: Mapping[str, Any], column: Column) -> str:
+def _html_cell(row: Mapping[str, Any], column: Column, read: Reading) -> str:
     value = row.get(column.key)
     if isinstance(value, Estimate) and value.estimate is not None:
         column = aligned(value, column)
-        return (
-            f"{escape(number(value.estimate, column))} "
-            f'<span class="interval">{escape(interval(value, column))}</span> '
-            f'<span class="n">{escape(count(value))}</span>'
-        )
-    plain = escape(text(row, column))
+        limits = escape(interval(value, column, read.marks))
+        n = "" if column.key in read.counts else f' <span class="n">{escape(count(value))}</span>'
+        return f'{escape(number(value.estimate, column))} <span class="interval">{limits}</span>{n}'
+    plain = escape(text(row, column, read))
     return f'<span class="absent">{plain}</span>' if value is None else plain
 
 
@@ -265,15 +319,17 @@ def to_rich(table: Table) -> rich.table.Table:
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    read = reading(table)
+    below = harmless(notes(table, read))
     grid = RichTable(
         title=Text(harmless(table.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        caption=Text(harmless(table.note)) if table.note else None, caption_justify="left",
+        caption=Text(below) if below else None, caption_justify="left",
     )  # fmt: skip
     for column in table.columns:
         side = "left" if is_text(column, table) else "right"
-        grid.add_column(Text(harmless(heading(column))), justify=side, overflow="fold")  # type: ignore[arg-type]
+        grid.add_column(Text(harmless(heading(column, read))), justify=side, overflow="fold")  # type: ignore[arg-type]
     for row in table.rows:
-        grid.add_row(*(Text(harmless(text(row, column))) for column in table.columns))
+        grid.add_row(*(Text(harmless(text(row, column, read))) for column in table.columns))
     return grid
 
 
