@@ -13,7 +13,7 @@ Config = Annotated[Path, typer.Option("--config", help="The evaluation's config 
 RunId = Annotated[str | None, typer.Option("--run-id", help="Name of the run, new or to go on.")]
 Archive = Annotated[bool, typer.Option("--archive", help="Seal a copy after the last step.")]
 Condition = Annotated[
-    str, typer.Option("--condition", help="Ask for one arm's rows only; `both` is all arms.")
+    str | None, typer.Option("--condition", help="Ask for one arm's rows only; `both` is all arms.")
 ]
 Words = Annotated[list[str] | None, typer.Option(help="Replaces the sweep's list.")]
 Numbers = Annotated[list[str] | None, typer.Option(help="Replaces the temperatures.")]
@@ -43,7 +43,7 @@ def command(
     run_id: RunId = None,
     archive: Archive = False,
     resume: GoOn = False,
-    condition: Condition = "both",
+    condition: Condition = None,
     models: Words = None,
     prompt_sets: Words = None,
     temps: Numbers = None,

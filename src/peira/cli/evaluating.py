@@ -25,7 +25,7 @@ from peira.families.prompts.slugs import decimal_label
 from peira.store.collect import collect
 from peira.store.records import RunView
 from peira.store.rundir import RunDir, list_runs
-from peira.study.dialects_eval import Changes, changed, eval_config
+from peira.study.dialects_eval import Changes, eval_config
 from peira.study.reader import load_yaml
 
 DEFAULT = Path("config/eval_config.yaml")
@@ -72,7 +72,7 @@ class Evaluation:
         data, source = load_yaml(config)
         if not isinstance(data, dict):
             raise InputError(f"{config}: not a config\n  allowed: a mapping with `prompt_sets`, …")
-        study, lines = eval_config(changed(data, self.request.changes), config, source)
+        study, lines = eval_config(data, config, source, self.request.changes)
         return api.Question(study, lines, FAMILY, self.family, config.resolve().parent)
 
     # -- phases -----------------------------------------------------------------------------
@@ -120,7 +120,8 @@ class Evaluation:
 
     def _selection_finished(self, report: api.RunReport) -> bool:
         """True if all rows selected by --condition are there, and the rest was not asked for."""
-        selected = self.request.changes.condition not in ("both", "all")
+        chosen = self.question.study.fixed.get("condition", "both")
+        selected = chosen not in ("both", "all")
         tally = report.tally
         return selected and not (tally.failed or tally.halted or report.message) and (
             tally.done + tally.pending == tally.planned

@@ -16,9 +16,9 @@ import orjson
 from pydantic import ValidationError
 
 from peira.engine.journal import Journal
-from peira.errors import Fault, InputError, StudyError
+from peira.errors import InputError, StudyError
 from peira.study import grid
-from peira.study.reader import Source, suggestion
+from peira.study.reader import Source, fault, settled
 from peira.study.study import Study, TrialPlan, canonical, trial_id
 
 
@@ -158,11 +158,9 @@ def _duplicate(cell: PlannedCell, trial: TrialPlan) -> str:
 def _faults(
     error: ValidationError, study: Study, cell: grid.Cell, source: Source | None, family: Planner
 ) -> Iterator[str]:
-    known = list(family.Settings.model_fields)
-    for item in error.errors(include_url=False):
-        path = _study_path(tuple(item["loc"]), study, cell)
-        where = source.where(path) if source is not None else "study"
-        yield str(_fault(where, path, item, known))
+    for loc, item in settled(error, cell.settings).items():
+        path = _study_path(loc, study, cell)
+        yield str(fault(family.Settings, loc, item, source or Source("study"), path))
 
 
 def _study_path(loc: tuple[Any, ...], study: Study, cell: grid.Cell) -> tuple[Any, ...]:
@@ -180,17 +178,3 @@ def _study_path(loc: tuple[Any, ...], study: Study, cell: grid.Cell) -> tuple[An
 
 def _index(values: list[Any], value: Any) -> tuple[int, ...]:
     return (values.index(value),) if value in values else ()
-
-
-def _fault(where: str, path: tuple[Any, ...], item: Any, known: list[str]) -> Fault:
-    dotted = ".".join(str(part) for part in path)
-    kind, message = item["type"], item["msg"].removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        hint = suggestion(str(path[-1]), known)
-        return Fault(where, dotted, "unknown key", ", ".join(known), hint)
-    if kind == "missing":
-        return Fault(
-            where, dotted, "missing", "required", f"add `{path[-1]}` under fixed or factors"
-        )
-    value = repr(item.get("input"))
-    return Fault(where, dotted, value if len(value) < 80 else value[:77] + "…", message)

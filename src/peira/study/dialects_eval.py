@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from peira.errors import Fault, InputError, StudyError
-from peira.study.reader import Source, suggestion
+from peira.study.reader import Source, suggestion, validated
 from peira.study.study import Limits, Study
 
-AXES = ("model", "prompt_set", "top_p", "top_k", "max_new_tokens")
 DECODING = ("top_p", "top_k", "max_new_tokens")
 PASSED_ON = (
     "prompt_sets", "model_aliases", "temps", "samples_per_item", *DECODING, "stop", "sizes", "data",
@@ -24,20 +25,111 @@ PASSED_ON = (
     "limit_items", "condition", "tokenizer",
 )  # fmt: skip
 ANALYSIS = ("stats", "unsupported", "optional", "scoring", "pricing")
-SWEEP = ("models", "prompt_sets", *DECODING, "temps")
-TRIAL = ("id", "model", "model_id", "prompt_set", "temps", "samples_per_item", "decoding")
-PROVIDER = (
-    "name", "allow_drop", "base_url", "api_key_env", "requests_per_minute", "tokens_per_minute",
-    "max_concurrency", "timeout", "batch", "reasoning_effort", "extra_body",
-)  # fmt: skip
 LOCAL = ("local_base_url", "local_model", "local_api_key_env")
-BACKENDS = ("fireworks", "openai", "anthropic", "local", "alt")
-PRICING = ("input_per_million", "output_per_million", "batch_discount", "providers")
-KNOWN = (
-    "name", "description", "model_id", "models", "default_prompt_set", "seed", "seeds", "sweep",
-    "trials", "use_batch_api", "backend", "provider", "limits", "subjects", *PASSED_ON, *ANALYSIS,
-    *LOCAL,
-)  # fmt: skip
+Names = str | list[str]
+Mapped = dict[str, Any]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Decoding(_Part):
+    """Settings that may be swept, or set by a trial."""
+
+    top_p: Any = None
+    top_k: Any = None
+    max_new_tokens: Any = None
+
+
+class Sweep(Decoding):
+    """Lists that are crossed."""
+
+    models: Names | None = None
+    prompt_sets: Names | None = None
+    temps: list[float] | None = None
+
+
+class Listed(_Part):
+    """One of `trials`."""
+
+    id: str | None = None
+    model: str | None = None
+    model_id: str | None = None
+    prompt_set: str | None = None
+    temps: list[float] | None = None
+    samples_per_item: Any = None
+    decoding: Decoding | None = None
+
+
+class Provider(_Part):
+    """How the models are reached; the wire checks what the values mean."""
+
+    name: str | None = None
+    allow_drop: Any = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    requests_per_minute: Any = None
+    tokens_per_minute: Any = None
+    max_concurrency: Any = None
+    timeout: Any = None
+    batch: bool | Mapped | None = None
+    reasoning_effort: Any = None
+    extra_body: Mapped | None = None
+
+
+class Prices(_Part):
+    """Dollars per million tokens; the family checks the numbers."""
+
+    input_per_million: float | None = None
+    output_per_million: float | None = None
+    batch_discount: float | None = None
+    providers: dict[str, dict[str, Mapped]] | None = None
+
+
+class Config(_Part):
+    """The file's own form. What is `Any` here is the family's to check."""
+
+    name: str | None = None
+    description: str | None = None
+    model_id: str | None = None
+    models: Names | None = None
+    model_aliases: dict[str, str] | None = None
+    prompt_sets: dict[str, dict[str, str | None]]
+    default_prompt_set: str | None = None
+    temps: Any = None
+    samples_per_item: Any = None
+    top_p: Any = None
+    top_k: Any = None
+    max_new_tokens: Any = None
+    stop: Any = None
+    seed: int | None = None
+    seeds: list[int] | None = None
+    sizes: Any = None
+    data: Mapped | None = None
+    limit_items: Any = None
+    condition: str | None = None
+    task_instructions: dict[str, str | None] | None = None
+    abstain_phrase: Any = None
+    paths: Mapped | None = None
+    sweep: Sweep | None = None
+    trials: list[Listed] | None = None
+    use_batch_api: bool | None = None
+    backend: Literal["fireworks", "openai", "anthropic", "local", "alt"] | None = None
+    provider: str | Provider | None = None
+    local_base_url: str | None = None
+    local_model: str | None = None
+    local_api_key_env: str | None = None
+    max_concurrent_requests: Any = None
+    tokenizer: str | None = None
+    limits: Limits | None = None
+    subjects: dict[str, Mapped] | None = None
+    simulated: Any = None
+    stats: Any = None
+    unsupported: Any = None
+    optional: Any = None
+    scoring: Any = None
+    pricing: Prices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +141,18 @@ class Changes:
     temps: tuple[float, ...] = ()
     no_sweep: bool = False
     mode: str | None = None
-    condition: str = "both"
+    condition: str | None = None
     limit_items: int | None = None
     batch: tuple[tuple[str, Any], ...] = ()
 
 
-def eval_config(data: dict[str, Any], path: Path, source: Source) -> tuple[Study, Source]:
-    """The Study an eval_config.yaml means. Raises StudyError with every fault and its line."""
-    return Translation(data, path, source).result()
+def eval_config(
+    data: dict[str, Any], path: Path, source: Source, changes: Changes | None = None
+) -> tuple[Study, Source]:
+    """The Study an eval_config.yaml means, under a command line's changes. Raises StudyError with
+    every fault and its line."""
+    validated(Config, data, source)
+    return Translation(changed(data, changes) if changes else data, path, source).result()
 
 
 def changed(data: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
@@ -82,12 +178,9 @@ def _asked(data: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     if changes.mode not in (None, "live", "batch"):
         raise InputError(f"--mode {changes.mode}\n  allowed: live, batch")
     batch = bool(data.get("use_batch_api")) if changes.mode is None else changes.mode == "batch"
-    new: dict[str, Any] = {"use_batch_api": batch, "condition": changes.condition}
-    arms = {arm for arms in (data.get("prompt_sets") or {}).values() for arm in arms or ()}
-    if changes.condition not in {"both", "all", *arms}:
-        raise InputError(
-            f"--condition {changes.condition}: no such arm\n  allowed: both, {', '.join(arms)}"
-        )
+    new: dict[str, Any] = {"use_batch_api": batch}
+    if changes.condition is not None:
+        new["condition"] = changes.condition
     if changes.limit_items is not None:
         new["limit_items"] = changes.limit_items
     if batch and changes.batch:
@@ -143,7 +236,6 @@ class Translation:
         self.faults: list[str] = []
 
     def result(self) -> tuple[Study, Source]:
-        self._check_keys()
         self._check_sets()
         if self.faults:
             raise StudyError(self.faults)
@@ -165,51 +257,20 @@ class Translation:
             limits=Limits.model_validate(self.data.get("limits") or {}),
             subjects=self._subjects(models),
         )
-        return study, Source(self.source.file, dict(self._lines()))
-
-    # -- keys -------------------------------------------------------------------------------
-    def _check_keys(self) -> None:
-        self._known((), self.data, KNOWN)
-        for name, known in (("sweep", SWEEP), ("provider", PROVIDER), ("pricing", PRICING)):
-            part = self.data.get(name)
-            if name == "provider" and isinstance(part, str):
-                continue
-            if part is not None:
-                self._known((name,), part, known)
-        trials = self.data.get("trials") or []
-        if not isinstance(trials, list):
-            self._fault(("trials",), trials, "a list of trials")
-            return
-        for number, trial in enumerate(trials):
-            self._known(("trials", number), trial, TRIAL)
-            if isinstance(trial, Mapping) and trial.get("decoding") is not None:
-                self._known(("trials", number, "decoding"), trial["decoding"], DECODING)
-
-    def _known(self, path: tuple[Any, ...], part: Any, known: Iterable[str]) -> None:
-        if not isinstance(part, Mapping):
-            self._fault(path, part, "a mapping")
-            return
-        for key in part:
-            if key not in known:
-                self._fault((*path, key), "unknown key", ", ".join(known), suggestion(key, known))
+        return study, replace(self.source, names=self._names())
 
     def _fault(self, path: tuple[Any, ...], value: Any, allowed: str, remedy: str = "") -> None:
-        dotted = ".".join(map(str, path)) or "the file"
-        told = value if value == "unknown key" else repr(value)[:80]
-        self.faults.append(str(Fault(self.source.where(path), dotted, told, allowed, remedy)))
+        dotted = ".".join(map(str, path))
+        self.faults.append(
+            str(Fault(self.source.where(path), dotted, repr(value)[:80], allowed, remedy))
+        )
 
     # -- prompt sets --------------------------------------------------------------------------
     def _check_sets(self) -> None:
-        sets = self.data.get("prompt_sets")
-        if not isinstance(sets, Mapping) or not sets:
-            self._fault(("prompt_sets",), sets, "{name: {control: path, arm: path or null}}")
-            return
+        sets = self.data["prompt_sets"]
         for name, arms in sets.items():
-            if not isinstance(arms, Mapping):
-                self._fault(("prompt_sets", name), arms, "{control: path, arm: path or null}")
-                continue
             for arm, text in arms.items():
-                if text is not None and find_input(str(text), self.path) is None:
+                if text is not None and find_input(text, self.path) is None:
                     self._fault(
                         ("prompt_sets", name, arm), text, "an existing file, or null",
                         "paths start at the working directory or above the config file",
@@ -217,6 +278,12 @@ class Translation:
         if (wanted := default_prompt_set(self.data)) not in sets:
             self._fault(
                 ("default_prompt_set",), wanted, ", ".join(sets), suggestion(str(wanted), sets)
+            )
+        arms = list(dict.fromkeys(arm for arms in sets.values() for arm in arms))
+        chosen = self.data.get("condition") or "both"
+        if chosen not in ("both", "all", *arms):
+            self._fault(
+                ("condition",), chosen, ", ".join(("both", *arms)), suggestion(chosen, arms)
             )
 
     # -- fixed --------------------------------------------------------------------------------
@@ -275,7 +342,7 @@ class Translation:
         named = sweep.get("models") or self.data.get("models") or self.data.get("model_id")
         models = [named] if isinstance(named, str) else list(named or ())
         if not models:
-            self._fault(("model_id",), "missing", "a model", "add model_id: NAME")
+            self._fault(("model_id",), None, "a model", "add model_id: NAME")
         aliases = self.data.get("model_aliases") or {}
         unique: dict[str, str] = {}
         for model in models:
@@ -365,24 +432,16 @@ class Translation:
         discount = pricing.get("batch_discount")
         return {"price": rates | ({} if discount is None else {"batch_discount": discount})}
 
-    # -- lines --------------------------------------------------------------------------------
-    def _lines(self) -> Iterator[tuple[tuple[Any, ...], tuple[int, int]]]:
-        """Places of the Study's parts in the original file."""
-        renamed = {"models": "model", "prompt_sets": "prompt_set"}
-        for parts, place in self.source.lines.items():
-            yield parts, place
-            head, rest = parts[0], parts[1:]
-            if head in ANALYSIS:
-                yield ("fixed", "analysis", *parts), place
-            elif head == "sweep" and rest:
-                yield ("factors", renamed.get(rest[0], rest[0]), *rest[1:]), place
-            elif head == "trials" and rest:
-                inner = [part for part in rest if part != "decoding"]
-                yield ("cells", *inner), place
-            elif head in PASSED_ON:
-                yield ("fixed", *parts), place
-            elif head == "model_id":
-                yield ("factors", "model"), place
+    def _names(self) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+        """Where the file has what the Study has under other paths."""
+        swept = self.data.get("sweep") or {}
+        one = "models" if "models" in self.data else "model_id"
+        return {
+            ("fixed",): (), ("fixed", "analysis"): (), ("cells",): ("trials",),
+            ("factors",): ("sweep",), ("factors", "prompt_set"): ("sweep", "prompt_sets"),
+            ("factors", "model"): ("sweep", "models") if "models" in swept else (one,),
+            **({("fixed", "temps"): ("sweep", "temps")} if "temps" in swept else {}),
+        }  # fmt: skip
 
 
 def _crossed(values: Any) -> Iterator[Any]:

@@ -6,12 +6,14 @@ Invariant: nothing is guessed. Unknown and duplicate keys, wrong types and missi
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from peira.errors import Fault, InputError, StudyError
 from peira.study.study import Study
@@ -19,14 +21,24 @@ from peira.study.study import Study
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where each part of a file stands: path through the data -> (line, column), from 1."""
+    """Where each part of a file stands: path through the data -> (line, column), from 1. `names`:
+    parts of a study that a dialect's file has under another path."""
 
     file: str
     lines: Mapping[tuple[Any, ...], tuple[int, int]] = field(default_factory=dict)
+    names: Mapping[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
+
+    def own(self, path: Iterable[Any]) -> tuple[Any, ...]:
+        """The path as the file has it."""
+        parts = tuple(path)
+        for length in range(len(parts), 0, -1):
+            if parts[:length] in self.names:
+                return (*self.names[parts[:length]], *parts[length:])
+        return parts
 
     def where(self, path: Iterable[Any]) -> str:
         """`file:line:column` of the nearest known ancestor of `path`."""
-        parts = tuple(path)
+        parts = self.own(path)
         while parts and parts not in self.lines:
             parts = parts[:-1]
         if parts in self.lines:
@@ -113,33 +125,85 @@ def validated(model: type[BaseModel], data: Any, source: Source, path: tuple[Any
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise StudyError([_fault(model, item, source, path) for item in error.errors()]) from error
+        faults = settled(error, data)
+        raise StudyError(
+            [str(fault(model, loc, item, source, (*path, *loc))) for loc, item in faults.items()]
+        ) from error
 
 
-def _fault(model: type[BaseModel], item: Any, source: Source, prefix: tuple[Any, ...]) -> str:
-    path = (*prefix, *item["loc"])
-    dotted = ".".join(map(str, path)) or "the file"
+def misfit(path: tuple[Any, ...], value: Any, allowed: str) -> PydanticCustomError:
+    """What a model's validator raises of a value inside it: the fault is told at that value."""
+    about = {"path": path, "value": value, "allowed": allowed}
+    return PydanticCustomError("misfit", "{allowed}", about)
+
+
+def settled(error: ValidationError, data: Any) -> dict[tuple[Any, ...], Any]:
+    """One fault a place, the deepest ones only: of a union's members the one that came furthest."""
+    found: dict[tuple[Any, ...], Any] = {}
+    for item in error.errors(include_url=False):
+        loc = (*item["loc"], *item.get("ctx", {}).get("path", ()))
+        found.setdefault(_untagged(loc, data, item["type"] in NEW_KEY), item)
+    return {
+        loc: item
+        for loc, item in found.items()
+        if not any(len(other) > len(loc) and other[: len(loc)] == loc for other in found)
+    }
+
+
+NEW_KEY = ("missing", "extra_forbidden")
+
+
+def _untagged(loc: tuple[Any, ...], data: Any, new: bool) -> tuple[Any, ...]:
+    """The path through the data: pydantic also names the member of a union that it tried."""
+    path = []
+    for number, part in enumerate(loc):
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            if not (new and number == len(loc) - 1):
+                continue
+        path.append(part)
+    return tuple(path)
+
+
+def fault(
+    model: type[BaseModel], loc: tuple[Any, ...], item: Any, source: Source, path: tuple[Any, ...]
+) -> Fault:
+    """A validation error in words. `loc` leads through the model, `path` through the study."""
+    own = source.own(path)
+    where, dotted = source.where(path), ".".join(map(str, own)) or "the file"
     if item["type"] == "extra_forbidden":
-        known = known_keys(model, item["loc"][:-1])
-        fault = Fault(source.where(path), dotted, "unknown key", ", ".join(known),
-                      suggestion(str(path[-1]), known))  # fmt: skip
-    elif item["type"] == "missing":
-        fault = Fault(source.where(path), dotted, "missing", "required", f"add `{path[-1]}`")
-    else:
-        message = item["msg"].removeprefix("Value error, ")
-        fault = Fault(source.where(path), dotted, repr(item.get("input"))[:80], message)
-    return str(fault)
+        known = known_keys(model, loc[:-1])
+        return Fault(
+            where, dotted, "unknown key", ", ".join(known), suggestion(str(loc[-1]), known)
+        )
+    if item["type"] == "missing":
+        inside = f" under {'.'.join(map(str, own[:-1]))}" if own[:-1] else ""
+        return Fault(where, dotted, "missing", "required", f"add `{own[-1]}`{inside}")
+    value = repr(item.get("ctx", {}).get("value", item.get("input")))
+    return Fault(where, dotted, value if len(value) < 80 else value[:77] + "…", _words(item["msg"]))
+
+
+def _words(message: str) -> str:
+    plain = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    plain = re.sub(r", unable to .*| or instance of \w+", "", plain)
+    return plain.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
 
 
 def known_keys(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     """Field names of the (possibly nested) model at `loc`."""
-    current: Any = model
+    current = model
     for part in loc:
-        field_info = current.model_fields.get(part) if hasattr(current, "model_fields") else None
-        inner = getattr(field_info, "annotation", None)
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            current = inner
+        inner = current.model_fields.get(part)
+        current = (inner and _model_in(inner.annotation)) or current
     return list(current.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation holds: itself, or a member of a union or a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for a in get_args(annotation) if (m := _model_in(a)) is not None), None)
 
 
 def read_study(path: Path) -> tuple[Study, Source]:

@@ -28,14 +28,13 @@ from peira.families.prompts.scoring import (
     load_scorer,
     score,
 )
-from peira.families.prompts.settings import CONTROL, AnalysisSettings, PromptsSettings
+from peira.families.prompts.settings import CONTROL, METRICS, AnalysisSettings, PromptsSettings
 from peira.families.prompts.trial import analysis_digest
 
 if TYPE_CHECKING:
     from peira.store.records import Record, RunView
 
 Array = NDArray[Any]
-BUILT_IN = ("em", "f1", "abstain_rate", "false_answer_rate", "unsupported_rate")
 
 
 @dataclass
@@ -76,7 +75,7 @@ class TrialData:
     def metrics(self) -> tuple[str, ...]:
         """Built-in metrics, then those of the study's scorers."""
         extra = dict.fromkeys(n for s in self.scores if s is not None for n in s.extra)
-        return (*BUILT_IN, *extra)
+        return (*METRICS, *extra)
 
     def values(self, metric: str) -> Array:
         """Scores of one metric, NaN where a row has none, items × draws × arms."""

@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from peira.families.prompts.data import Caps, ItemType
 from peira.families.prompts.prepare import DataFile, DataPlan, Source
 from peira.families.prompts.simulated import Effect, Parameters
+from peira.study.reader import misfit
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")]
 CONTROL = "control"
 RESERVED = {"both", "all"}
+METRICS = ("em", "f1", "abstain_rate", "false_answer_rate", "unsupported_rate")
 
 
 class _Frozen(BaseModel):
@@ -144,9 +146,8 @@ class UnsupportedSettings(_Frozen):
     @model_validator(mode="after")
     def _nli_needs_scorer(self) -> UnsupportedSettings:
         if self.strategy == "nli" and not self.nli_scorer:
-            raise ValueError(
-                "unsupported.strategy: nli: allowed: with nli_scorer: file.py:function"
-            )
+            allowed = "baseline, overlap; or nli with nli_scorer: file.py:function"
+            raise misfit(("strategy",), "nli", allowed)
         return self
 
 
@@ -194,6 +195,18 @@ class AnalysisSettings(_Frozen):
     scoring: ScoringSettings = ScoringSettings()
     pricing: Pricing = Pricing()
 
+    @model_validator(mode="after")
+    def _known_metrics(self) -> AnalysisSettings:
+        """What metrics a scorer gives is known only once it has run."""
+        named = {"primary": (self.stats.primary,), "secondary": self.stats.secondary,
+                 "tost_margins": tuple(self.stats.tost_margins)}  # fmt: skip
+        for place, metrics in named.items():
+            for metric in metrics if not self.scoring.scorers else ():
+                if metric not in METRICS:
+                    allowed = ", ".join(METRICS) + ", or what scoring.scorers give"
+                    raise misfit(("stats", place), metric, allowed)
+        return self
+
 
 class PromptsSettings(_Frozen):
     """One trial: a model under all arms of one prompt set, at all its temperatures."""
@@ -230,15 +243,13 @@ class PromptsSettings(_Frozen):
     @classmethod
     def _temps_differ(cls, temps: tuple[float, ...]) -> tuple[float, ...]:
         if not temps or len(set(temps)) != len(temps):
-            raise ValueError(f"temps must be a list of different numbers; got {list(temps)}")
+            raise ValueError("a list of different numbers, at least one")
         return temps
 
     @model_validator(mode="after")
     def _consistent(self) -> PromptsSettings:
         if self.prompt_set not in self.prompt_sets:
-            raise ValueError(
-                f"prompt_set: {self.prompt_set!r}: allowed: {', '.join(self.prompt_sets)}"
-            )
+            raise misfit(("prompt_set",), self.prompt_set, ", ".join(self.prompt_sets))
         for name, arms in self.prompt_sets.items():
             _check_arms(name, arms)
         for temp in self.temps:
@@ -265,10 +276,8 @@ class PromptsSettings(_Frozen):
             return listed[temp]
         if len(set(listed.values())) == 1:
             return next(iter(listed.values()))
-        raise ValueError(
-            f"samples_per_item: no value for temperature {temp}: allowed: one of "
-            f"{sorted(listed)} or the same number everywhere"
-        )
+        allowed = f"a value for temperature {temp:g}, or the same number everywhere"
+        raise misfit(("samples_per_item",), listed, allowed)
 
     def max_tokens(self, kind: ItemType) -> int:
         """The reply's limit for one type of item."""
@@ -310,9 +319,6 @@ class PromptsSettings(_Frozen):
 
 def _check_arms(name: str, arms: Mapping[str, Any]) -> None:
     if CONTROL not in arms or len(arms) < 2:
-        raise ValueError(
-            f"prompt_sets.{name}: {', '.join(arms) or 'no arms'}: allowed: `control` and at least"
-            " one other arm"
-        )
+        raise misfit(("prompt_sets", name), list(arms), "`control` and at least one other arm")
     if taken := RESERVED & {name, *arms}:
-        raise ValueError(f"prompt_sets.{name}: {sorted(taken)[0]!r} is reserved")
+        raise misfit(("prompt_sets", name), min(taken), "other names: this one is reserved")
