@@ -39,7 +39,7 @@ from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.study.reader import Source, read_study
 from peira.study.study import Study
-from peira.subjects.route import Route
+from peira.subjects.route import Route, Routes
 from peira.subjects.subject import Wire
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
     }
     opened = [routes.open(name) for name in sorted(names)]
     _refuse_what_cannot_travel(options, opened)
+    _refuse_what_cannot_be_sent(question, routes)
     journal = Journal(target.database, costly=any(route.durable for route in opened))
     try:
         _prepare(journal, question, study, options, opened)
@@ -182,6 +183,15 @@ def _refuse_what_cannot_travel(options: Options, opened: list[Route]) -> None:
                 f"subject {names[0]!r} {reason}: only the driver can ask it\n"
                 f"  allowed: --executor local (not {options.executor})"
             )
+
+
+def _refuse_what_cannot_be_sent(question: Question, routes: Routes) -> None:
+    """Raise InputError for a sampling that a subject's provider cannot carry."""
+    family = question.family
+    asked = {pair for cell in question.cells() for pair in family.samplings(cell.settings)}
+    for name, sampling in sorted(asked, key=repr):
+        if (fit := routes.open(name).fit) is not None:
+            fit(sampling)
 
 
 def _report(question: Question, target: RunDir, message: str, began: float, ran: int) -> RunReport:

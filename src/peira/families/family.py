@@ -18,6 +18,7 @@ from peira.engine.lab import Lab
 from peira.errors import InputError
 from peira.study.study import Study, TrialPlan
 from peira.subjects.simulated import Answerer, SimSpec
+from peira.subjects.subject import Sampling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,6 +89,11 @@ class Family(Generic[SettingsT, OutcomeT]):
         """Calls and tokens of one trial, for `peira plan`. Default: one short call a seat."""
         tokens = (200.0, 500.0, 2000.0)
         return [Forecast(m, (1, 1, 2), tokens, tokens) for m in self.seats(settings).values()]
+
+    def samplings(self, settings: SettingsT) -> Iterable[tuple[str, Sampling]]:
+        """(subject name, sampling) of calls a trial will make: what a provider cannot carry is
+        refused before the first trial. Default: nothing is checked."""
+        return ()
 
     async def remeasure(
         self, study: Study, settings: SettingsT, events: list[dict[str, Any]], lab: Lab

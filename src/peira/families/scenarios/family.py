@@ -11,6 +11,7 @@ from peira.families.scenarios import simulated, variations
 from peira.families.scenarios.outcome import ScenarioOutcome
 from peira.families.scenarios.settings import Scenario, ScenarioSettings
 from peira.study.study import Study, TrialPlan
+from peira.subjects.subject import Sampling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,6 +86,11 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
         from peira.families.scenarios.variations import refuse_changed_base
 
         refuse_changed_base(before, now)
+
+    def samplings(self, settings: ScenarioSettings) -> Iterable[tuple[str, Sampling]]:
+        from peira.families.scenarios.seats import samplings
+
+        return samplings(settings.scenario)
 
     async def remeasure(
         self, study: Study, settings: ScenarioSettings, events: list[dict[str, Any]], lab: Lab

@@ -16,7 +16,7 @@ from peira.errors import ReplayDiverged
 from peira.families.scenarios import metrics, readings
 from peira.families.scenarios.load import load_scenario
 from peira.families.scenarios.prompts import Prompter
-from peira.families.scenarios.seats import Seats
+from peira.families.scenarios.seats import Seats, own_stream
 from peira.families.scenarios.settings import Scenario, ScenarioSettings
 from peira.families.scenarios.state import (
     Channel,
@@ -48,8 +48,9 @@ async def remeasure(
     """The metric part of the outcome, measured again."""
     scenario = current(study, settings.scenario)
     steering = scenario.steering()
-    prompter = Prompter(scenario, f"{lab.derive('fence'):016x}")
-    seats = Seats(scenario, lab, lab.derive)
+    lab.stream = own_stream(settings)
+    prompter = Prompter(scenario, f"{lab.derive(lab.stream + 'fence'):016x}")
+    seats = Seats(scenario, lab)
     turns: list[Turn] = []
     for told in (event["turn"] for event in events if event["kind"] == "turn"):
         turn = turn_of(told)

@@ -6,7 +6,7 @@ seat, kind and rung.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,12 +14,42 @@ from peira.engine.lab import Lab
 from peira.errors import TrialFailed
 from peira.families.scenarios import human
 from peira.families.scenarios.parse import FORMS, Form, read_form
-from peira.families.scenarios.settings import DEFAULT_TOKENS, Scenario
+from peira.families.scenarios.settings import (
+    DEFAULT_TOKENS,
+    SamplingRules,
+    Scenario,
+    ScenarioSettings,
+)
 from peira.families.scenarios.state import Answer, Tally
-from peira.subjects.subject import Message, Reply, Sampling
+from peira.subjects.subject import Message, Reply, Sampling, Subject
 
 COLD = ("summary", "metrics", "quality")
 Check = Callable[[dict[str, Any]], bool]
+
+
+def own_stream(settings: ScenarioSettings) -> str:
+    """Where a `seed` variation draws its chances; each replicate has one set there too."""
+    return "" if settings.seed is None else f"seed {settings.seed}|"
+
+
+def sampling(scenario: Scenario, seat: str, kind: str) -> Sampling:
+    """How a seat's replies are drawn: its own rules, else the scenario's; the offices that report
+    run at 0. No seed: each call has one of its own, sent where the provider takes one."""
+    rules = scenario.sampling
+    own = scenario.actor(seat).sampling if seat in scenario.shorts else SamplingRules()
+    tokens = DEFAULT_TOKENS | rules.max_tokens | own.max_tokens
+    given = [t for t in (own.temperature, rules.temperature, 1.0) if t is not None]
+    temperature = 0.0 if seat in COLD else given[0]
+    top_p = rules.top_p if own.top_p is None else own.top_p
+    return Sampling(temperature, top_p, max_tokens=tokens[FORMS[kind].tokens])
+
+
+def samplings(scenario: Scenario) -> Iterator[tuple[str, Sampling]]:
+    """(model, sampling) of one call to each seat, as far as its model must be able to carry it."""
+    for seat, model in scenario.models.items():
+        kind = "verdict" if seat == "quality" else seat if seat in FORMS else "decision"
+        drawn = sampling(scenario, seat, kind)
+        yield model, replace(drawn, temperature=None) if seat in COLD else drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +75,6 @@ class Seats:
 
     scenario: Scenario
     lab: Lab
-    derive: Callable[[str], int]
     tally: Tally = field(default_factory=Tally)
 
     async def answer(self, ask: Ask) -> Answer:
@@ -86,25 +115,21 @@ class Seats:
         return answer
 
     async def _call(self, ask: Ask, again: bool, fault: str, first: Reply | None) -> Reply:
-        messages, sampling = list(ask.messages), self._sampling(ask, int(again))
+        subject = self.lab.subject(self.model(ask.seat), ask.seat)
+        messages, drawn = list(ask.messages), sampling(self.scenario, ask.seat, ask.kind)
+        if ask.seat in COLD and _one_temperature(subject):
+            drawn = replace(drawn, temperature=None)
         if fault == "truncated":
-            sampling = replace(sampling, max_tokens=2 * (sampling.max_tokens or 0))
+            drawn = replace(drawn, max_tokens=2 * (drawn.max_tokens or 0))
         elif again and fault != "refused" and first is not None:
             messages += _reproof(ask, first, fault)
-        subject = self.lab.subject(self.model(ask.seat), ask.seat)
-        return await subject.reply(messages, sampling, ask.observation, label=ask.label)
+        return await subject.reply(messages, drawn, ask.observation, label=ask.label)
 
-    def _sampling(self, ask: Ask, n: int) -> Sampling:
-        rules = self.scenario.sampling
-        own = None
-        if ask.seat in self.scenario.shorts:
-            own = self.scenario.actor(ask.seat).sampling
-        tokens = DEFAULT_TOKENS | rules.max_tokens | (own.max_tokens if own else {})
-        hot = own.temperature if own and own.temperature is not None else rules.temperature
-        temperature = 0.0 if ask.seat in COLD else 1.0 if hot is None else hot
-        top_p = own.top_p if own and own.top_p is not None else rules.top_p
-        seed = self.derive(f"{ask.seat}|{ask.label}|{n}") & 0x7FFFFFFF
-        return Sampling(temperature, top_p, max_tokens=tokens[ask.form.tokens], seed=seed)
+
+def _one_temperature(subject: Subject) -> bool:
+    """True for a model that takes none of ours; an office that would run at 0 then runs at its."""
+    fit: Any = getattr(getattr(subject, "route", None), "fit", None)
+    return fit is not None and "temperature" not in fit.carries
 
 
 def _read(ask: Ask, reply: Reply) -> Answer:

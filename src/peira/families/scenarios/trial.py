@@ -19,7 +19,7 @@ from peira.families.scenarios.outcome import ScenarioOutcome
 from peira.families.scenarios.parse import as_list, as_text
 from peira.families.scenarios.prompts import ASKS, Prompter
 from peira.families.scenarios.remeasure import outcome_part
-from peira.families.scenarios.seats import Ask, Seats
+from peira.families.scenarios.seats import Ask, Seats, own_stream
 from peira.families.scenarios.settings import Scenario, ScenarioSettings
 from peira.families.scenarios.state import Answer, Decision, Turn, World
 from peira.families.scenarios.talk import gathered
@@ -44,9 +44,10 @@ class Game:
     """The table at which one trial is played."""
 
     def __init__(self, settings: ScenarioSettings, lab: Lab) -> None:
-        self.settings, self.lab, self._streams = settings, lab, ""
+        self.settings, self.lab = settings, lab
         self.scenario: Scenario = settings.scenario
-        self.seats = Seats(self.scenario, lab, self.derive)
+        self.lab.stream = self._own = own_stream(settings)
+        self.seats = Seats(self.scenario, lab)
         marker = f"{self.derive('fence'):016x}"
         self.prompter = Prompter(self.scenario, marker)
         self.turns = self.prompter.turns
@@ -55,11 +56,9 @@ class Game:
         self._noise = int(hashlib.sha256(lab.trial_id.encode()).hexdigest()[:12], 16)
 
     def derive(self, purpose: str) -> int:
-        """`lab.derive`; under a `seed` variation other streams, still one set per replicate."""
-        seed = self.settings.seed
-        variation = "" if seed is None else f"seed {seed}|"
-        fresh = "" if purpose.startswith(SHARED) else self._streams
-        return self.lab.derive(f"{fresh}{variation}{purpose}")
+        """`lab.derive` in this trial's stream; a fork shares what SHARED names with its source."""
+        stream = self._own if purpose.startswith(SHARED) else self.lab.stream
+        return self.lab.derive(f"{stream}{purpose}")
 
     # -- what a simulated subject may see -------------------------------------------------
     def look(self, kind: str, turn: Turn, actor: str, **more: Any) -> dict[str, Any]:
@@ -84,7 +83,7 @@ class Game:
 
     def _branch(self, fork: Mapping[str, Any]) -> None:
         """From here on the fork's own scenario, world and streams; seats with another model anew."""
-        self._streams = f"fork {fork['arm']} {fork['sample']}|"
+        self.lab.stream = f"fork {fork['arm']} {fork['sample']}|{self._own}"
         if fork["world"] is not None:
             self.turns[-1].world = World(fork["world"].strip())
         if fork["scenario"] is None:
