@@ -24,10 +24,8 @@ from peira.stats import (
     fisher_exact,
     gini,
     kaplan_meier,
-    macro_average,
     mantel_haenszel,
     meta_analysis,
-    micro_average,
     mine_patterns,
     missing_bounds,
     permuted_factor_p,
@@ -39,23 +37,6 @@ from peira.stats import (
     shrunken_means,
     sobol_indices,
 )
-
-
-def test_meta_analysis_and_averages_match_r(refs):
-    cases = refs.expected("08_misc_R")["refs"]
-    want, got = cases["meta"], meta_analysis(cases["meta"]["y"], cases["meta"]["se"])
-    assert got.fixed.estimate == pytest.approx(want["fixed"], rel=1e-8)
-    assert got.random.estimate == pytest.approx(want["random"], rel=1e-8)
-    assert (got.q, got.i2, got.tau2) == pytest.approx(
-        (want["Q"], want["I2"], want["tau2_DL"]), rel=1e-8
-    )
-    assert got.se_random_normal == pytest.approx(want["se_random"], rel=1e-8)
-    assert got.random.se == pytest.approx(want["se_hksj"], rel=1e-8)
-    assert (got.random.low, got.random.high) == pytest.approx(want["ci_hksj_t"], rel=1e-8)
-    assert got.prediction == pytest.approx(want["prediction_interval"], rel=1e-8)
-    sizes = cases["aggregation"]
-    assert micro_average([0, 1], sizes["se"], sizes["n"]).se == pytest.approx(sizes["micro_se"])
-    assert macro_average([0, 1], sizes["se"]).se == pytest.approx(sizes["macro_se"])
 
 
 def test_reml_maximises_the_restricted_likelihood():

@@ -44,6 +44,11 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "mcnemar_power",
         "miller_units",
     ),
+    "dyad_models": (
+        "SocialRelations",
+        "crossed_slope",
+        "social_relations",
+    ),
     "dyads": (
         "DyadicErrors",
         "ModelScores",
@@ -125,8 +130,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "differential_loss",
         "missing_bounds",
     ),
-    "mixed": ("mixed_difference",),
-    "mixed_logistic": ("logistic_random_intercept",),
+    "mixed": ("mixed_difference", "mixed_model"),
+    "mixed_logistic": ("logistic_mixed", "logistic_random_intercept"),
     "multiplicity": (
         "Adjusted",
         "benjamini_hochberg",
@@ -207,6 +212,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "compare_forms",
         "extrapolation_grid",
         "fit_form",
+        "lofo_rmse",
         "lomo_rmse",
         "model_means",
         "parameter_interval",

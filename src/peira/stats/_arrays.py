@@ -67,6 +67,11 @@ def _plain(labels: Labels) -> Sequence[Any]:
     return labels.tolist() if isinstance(labels, np.ndarray) else labels
 
 
+def kept(labels: Labels, keep: NDArray[Any]) -> list[Any]:
+    """The labels of the units that are kept."""
+    return [label for label, inside in zip(_plain(labels), keep, strict=True) if inside]
+
+
 def generator(seed: Seed) -> np.random.Generator:
     """The generator of a seed. There is no default: every random result names its seed."""
     if seed is None:

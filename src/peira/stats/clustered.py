@@ -13,7 +13,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Ints, Labels, check_level, codes, same_length, unit_means
+from peira.stats._arrays import (
+    Floats,
+    Ints,
+    Labels,
+    check_level,
+    codes,
+    kept,
+    same_length,
+    unit_means,
+)
 from peira.stats._solve import bisect
 from peira.stats.intervals import from_t, is_constant, t_interval
 from peira.stats.result import (
@@ -40,7 +49,7 @@ def cluster_mean(
     same_length(values=values, cluster=cluster)
     array, rows = unit_means(values)
     seen = np.isfinite(array)
-    group, names = codes([label for label, keep in zip(cluster, seen, strict=True) if keep])
+    group, names = codes(kept(cluster, seen))
     d, clusters = array[seen], len(names)
     base = Estimate(
         float(d.mean()) if d.size else None,
@@ -145,7 +154,7 @@ def wild_mean_p(
     same_length(values=values, cluster=cluster)
     array, _ = unit_means(values)
     seen = np.isfinite(array)
-    group, names = codes([label for label, keep in zip(cluster, seen, strict=True) if keep])
+    group, names = codes(kept(cluster, seen))
     d = array[seen]
     if _why_no_cluster_error(d, len(names)):
         return None

@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Ints, Labels, Seed, check_level, codes, floats, generator
+from peira.stats._arrays import (
+    Floats,
+    Ints,
+    Labels,
+    Seed,
+    check_level,
+    codes,
+    floats,
+    generator,
+    kept,
+)
 from peira.stats.intervals import from_t
 from peira.stats.permutation import ENUMERATION_LIMIT, PValue, monte_carlo_p
 from peira.stats.regression import Fit, cluster_covariance, least_squares
@@ -50,6 +60,11 @@ class Games:
             shared &= set(pair)
         return bool(shared) and len(self.models) > 2
 
+    def pair_codes(self) -> Ints:
+        """Which pair of models met, whoever went first."""
+        low, high = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
+        return codes((low * len(self.models) + high).tolist())[0]
+
     def components(self) -> int:
         """Number of groups of models not linked by any game."""
         parent = list(range(len(self.models)))
@@ -74,15 +89,11 @@ def games(first: Labels, second: Labels, y: ArrayLike | Sequence[float | None]) 
     if not len(first) == len(second) == outcome.size:
         raise ValueError("first, second and y must have one entry per game")
     seen = np.isfinite(outcome)
-    coded, names = codes([*_kept(first, seen), *_kept(second, seen)])
+    coded, names = codes([*kept(first, seen), *kept(second, seen)])
     half = int(seen.sum())
     if (coded[:half] == coded[half:]).any():
         raise ValueError("a model cannot play itself")
     return Games(tuple(names), coded[:half], coded[half:], outcome[seen], int((~seen).sum()))
-
-
-def _kept(labels: Labels, keep: np.ndarray) -> list[Any]:
-    return [label for label, inside in zip(labels, keep, strict=True) if inside]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +170,7 @@ def capability_slope(
     }
     if scored.reason:
         return undefined(scored.reason, **about)
-    x = _capabilities(scored.models, capability)
+    x = capabilities(scored.models, capability)
     if len(x) < 3:
         return undefined(TOO_FEW_MODELS, **about)
     fit = least_squares(np.array(scored.scores), x)
@@ -174,7 +185,8 @@ def capability_slope(
     return from_t(base, se, fit.df)
 
 
-def _capabilities(models: tuple[Any, ...], capability: Mapping[Any, float]) -> Floats:
+def capabilities(models: tuple[Any, ...], capability: Mapping[Any, float]) -> Floats:
+    """The capability of each model; ValueError names those without one."""
     absent = [str(name) for name in models if name not in capability]
     if absent:
         raise ValueError(f"no capability given for: {', '.join(absent)}")
@@ -221,7 +233,7 @@ def dyadic_errors(
     if isinstance(fit, str):
         return fit
     m = len(data.models)
-    pair = _pair_codes(data)
+    pair = data.pair_codes()
     if pair.max() == 0:  # one pair of models: nothing varies between clusters
         return SINGLE_UNIT
     by_first = cluster_covariance(fit, data.first, "CR0")
@@ -250,11 +262,6 @@ def dyadic_errors(
 
 def _root(variance: float) -> float | None:
     return math.sqrt(variance) if variance >= 0 else None
-
-
-def _pair_codes(data: Games) -> Ints:
-    low, high = np.minimum(data.first, data.second), np.maximum(data.first, data.second)
-    return codes(list(zip(low.tolist(), high.tolist(), strict=True)))[0]
 
 
 def _dyadic_covariance(fit: Fit, data: Games, pair: Ints) -> Floats:
@@ -299,7 +306,7 @@ def capability_permutation(
     if scored.reason:
         raise ValueError(f"model scores do not exist: {scored.reason}")
     r = np.array(scored.scores)
-    x = _capabilities(scored.models, capability)
+    x = capabilities(scored.models, capability)
     x = x - x.mean()
     observed = abs(float(r @ x)) * (1 - 1e-10)
     if math.factorial(len(x)) <= ENUMERATION_LIMIT:

@@ -27,6 +27,8 @@ from peira.stats.result import (
 )
 
 Limits = tuple[float, float]
+_Limits = Callable[[int, int, float], Limits]
+_PValue = Callable[[int, int], float | None]
 
 
 def _check_counts(b: int, c: int, n: int | None = None) -> None:
@@ -89,14 +91,16 @@ def conditional_odds_ratio(
 
     `method` is "mid-p", "exact" (Clopper-Pearson), "minlike" (all theta at which outcomes no
     likelier than the observed hold more than alpha: Sterne's principle, the paired analogue of
-    Baptista-Pike) or "blaker". For the last two the limits are the hull of the accepted set.
+    Baptista-Pike), "blaker" or "wilson" (the score limits of McNemar's chi-squared). For minlike
+    and Blaker the limits are the hull of the accepted set.
     """
     _check_counts(b, c)
-    solvers = {
+    solvers: dict[str, tuple[_Limits, _PValue]] = {
         "mid-p": (_mid_p_limits, mcnemar_mid_p),
         "exact": (_central_limits, mcnemar_exact_p),
         "minlike": (_minlike_limits, lambda b, c: _minlike_p(b, b + c, 0.5)),
         "blaker": (_blaker_limits, lambda b, c: _blaker_p(b, b + c, 0.5)),
+        "wilson": (_wilson_limits, mcnemar_asymptotic_p),
     }
     if method not in solvers:
         raise ValueError(f"method must be one of {sorted(solvers)}; got {method!r}")
@@ -117,6 +121,10 @@ def conditional_odds_ratio(
 
 def _central_limits(b: int, c: int, alpha: float) -> Limits:
     return beta_limits(b, b + c, 1 - alpha)
+
+
+def _wilson_limits(b: int, c: int, alpha: float) -> Limits:
+    return wilson_limits(b / (b + c), b + c, normal_quantile(1 - alpha))
 
 
 def _mid_p_limits(b: int, c: int, alpha: float) -> Limits:

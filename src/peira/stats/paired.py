@@ -20,6 +20,7 @@ from peira.stats._arrays import (
     Seed,
     check_level,
     generator,
+    kept,
     same_length,
     unit_means,
 )
@@ -142,8 +143,8 @@ def _clustered(data: Pairs, cluster: Labels, about: dict[str, Any]) -> Estimate:
     from peira.stats.clustered import cluster_mean
 
     same_length(pairs=data.keep, cluster=cluster)
-    kept = [label for label, keep in zip(cluster, data.keep, strict=True) if keep]
-    result = cluster_mean(data.differences, kept, about["level"])
+    labels = kept(cluster, data.keep)
+    result = cluster_mean(data.differences, labels, about["level"])
     return result.with_(**about | {"extra": {**result.extra, **about["extra"]}})
 
 

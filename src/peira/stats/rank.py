@@ -121,6 +121,10 @@ def _doubled_midranks(whole: Ints, zeros: str) -> Ints:
 def _signed_rank_p(doubled: Ints, plus: int, continuity: bool = True) -> float:
     if doubled.size <= EXACT_UNITS:
         return two_sided_subset_p(doubled, plus)
+    return _signed_rank_normal_p(doubled, plus, continuity)
+
+
+def _signed_rank_normal_p(doubled: Ints, plus: int, continuity: bool) -> float:
     from scipy.special import ndtr
 
     ranks = doubled.astype(float)

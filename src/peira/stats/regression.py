@@ -23,6 +23,7 @@ from peira.stats._arrays import (
     codes,
     floats,
     generator,
+    kept,
     same_length,
 )
 from peira.stats.clustered import FEWEST_CLUSTERS, all_weighted_sums, weight_points
@@ -176,8 +177,7 @@ def _groups_of(y: ArrayLike, x: ArrayLike, fit: Fit, cluster: Labels | None) -> 
     outcome, design = floats(y), floats(x)
     same_length(y=outcome, cluster=cluster)
     keep = np.isfinite(outcome) & np.isfinite(design.reshape(len(outcome), -1)).all(axis=1)
-    kept = [label for label, inside in zip(cluster, keep, strict=True) if inside]
-    group, names = codes(kept)
+    group, names = codes(kept(cluster, keep))
     return group, len(names)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Labels, Seed, codes, floats, generator, same_length
+from peira.stats._arrays import Floats, Labels, Seed, codes, floats, generator, kept, same_length
 from peira.stats._solve import bisect
 from peira.stats.intervals import is_constant, t_quantile
 from peira.stats.result import (
@@ -43,8 +43,7 @@ def model_means(
     capability, outcome = floats(x), floats(y)
     same_length(model=model, x=capability, y=outcome)
     seen = np.isfinite(capability) & np.isfinite(outcome)
-    kept = [name for name, inside in zip(model, seen, strict=True) if inside]
-    group, names = codes(kept)
+    group, names = codes(kept(model, seen))
     xs, ys, errors = (np.empty(len(names)) for _ in range(3))
     for g in range(len(names)):
         rows = outcome[seen][group == g]
@@ -320,37 +319,49 @@ def lomo_rmse(form: str, x: ArrayLike, y: ArrayLike | Sequence[float | None]) ->
     None when the form is refused on all but one model. Isotonic fits interpolate linearly and
     stay level beyond the ends.
     """
+    return lofo_rmse(form, x, y, np.arange(floats(x).size))
+
+
+def lofo_rmse(
+    form: str, x: ArrayLike, y: ArrayLike | Sequence[float | None], family: Labels
+) -> float | None:
+    """Leave-one-family-out error of a form: each family's models predicted from all others.
+
+    Larger than `lomo_rmse` when models of one family err alike, so that a model's siblings had
+    given its residual away. None when the form is refused, or there are not two families.
+    """
     capability, outcome = floats(x), floats(y)
+    same_length(x=capability, y=outcome, family=family)
     seen = np.isfinite(capability) & np.isfinite(outcome)
     capability, outcome = capability[seen], outcome[seen]
-    n = capability.size
+    group, names = codes(kept(family, seen))
     fewest = 6 if form == "isotonic" else _form(form).fewest
-    if n < fewest:
+    if capability.size < fewest or len(names) < 2:
         return None
-    gaps = np.empty(n)
     # The fit to all models is one of the starts: the optimum is the same, found sooner.
     near = _solve(FORMS[form], capability, outcome)[0] if form != "isotonic" else None
-    for i in range(n):
-        rest = np.arange(n) != i
-        predicted = _predict_one(form, capability[rest], outcome[rest], (capability[i], near))
-        gaps[i] = outcome[i] - predicted
+    gaps = np.empty(capability.size)
+    for fold in range(len(names)):
+        out = group == fold
+        fitted = capability[~out], outcome[~out]
+        if np.unique(fitted[0]).size < (2 if near is None else near.size):
+            return None
+        gaps[out] = outcome[out] - _predicted(form, *fitted, capability[out], near)
     return float(np.sqrt((gaps**2).mean()))
 
 
-def _predict_one(form: str, x: Floats, y: Floats, to: tuple[float, Floats | None]) -> float:
-    at, near = to
+def _predicted(form: str, x: Floats, y: Floats, at: Floats, near: Floats | None) -> Floats:
     if near is None:
         order = np.argsort(x, kind="stable")
         rising = bool(np.corrcoef(x, y)[0, 1] >= 0)
-        fitted = isotonic(x, y, increasing=rising)
-        return float(np.interp(at, x[order], fitted[order]))
+        return np.asarray(np.interp(at, x[order], isotonic(x, y, increasing=rising)[order]))
     known = FORMS[form]
     if known.starts is None:
         theta = _solve(known, x, y)[0]
     else:
         starts = [near, *known.starts(x, y)[::8]]
         theta = best_of_starts(lambda t: y - known.curve(x, t), starts)[0]
-    return float(known.curve(np.array([at]), theta)[0])
+    return known.curve(at, theta)
 
 
 def parameter_interval(

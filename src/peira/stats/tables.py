@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Ints, Labels, Seed, check_level, codes, floats, generator
+from peira.stats._arrays import (
+    Floats,
+    Ints,
+    Labels,
+    Seed,
+    check_level,
+    codes,
+    floats,
+    generator,
+    kept,
+)
 from peira.stats.intervals import normal_quantile
 from peira.stats.permutation import DRAWS, PValue, monte_carlo_p
 from peira.stats.result import (
@@ -199,8 +209,7 @@ def clustered_mcnemar(
 
     t, c = floats(treatment), floats(control)
     seen = np.isfinite(t) & np.isfinite(c)
-    kept = [label for label, inside in zip(cluster, seen, strict=True) if inside]
-    group, names = codes(kept)
+    group, names = codes(kept(cluster, seen))
     d = (t - c)[seen]
     about: dict[str, Any] = {
         "n": len(names),

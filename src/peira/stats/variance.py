@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Labels, Seed, codes, floats, generator
+from peira.stats._arrays import Floats, Labels, Seed, codes, floats, generator, kept
 from peira.stats._solve import bisect
 from peira.stats.result import EMPTY, RANK_DEFICIENT, TOO_FEW_UNITS, ZERO_VARIANCE
 
@@ -71,10 +71,7 @@ def anova(
     outcome = floats(y)
     seen = np.isfinite(outcome)
     values = outcome[seen]
-    coded = {
-        name: codes([v for v, inside in zip(labels, seen, strict=True) if inside])
-        for name, labels in factors.items()
-    }
+    coded = {name: codes(kept(labels, seen)) for name, labels in factors.items()}
     missing = int((~seen).sum())
     if not values.size:
         return _no_table(0, missing, EMPTY)
@@ -243,9 +240,8 @@ def permuted_factor_p(
 
     outcome = floats(y)
     seen = np.isfinite(outcome)
-    kept = [v for v, inside in zip(factor, seen, strict=True) if inside]
-    layer = None if strata is None else [v for v, k in zip(strata, seen, strict=True) if k]
-    label, names = codes(kept)
+    layer = None if strata is None else kept(strata, seen)
+    label, names = codes(kept(factor, seen))
     values = outcome[seen]
     if not values.size:
         return EMPTY
