@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -45,6 +46,7 @@ from peira.subjects.subject import Wire
 if TYPE_CHECKING:
     from peira.report.analysis import Analysis
 
+ACTIVE = 50  # running trials that displays hear of
 GRACE = 10.0  # seconds that replies in flight are awaited after the first Ctrl+C
 
 
@@ -281,6 +283,7 @@ class Session:
         self.ledger = Ledger(journal, self.budget)
         self.driver = Driver(journal, self.ledger, Selection(options.only, options.retry_failed))
         self.bench = place.bench(self.ledger, options.wires)
+        self.bench.tell = self.ledger.progress.__setitem__
         self.executor: Executor = self._executor()
         self._interrupts = 0
         self.monitor = self._monitor()
@@ -395,10 +398,20 @@ def live(session: Session) -> dict[str, Any]:
         "finished_here": state.finished_here, "in_flight": session.ledger.in_flight,
         "spent_usd": run_account.spent / 1e6, "reserved_usd": run_account.reserved / 1e6,
         "budget_usd": None if run_account.limit is None else run_account.limit / 1e6,
-        "active": [slug for slug, _ in list(state.active.values())[:50]],
+        "active": _active(session),
         "pace": [r.pace.describe() for r in session.bench.routes.all() if r.pace is not None],
         "halt": state.halt,
     }  # fmt: skip
+
+
+def _active(session: Session) -> list[dict[str, Any]]:
+    """Trials at work, the first fifty: what each is at and has cost so far, and since when."""
+    progress, accounts = session.ledger.progress, session.budget.trials
+    return [
+        {"trial": slug, "at": progress.get(number, ""), "since": since,
+         "usd": accounts[number].spent / 1e6 if number in accounts else 0.0}
+        for number, (slug, since) in itertools.islice(session.driver.live.active.items(), ACTIVE)
+    ]  # fmt: skip
 
 
 def drive(session: Session) -> Tally:

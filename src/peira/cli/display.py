@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -106,19 +107,40 @@ def _panel(session: Session) -> RenderableType:
     bar.add_row(ProgressBar(total=max(1, state["planned"]), completed=finished, width=60))
     lines: list[RenderableType] = [head, bar, Text(_line(state))]
     lines += [Text(f"  {text}", style="dim") for text in state["pace"]]
-    lines += [Text(f"  running {slug}", style="dim") for slug in state["active"][:6]]
     if state["halt"]:
         lines.append(Text(state["halt"].splitlines()[0], style="red"))
-    return Group(*lines)
+    return Group(*lines, *_trials(state["active"], console(True).height - len(lines) - 2))
+
+
+def _trials(active: list[dict[str, Any]], room: int) -> list[RenderableType]:
+    """One line for each trial at work, as many as there is room for."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = active if len(active) <= room else active[: max(1, room - 1)]
+    grid = Table.grid(padding=(0, 2))
+    for each in shown:
+        cells = (f"  {each['trial']}", each["at"], f"${each['usd']:.4f}", _since(each["since"]))
+        grid.add_row(*(Text(cell, style="dim") for cell in cells))
+    more = [Text(f"  and {len(active) - len(shown)} more", style="dim")]
+    return [grid, *(more if len(shown) < len(active) else [])]
+
+
+def _since(start: float) -> str:
+    return _span(time.time() - start)
 
 
 def _line(state: Mapping[str, Any]) -> str:
     parts = [
         f"{state['done']}/{state['planned']} done",
         f"{state['failed']} failed", f"{state['halted']} halted",
-        f"{state['in_flight']} calls in flight", _money(state), _eta(state),
+        _calls(state["in_flight"]), _money(state), _eta(state),
     ]  # fmt: skip
     return " · ".join(part for part in parts if part)
+
+
+def _calls(n: int) -> str:
+    return f"{n} call{'' if n == 1 else 's'} in flight"
 
 
 def _money(state: Mapping[str, Any]) -> str:
@@ -129,10 +151,20 @@ def _money(state: Mapping[str, Any]) -> str:
 
 def _eta(state: Mapping[str, Any]) -> str:
     here, pending = state["finished_here"], state["pending"]
-    elapsed = time.time() - state["started"]
+    elapsed = state["time"] - state["started"]
     if not here or not pending:
         return f"{elapsed:.0f} s"
-    return f"{elapsed:.0f} s, about {_span(elapsed / here * pending)} left"
+    soon, late = (_span(pending * elapsed / rate) for rate in reversed(_counted(here)))
+    between = soon if soon == late else f"{soon} to {late}"
+    return f"{elapsed:.0f} s, about {between} left"
+
+
+def _counted(n: int) -> tuple[float, float]:
+    """80 % limits of the mean of a Poisson count (Wilson and Hilferty 1931)."""
+    low, high = (
+        k * (1 - 1 / (9 * k) + z / (3 * math.sqrt(k))) ** 3 for k, z in ((n, -1.28), (n + 1, 1.28))
+    )
+    return low, high
 
 
 def _span(seconds: float) -> str:

@@ -75,6 +75,10 @@ class Budget:
             each.spent += cost
         self._changed.set()
 
+    def known(self, trial: int, spent: int) -> None:
+        """What earlier attempts of a trial cost, unless its account says so already."""
+        self.trials.setdefault(trial, Account(self.trial_limit, spent=spent))
+
     def forget(self, trial: int) -> None:
         """Drop a finished trial's account, so memory stays flat."""
         self.trials.pop(trial, None)

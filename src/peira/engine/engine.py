@@ -127,6 +127,7 @@ class Driver:
         if attempts:
             self._set_failure_aside(number)
             memory, checkpoints = self.ledger.memory(number), self.ledger.checkpoints(number)
+            self.ledger.budget.known(number, sum(cost for _, _, cost in memory.entries.values()))
         self.journal.put(
             "UPDATE trials SET state='running', attempts=?, started=? WHERE number=?",
             (attempts + 1, now, number),
@@ -162,6 +163,7 @@ class Driver:
         self.ledger.keep(result.number, result.kept)
         store_result(self.journal, result)
         self.ledger.budget.forget(result.number)
+        self.ledger.progress.pop(result.number, None)
         self.live.active.pop(result.number, None)
         self.live.finished_here += 1
         self.live.tally = _moved(self.live.tally, result.state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,6 +51,7 @@ class Bench:
     ledger: LedgerPort
     sharing: Sharing
     retries: int = 5
+    tell: Callable[[int, str], None] = lambda trial, words: None  # where displays hear of progress
 
 
 class Lab:
@@ -95,6 +96,10 @@ class Lab:
     def emit(self, kind: str, **data: Any) -> None:
         """Add one event to the transcript. `data` must be JSON-safe."""
         self.events.append({"n": len(self.events), "kind": kind, **data})
+
+    def progress(self, words: str) -> None:
+        """Say what the trial is at ("turn 2 of 8: decisions"), for whoever watches the run."""
+        self.bench.tell(self.task.number, words)
 
     def save(self, name: str, data: bytes | str | Mapping[str, Any] | list[Any]) -> None:
         """Keep an artifact with the trial; it is projected to `<trial folder>/<name>`."""

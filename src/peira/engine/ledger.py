@@ -154,6 +154,7 @@ class Ledger:
         self.stopping: Halt | None = None
         self.on_stop: list[Callable[[Halt], None]] = []  # executors pass it on to their workers
         self.in_flight = 0
+        self.progress: dict[int, str] = {}  # what each running trial last said it is at
         (last,) = journal.read("SELECT COALESCE(MAX(number), 0) FROM replies")[0]
         self._numbers = itertools.count(last + 1)
         self._shared = self._load_shared()

@@ -48,7 +48,7 @@ def run_state(run: RunDir) -> Callable[[], tuple[Hashable, Hashable]]:
         desk = run.path / DESK
         asked = desk.stat().st_mtime_ns if desk.is_file() else 0
         beat = (live["done"], live["failed"], live["halted"], live["in_flight"], live["spent_usd"],
-                tuple(live["active"])) if is_driven(live) else stamp(run.path)  # fmt: skip
+                tuple((each["trial"], each["at"]) for each in live["active"])) if is_driven(live) else stamp(run.path)  # fmt: skip
         return (beat, is_driven(live)), asked
 
     return look

@@ -10,6 +10,7 @@ import asyncio
 import signal
 import socket
 import sys
+from functools import partial
 from typing import Any
 
 from peira.engine.attempt import attempt
@@ -72,7 +73,10 @@ class Work:
         routes = place.routes(kind=WorkerRoutes)
         assert isinstance(routes, WorkerRoutes)
         routes.ledger = self.ledger
-        self.bench = Bench(routes, self.ledger, RemoteSharing(self.ledger), place.retries)
+        self.bench = Bench(
+            routes, self.ledger, RemoteSharing(self.ledger), place.retries,
+            partial(self.channel.send, "progress"),
+        )  # fmt: skip
         self.slots = asyncio.Semaphore(parallel)
 
     async def _run(self, task: TrialTask) -> None:

@@ -267,6 +267,7 @@ class Play:
     ) -> Call:
         """One call. The prompt is not kept: it can be rebuilt from the events."""
         number = self.log.current.number
+        self.lab.progress(f"round {number} of {self.settings.max_rounds}: {phase}")
         seen = Observation(self.views[seat], self.log.rounds, phase, number, lap, ask)
         reply = await self.subjects[seat].reply(
             asked or self.prompt(seat, phase, lap), self.samplings[seat][phase], seen,

@@ -37,7 +37,7 @@ async def run_trial(settings: PromptsSettings, lab: Lab) -> PromptsOutcome:
     answers = Answers.blank(len(rows))
     await _note_plan(settings, inputs, lab)
     try:
-        await Round(settings, inputs, subject, asking, lab.seed).ask(rows, answers)
+        await Round(settings, inputs, subject, asking, lab).ask(rows, answers)
         await _judge(settings, inputs, rows, answers, lab)
     finally:
         mode = "batch" if getattr(getattr(subject, "route", None), "batch", None) else "live"
@@ -90,16 +90,18 @@ class Round:
         inputs: Inputs,
         subject: Subject,
         asking: Asking,
-        seed: int,
+        lab: Lab,
     ) -> None:
         self.settings = settings
         self.subject = subject
         self.asking = asking
-        self.seed = seed
+        self.lab = lab
+        self.seed = lab.seed
         self.items = inputs.items
         self.names = {arm: inputs.names_of(p) for arm, p in inputs.arms(settings).items()}
         self.effects = {arm: settings.effect(names) for arm, names in self.names.items()}
         self.stopped = False
+        self.asked = 0
 
     async def ask(self, rows: Sequence[Row], answers: Answers) -> None:
         """All selected rows; where calls cost nothing one after another, else many at once."""
@@ -149,6 +151,8 @@ class Round:
             answers.put(number, key, None)
         else:
             answers.put(number, key, reply)
+        self.asked += 1
+        self.lab.progress(f"{self.asked} of {len(answers.status)} rows")
 
     def _observation(self, row: Row, key: str) -> Observation:
         parameters: Parameters = self.settings.simulated.parameters

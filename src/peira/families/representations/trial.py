@@ -249,6 +249,7 @@ async def contexts(spec: Spec, work: Work, lab: Lab) -> list[dict[str, Any]]:
         await lab.checkpoint("tokens", str(spent(lab) + spec.tokens))
         done |= dict(zip(block, records, strict=True))
         progress.tick(len(done), spec.tokens)
+        lab.progress(f"{len(done)} of {spec.settings.n_contexts} contexts")
     return [done[i] for i in sorted(done)]
 
 

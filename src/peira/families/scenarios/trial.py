@@ -100,15 +100,21 @@ class Game:
         if self.settings.fork and number == self.settings.fork["turn"]:
             self._branch(self.settings.fork)
         if number - 1 > self.scenario.context_window_size:
+            self._at(number, "summaries")
             await world.fold(self, number)
         turn = Turn(number, events=self._events(number))
         if self.scenario.bilateral:
+            self._at(number, "private talk")
             await talk.bilateral(self, turn)
         if self.scenario.coalitions:
+            self._at(number, "coalitions")
             await talk.coalitions(self, turn)
+        self._at(number, "decisions")
         turn.decisions = await self._decide(turn)
+        self._at(number, "world")
         turn.world = await world.update(self, turn)
         self.turns.append(turn)
+        self._at(number, "metrics and checks")
         await self._measure(turn, self.turns[number - 1])
         ended_by = self._ended(turn)
         last = ended_by is not None or number == self.scenario.turns
@@ -116,6 +122,9 @@ class Game:
         self.lab.emit("turn", turn=turn.to_dict())
         quality.stop_if_told(self.seats, turn.verdicts, quality.keys(turn.verdicts, number))
         return ended_by
+
+    def _at(self, number: int, phase: str) -> None:
+        self.lab.progress(f"turn {number} of {self.scenario.turns}: {phase}")
 
     def _values(self) -> dict[str, Value | None]:
         return {name: measure.value for name, measure in self.turns[-1].metrics.items()}

@@ -1,0 +1,41 @@
+"""The progress display: what is left, as a range, and a line for each trial at work."""
+
+import io
+
+from rich.console import Console
+
+from peira.cli import display
+
+
+def shown(active, room):
+    out = Console(width=100, record=True, file=io.StringIO())
+    for part in display._trials(active, room):
+        out.print(part)
+    return out.export_text().splitlines()
+
+
+def trial(n, **more):
+    return {"trial": f"t-{n}", "at": f"turn {n} of 9: world", "usd": n / 100, "since": 0.0} | more
+
+
+def test_each_trial_at_work_has_its_line():
+    lines = shown([trial(1), trial(2)], 10)
+    assert [line.split("  ")[1:4] for line in lines] == [
+        ["t-1", "turn 1 of 9: world", "$0.0100"], ["t-2", "turn 2 of 9: world", "$0.0200"],
+    ]  # fmt: skip
+
+
+def test_what_does_not_fit_is_counted():
+    lines = shown([trial(n) for n in range(1, 9)], 4)
+    assert len(lines) == 4
+    assert lines[-1].strip() == "and 5 more"
+
+
+def test_the_time_left_is_a_range_that_narrows():
+    def left(here, pending):
+        state = {"finished_here": here, "pending": pending, "started": 0.0, "time": 100.0}
+        return display._eta(state)
+
+    assert left(0, 5) == "100 s"
+    assert left(4, 8) == "100 s, about 2 min to 8 min left"
+    assert left(100, 100) == "100 s, about 88 s to 2 min left"
