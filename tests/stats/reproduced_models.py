@@ -224,7 +224,7 @@ def _ols(
     fit, line = ps.least_squares(y, x), ps.fit_form("linear", *means)
     assert isinstance(fit, Fit)
     group = codes(model)[0]
-    se, df = cr2(fit, group, np.array([0.0, 1.0]))
+    se, df = cr2(fit, group, np.array([0.0, 1.0])) or (None, None)
     slope = ps.parameter_interval("linear", "slope", *means)
     mixed = ps.mixed_model(y, x, {"model": model}, [0, 1])
     bands = {kind: ps.band(line, [0, 2, 4, 6], kind=kind) for kind in ("mean", "new model")}

@@ -72,6 +72,14 @@ def kept(labels: Labels, keep: NDArray[Any]) -> list[Any]:
     return [label for label, inside in zip(_plain(labels), keep, strict=True) if inside]
 
 
+def complete(**columns: Any) -> tuple[list[Floats], int]:
+    """The columns over the rows in which all are observed, and how many rows were left out."""
+    same_length(**columns)
+    table = np.column_stack([floats(column) for column in columns.values()])
+    seen = np.isfinite(table).all(axis=1)
+    return [np.ascontiguousarray(column) for column in table[seen].T], int((~seen).sum())
+
+
 def generator(seed: Seed) -> np.random.Generator:
     """The generator of a seed. There is no default: every random result names its seed."""
     if seed is None:

@@ -49,9 +49,12 @@ def bootstrap_t_limits(
 ) -> tuple[float, float] | None:
     """Studentised bootstrap limits of the mean (Efron & Tibshirani 1993, ch. 12).
 
-    None if the sample, or more than a twentieth of the resamples, has no spread.
+    None for fewer than two units, or if the sample, or more than a twentieth of the resamples, has no spread.
     """
-    n, mean = values.size, float(values.mean())
+    n = values.size
+    if n < 2:
+        return None
+    mean = float(values.mean())
     centred = values - mean
     means, deviations = resampled_moments(centred, resamples, generator(seed))
     scale = float(centred.std(ddof=1))
@@ -100,8 +103,10 @@ def bca_limits(
     """BCa limits of a statistic of independent units.
 
     `statistic` maps an array whose last axis is the units to one value per row; None is the
-    mean. None is returned when all resamples agree or all lie on one side.
+    mean. None for fewer than two units, or when all resamples agree or lie on one side.
     """
+    if values.size < 2:
+        return None
     function = statistic if statistic is not None else _row_mean
     estimate = float(function(values[None])[0])
     rng = generator(seed)

@@ -27,7 +27,7 @@ from peira.stats._arrays import (
     generator,
     kept,
 )
-from peira.stats.intervals import from_t
+from peira.stats.intervals import from_t, is_constant
 from peira.stats.permutation import ENUMERATION_LIMIT, PValue, monte_carlo_p
 from peira.stats.regression import Fit, cluster_covariance, least_squares
 from peira.stats.result import (
@@ -294,19 +294,19 @@ def capability_permutation(
     *,
     seed: Seed,
     draws: int = 9_999,
-) -> PValue:
+) -> PValue | str:
     """p of the capability slope when capability labels are permuted over models (QAP).
 
-    Enumerated up to 9 models; the smallest possible p is 1/M!.
-
-    Raises:
-        ValueError: the scores do not exist (no games, or models not linked).
+    Enumerated up to 9 models; the smallest possible p is 1/M!. A reason code when there are no
+    scores (no games, or models not linked) or they or the capabilities do not differ.
     """
     scored = model_scores(first, second, y)
     if scored.reason:
-        raise ValueError(f"model scores do not exist: {scored.reason}")
+        return scored.reason
     r = np.array(scored.scores)
     x = capabilities(scored.models, capability)
+    if is_constant(r) or is_constant(x):
+        return ZERO_VARIANCE
     x = x - x.mean()
     observed = abs(float(r @ x)) * (1 - 1e-10)
     if math.factorial(len(x)) <= ENUMERATION_LIMIT:

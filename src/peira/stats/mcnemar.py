@@ -215,9 +215,11 @@ def newcombe_limits(
     """Newcombe's method 10 for the paired difference (Newcombe 1998).
 
     `corrected` takes n/2 off a positive numerator of the correlation, as the paper does;
-    packages differ, so both are here.
+    packages differ, so both are here. Without pairs it is the whole range.
     """
     n = a + b + c + d
+    if n == 0:
+        return -1.0, 1.0
     z = normal_quantile(level)
     p1, p2 = (a + b) / n, (a + c) / n
     (l1, u1), (l2, u2) = wilson_limits(p1, n, z), wilson_limits(p2, n, z)

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Seed, floats, generator, same_length
+from peira.stats._arrays import Floats, Seed, complete, generator
 from peira.stats._solve import bisect
-from peira.stats.intervals import from_t
+from peira.stats.intervals import from_t, is_constant
 from peira.stats.result import (
     EMPTY,
     NOT_CONVERGED,
     NOT_IDENTIFIED,
+    SINGLE_UNIT,
     TOO_FEW_MODELS,
     ZERO_VARIANCE,
     Estimate,
@@ -30,7 +31,7 @@ from peira.stats.result import (
 
 def reliability(x: ArrayLike, se_x: ArrayLike) -> float | None:
     """Share of the axis' variance that is not measurement error; None if x does not vary."""
-    values, errors = floats(x), floats(se_x)
+    (values, errors), _ = complete(x=x, se_x=se_x)
     variance = float(values.var(ddof=1)) if values.size > 1 else 0.0
     if variance == 0:
         return None
@@ -39,16 +40,17 @@ def reliability(x: ArrayLike, se_x: ArrayLike) -> float | None:
 
 def corrected_slope(x: ArrayLike, y: ArrayLike, se_x: ArrayLike) -> Estimate:
     """Least-squares slope divided by the axis' reliability (Fuller 1987)."""
-    values, outcome = floats(x), floats(y)
-    same_length(x=values, y=outcome)
+    (values, outcome, errors), missing = complete(x=x, y=y, se_x=se_x)
     about: dict[str, Any] = {
         "n": values.size,
+        "missing": missing,
         "method": "moment correction",
         "estimand": "slope on the true axis",
     }
-    share = reliability(x, se_x)
+    share = reliability(values, errors)
     if share is None:
-        return undefined(ZERO_VARIANCE if values.size > 1 else EMPTY, **about)
+        reason = ZERO_VARIANCE if values.size > 1 else SINGLE_UNIT if values.size else EMPTY
+        return undefined(reason, **about)
     naive = float(np.cov(values, outcome)[0, 1] / values.var(ddof=1))
     if share <= 0:
         return undefined(NOT_IDENTIFIED, extra={"reliability": share, "naive": naive}, **about)
@@ -70,8 +72,7 @@ class Line:
 
 def deming(x: ArrayLike, y: ArrayLike, variance_ratio: float) -> Line:
     """Deming regression; `variance_ratio` is var(error in y) / var(error in x)."""
-    values, outcome = floats(x), floats(y)
-    same_length(x=values, y=outcome)
+    (values, outcome), _ = complete(x=x, y=y)
     if values.size < 3:
         return Line(None, None, reason=TOO_FEW_MODELS)
     (sxx, sxy), (_, syy) = np.cov(values, outcome)
@@ -84,8 +85,7 @@ def deming(x: ArrayLike, y: ArrayLike, variance_ratio: float) -> Line:
 
 def york(x: ArrayLike, y: ArrayLike, se_x: ArrayLike, se_y: ArrayLike) -> Line:
     """York's line with known, uncorrelated errors in both variables (York et al. 2004)."""
-    values, outcome, sx, sy = (floats(a) for a in (x, y, se_x, se_y))
-    same_length(x=values, y=outcome, se_x=sx, se_y=sy)
+    (values, outcome, sx, sy), _ = complete(x=x, y=y, se_x=se_x, se_y=se_y)
     if values.size < 3:
         return Line(None, None, reason=TOO_FEW_MODELS)
     if np.ptp(values) == 0:
@@ -120,14 +120,14 @@ def york_with_scatter(x: ArrayLike, y: ArrayLike, se_x: ArrayLike, se_y: ArrayLi
     plain = york(x, y, se_x, se_y)
     if plain.reason or plain.chi2 is None or plain.df is None or plain.chi2 <= plain.df:
         return plain
-    sy = floats(se_y)
+    (values, outcome, sx, sy), _ = complete(x=x, y=y, se_x=se_x, se_y=se_y)
 
     def excessive(scatter: float) -> bool:
-        line = york(x, y, se_x, np.sqrt(sy**2 + scatter**2))
+        line = york(values, outcome, sx, np.sqrt(sy**2 + scatter**2))
         return line.chi2 is not None and line.df is not None and line.chi2 > line.df
 
-    scatter = bisect(excessive, 0.0, 10 * float(np.ptp(floats(y))))
-    line = york(x, y, se_x, np.sqrt(sy**2 + scatter**2))
+    scatter = bisect(excessive, 0.0, 10 * float(np.ptp(outcome)))
+    line = york(values, outcome, sx, np.sqrt(sy**2 + scatter**2))
     return Line(line.slope, line.intercept, line.se_slope, line.chi2, line.df, scatter)
 
 
@@ -139,15 +139,17 @@ def simex_slope(
     Quadratic extrapolant over lambda = 0.5, 1, 1.5, 2 (Cook & Stefanski 1994); the error is the
     jackknife over models.
     """
-    values, outcome, errors = (floats(a) for a in (x, y, se_x))
-    same_length(x=values, y=outcome, se_x=errors)
+    (values, outcome, errors), missing = complete(x=x, y=y, se_x=se_x)
     about: dict[str, Any] = {
         "n": values.size,
+        "missing": missing,
         "method": "SIMEX, quadratic",
         "estimand": "slope on the true axis",
     }
     if values.size < 6:
         return undefined(TOO_FEW_MODELS if values.size else EMPTY, **about)
+    if is_constant(values) or is_constant(outcome):
+        return undefined(ZERO_VARIANCE, **about)
     noise = generator(seed).standard_normal((draws, values.size))
     estimate = _simex(values, outcome, errors, noise)
     n = values.size

@@ -284,9 +284,9 @@ def _told(
     if df == "kenward-roger" and len(fit.sums.y) > MOST_ROWS:
         raise ValueError(f"kenward-roger takes at most {MOST_ROWS} rows; use satterthwaite")
     se, freedom = (satterthwaite if df == "satterthwaite" else kenward_roger)(fit, contrast)
-    # A fit so flat that its curvature is not positive has no usable df.
-    if not (math.isfinite(freedom) and freedom > 0 and se > 0):
-        return base.with_(reason=NOT_CONVERGED)
+    # Below one degree of freedom (or where the likelihood is flat) nothing is said of the error.
+    if not (math.isfinite(freedom) and freedom >= 1 and se > 0):
+        return base.with_(reason=TOO_FEW_UNITS)
     return from_t(base, se, freedom)
 
 

@@ -103,7 +103,7 @@ def random_sign_sums(values: Floats, draws: int, rng: np.random.Generator) -> Fl
     """Sums over units (first axis) of values times shared random signs: draws x columns."""
     n = len(values)
     sums = np.empty((draws, values.shape[1]))
-    step = max(1, 4_000_000 // n)
+    step = max(1, 4_000_000 // max(1, n))
     for start in range(0, draws, step):
         stop = min(start + step, draws)
         packed = rng.integers(0, 256, size=(stop - start, (n + 7) // 8), dtype=np.uint8)

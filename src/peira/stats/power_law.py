@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Seed, floats, generator, same_length
+from peira.stats._arrays import Floats, Seed, complete, floats, generator
 from peira.stats.bootstrap import percentile_limits
+from peira.stats.intervals import is_constant
 from peira.stats.result import (
     EMPTY,
     NOT_CONVERGED,
@@ -63,10 +64,7 @@ def fit_power_law(
     `unit` divides compute (the smallest observed by default), so that the amplitude is in the
     loss's own range. Compute and loss must be positive.
     """
-    c, y = floats(compute), floats(loss)
-    same_length(compute=c, loss=y)
-    seen = np.isfinite(c) & np.isfinite(y)
-    c, y = c[seen], y[seen]
+    (c, y), _ = complete(compute=compute, loss=loss)
     if (c <= 0).any() or (y <= 0).any():
         raise ValueError("compute and loss must be positive")
     base = float(c.min()) if unit is None and c.size else unit or 1.0
@@ -169,6 +167,8 @@ def power_law_interval(
             exponents.append(float(_descend(start, log_c[rows], log_y[rows], delta)[1][1]))
     low, high = percentile_limits(np.array(exponents), level)
     extra = {"failed": resamples - len(exponents), "second_best": fit.second_best}
+    if high - low <= 1e-9 * abs(fit.exponent):
+        return Estimate(fit.exponent, reason=ZERO_VARIANCE, extra=extra, **about)
     return Estimate(fit.exponent, low, high, extra=extra, **about)
 
 
@@ -202,10 +202,12 @@ def fit_success_curve(
 
     minimize: Any = optimize.minimize
 
-    at, k, n = floats(x), floats(successes), floats(trials)
+    (at, k, n), _ = complete(x=x, successes=successes, trials=trials)
     if at.size < 4:
         reason = TOO_FEW_UNITS if at.size else EMPTY
         return SuccessCurve(None, None, floor, 0.0, None, None, 0, None, at.size, reason)
+    if is_constant(at):
+        return SuccessCurve(None, None, floor, 0.0, None, None, 0, None, at.size, ZERO_VARIANCE)
     constant = float((gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)).sum())
 
     def loss(theta: Floats) -> float:

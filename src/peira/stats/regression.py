@@ -32,6 +32,7 @@ from peira.stats.permutation import ENUMERATION_LIMIT, PValue, monte_carlo_p
 from peira.stats.result import (
     EMPTY,
     RANK_DEFICIENT,
+    SINGLE_UNIT,
     TOO_FEW_CLUSTERS,
     TOO_FEW_UNITS,
     ZERO_VARIANCE,
@@ -102,11 +103,13 @@ def cluster_covariance(fit: Fit, group: Ints, kind: str = "CR1") -> Floats:
     return np.asarray(factor * fit.bread @ (scores.T @ scores) @ fit.bread)
 
 
-def cr2(fit: Fit, group: Ints, contrast: Floats) -> tuple[float, float]:
+def cr2(fit: Fit, group: Ints, contrast: Floats) -> tuple[float, float] | None:
     """CR2 standard error and Satterthwaite degrees of freedom of contrast' beta.
 
     A_g = (I - H_gg)^(-1/2), the working model being independence. With every row its own
-    cluster this is HC2. Sources: Bell & McCaffrey 2002; Pustejovsky & Tipton 2018.
+    cluster this is HC2. None if the contrast hangs on one cluster alone (the only unit of an
+    arm), whose residual is zero whatever its error. Sources: Bell & McCaffrey 2002; Pustejovsky &
+    Tipton 2018.
     """
     loading = fit.bread @ contrast
     clusters = int(group.max()) + 1
@@ -114,7 +117,9 @@ def cr2(fit: Fit, group: Ints, contrast: Floats) -> tuple[float, float]:
     order = np.argsort(group, kind="stable")
     for g, rows in enumerate(np.split(order, np.cumsum(np.bincount(group))[:-1])):
         x = fit.x[rows]
-        a = _inverse_root(np.eye(len(x)) - x @ fit.bread @ x.T) @ (x @ loading)
+        a = _lifted(np.eye(len(x)) - x @ fit.bread @ x.T, x @ loading)
+        if a is None:
+            return None
         parts[g] = a @ fit.residuals[rows]
         norms[g] = a @ a
         through.append(x.T @ a)
@@ -124,11 +129,13 @@ def cr2(fit: Fit, group: Ints, contrast: Floats) -> tuple[float, float]:
     return math.sqrt(float((parts**2).sum())), df
 
 
-def _inverse_root(matrix: Floats) -> Floats:
-    """Symmetric inverse square root; null directions stay null."""
+def _lifted(matrix: Floats, vector: Floats) -> Floats | None:
+    """matrix^(-1/2) vector; None if the vector has a part in the matrix's null space."""
     values, vectors = np.linalg.eigh(matrix)
-    roots = np.where(values > 1e-10, 1 / np.sqrt(np.maximum(values, 1e-10)), 0.0)
-    return np.asarray((vectors * roots) @ vectors.T)
+    parts, seen = vectors.T @ vector, values > 1e-10
+    if np.abs(parts[~seen]).max(initial=0.0) > 1e-8 * np.abs(vector).max(initial=0.0):
+        return None
+    return np.asarray(vectors[:, seen] @ (parts[seen] / np.sqrt(values[seen])))
 
 
 def contrast_t(
@@ -165,10 +172,17 @@ def contrast_t(
     )
     if cluster is not None and clusters < FEWEST_CLUSTERS:
         return base.with_(reason=TOO_FEW_CLUSTERS)
-    if float(np.abs(fit.residuals).max()) <= 1e-12 * max(1.0, float(np.abs(fit.y).max())):
+    if _exact(fit):
         return base.with_(reason=ZERO_VARIANCE)
-    se, df = cr2(fit, group, weights)
-    return from_t(base, se, df) if se > 0 else base.with_(reason=ZERO_VARIANCE)
+    found = cr2(fit, group, weights)
+    if found is None:
+        return base.with_(reason=SINGLE_UNIT)
+    return from_t(base, *found) if found[0] > 0 else base.with_(reason=ZERO_VARIANCE)
+
+
+def _exact(fit: Fit) -> bool:
+    """True when the fit passes through every point, up to rounding."""
+    return float(np.abs(fit.residuals).max()) <= 1e-12 * max(1.0, float(np.abs(fit.y).max()))
 
 
 def _groups_of(y: ArrayLike, x: ArrayLike, fit: Fit, cluster: Labels | None) -> tuple[Ints, int]:
@@ -190,8 +204,8 @@ def wild_cluster_p(
     weights: str = "auto",
     null: float = 0.0,
     seed: Seed | None = None,
-) -> PValue:
-    """Wild cluster bootstrap-t p of one coefficient, the null imposed.
+) -> PValue | str:
+    """Wild cluster bootstrap-t p of one coefficient, the null imposed; a reason code without one.
 
     `weights`: "rademacher", "webb" or "auto" (Webb up to 8 clusters). All patterns are
     enumerated when there are at most 2^20, else 9,999 are drawn from `seed`.
@@ -199,8 +213,12 @@ def wild_cluster_p(
     """
     fit = least_squares(y, x)
     if isinstance(fit, str):
-        raise ValueError(f"the regression is not estimable: {fit}")
+        return fit
     group, clusters = _groups_of(y, x, fit, cluster)
+    if clusters < FEWEST_CLUSTERS:
+        return TOO_FEW_CLUSTERS
+    if _exact(fit):
+        return ZERO_VARIANCE
     numerator, scores = _wild_forms(fit, group, coefficient, null)
     points = weight_points(8 if weights == "webb" else 9)
     if weights == "auto":

@@ -338,6 +338,8 @@ def lofo_rmse(
     fewest = 6 if form == "isotonic" else _form(form).fewest
     if capability.size < fewest or len(names) < 2:
         return None
+    if is_constant(capability) and form != "constant":
+        return None
     # The fit to all models is one of the starts: the optimum is the same, found sooner.
     near = _solve(FORMS[form], capability, outcome)[0] if form != "isotonic" else None
     gaps = np.empty(capability.size)
@@ -353,7 +355,7 @@ def lofo_rmse(
 def _predicted(form: str, x: Floats, y: Floats, at: Floats, near: Floats | None) -> Floats:
     if near is None:
         order = np.argsort(x, kind="stable")
-        rising = bool(np.corrcoef(x, y)[0, 1] >= 0)
+        rising = bool((x - x.mean()) @ (y - y.mean()) >= 0)
         return np.asarray(np.interp(at, x[order], isotonic(x, y, increasing=rising)[order]))
     known = FORMS[form]
     if known.starts is None:

@@ -49,7 +49,7 @@ def logistic4(x: Floats, theta: Floats) -> Floats:
 
 def _logistic_starts(x: Floats, y: Floats) -> list[Floats]:
     low, high, width = float(y.min()), float(y.max()), float(np.ptp(x))
-    sign = 1.0 if np.corrcoef(x, y)[0, 1] >= 0 else -1.0
+    sign = 1.0 if (x - x.mean()) @ (y - y.mean()) >= 0 else -1.0
     return [
         np.array([low - spare * (high - low), (1 + 2 * spare) * (high - low), middle, sign * s])
         for middle in np.quantile(x, [0.1, 0.3, 0.5, 0.7, 0.9])

@@ -33,6 +33,7 @@ from peira.stats.result import (
     NO_DISCORDANT_PAIRS,
     RANK_DEFICIENT,
     SEPARATION,
+    ZERO_VARIANCE,
     Estimate,
     undefined,
 )
@@ -226,13 +227,16 @@ def clustered_mcnemar(
     sums, sizes = np.bincount(group, weights=d), np.bincount(group).astype(float)
     if variant == "durkalski":
         share = sums / sizes
-        estimate, chi2 = float(share.mean()), float(share.sum() ** 2 / (share**2).sum())
+        estimate, top, spread = float(share.mean()), share.sum() ** 2, (share**2).sum()
         estimand = "mean over clusters of the difference of pass rates"
     else:
         estimate = float(sums.sum() / sizes.sum())
         around = sums - sizes * estimate if variant == "obuchowski" else sums
         factor = len(names) / (len(names) - 1) if variant == "obuchowski" else 1.0
-        chi2 = float(sums.sum() ** 2 / (factor * (around**2).sum()))
+        top, spread = sums.sum() ** 2, factor * (around**2).sum()
         estimand = "difference of pass rates over pairs"
+    if spread <= 1e-12 * d.size:  # gains and losses are alike, or cancel, in every cluster
+        return Estimate(estimate, reason=ZERO_VARIANCE, estimand=estimand, **about)
+    chi2 = float(top / spread)
     p = float(chdtrc(1, chi2))
     return Estimate(estimate, p=p, estimand=estimand, extra={"chi2": chi2}, **about)
