@@ -97,7 +97,7 @@ def test_nothing_but_an_empty_folder_gives_a_report_with_a_forest_plot(
     report = (folder / "report.md").read_text()
     assert report == (folder / "aggregate_report.md").read_text()
     assert "SIMULATED SUBJECTS" in report and "forest.png" in report
-    assert "Planted truth beside the estimate" in report
+    assert "| planted |" in report and "The planted truth lies inside" in report
     assert sorted(p.name for p in tmp_path.iterdir()) == ["experiments"]
     assert "treatment raises exact match" in capsys.readouterr().out
 
@@ -178,7 +178,7 @@ def test_skip_prepare_needs_valid_prepared_data(
     ("arguments", "said"),
     [
         (["evaluate", "--config", "nope.yaml"], "no such file"),
-        (["evaluate", "--offline", "--condition", "tretment"], "no such arm"),
+        (["evaluate", "--offline", "--condition", "tretment"], "did you mean `treatment`"),
         (["evaluate", "--offline", "--only-step", "scoer"], "did you mean `score`"),
         (["evaluate", "--offline", "--run-id", "a/../b c"], "no run here"),
         (["evaluate", "--offline", "--run-id", "bad name"], "1 to 64"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from peira.errors import InputError
 from peira.families.prompts import loaders
+from peira.families.prompts.counting import token_counter
 from peira.families.prompts.data import Caps, Item, make_item, read_items, select
 from peira.families.prompts.prepare import DataFile, DataPlan, prepare, require_prepared
 from peira.families.prompts.scoring import exact_match, f1_score
@@ -200,3 +201,18 @@ def test_sample_and_simulated_bypass_the_prepared_folder(tmp_path: Path) -> None
         assert prepare(asked).items
         require_prepared(asked)
     assert not (tmp_path / "prepared").exists()
+
+
+def test_a_named_tokenizer_counts_the_prompts_and_an_absent_one_is_refused(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"be": 0, "brief": 1}, "be"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    inner.save(str(tmp_path / "tokenizer.json"))
+    named = token_counter(str(tmp_path))
+    assert named.count("be brief and plain") == 4
+    assert str(tmp_path) in named.method
+    assert token_counter(None).count("be brief and plain") == 5
+    (tmp_path / "other.json").write_text("{}")
+    for name in ("no such tokenizer", str(tmp_path / "other.json")):
+        with pytest.raises(InputError, match="allowed: a tokenizer.json"):
+            token_counter(name)

@@ -194,7 +194,7 @@ def test_the_primary_family_is_the_runs_and_the_gate_holds_the_secondary(
                 assert entry["q_value"] >= entry["p_value"] and "p_adjusted" not in entry
     assert "omnibus" in found.compared[0].cell
     assert found.compared[0].block["verdict"] == "arm higher"
-    assert "treatment raises exact match" in answer(found.compared, found)
+    assert "treatment (plain) raises exact match" in answer(found.compared, found)
 
 
 def test_compare_all_adds_every_pair_to_the_family(run_study: RunStudy, read: Read) -> None:
@@ -204,6 +204,33 @@ def test_compare_all_adds_every_pair_to_the_family(run_study: RunStudy, read: Re
         "a (closed)", "b (closed)", "b vs a (closed)",
     ]  # fmt: skip
     assert found.family_size == 3
+
+
+def test_sets_that_share_a_control_are_compared_with_each_other(
+    run_study: RunStudy, read: Read
+) -> None:
+    report = run_study(
+        prompt_sets={
+            "plain": {"control": "c.txt", "a": "t.txt"},
+            "more": {"control": "c.txt", "b": "u.txt"},
+            "apart": {"control": "v.txt", "d": "u.txt"},
+        },
+        sweep={"prompt_sets": "all"}, stats={"compare": "all"},
+    )  # fmt: skip
+    evaluated = read(report.path)
+    found = run_significance(evaluated)
+    assert found.family_size == 4
+    (across,) = [part for part in found.compared if part.at.trial.joined]
+    assert across.short == "more.b vs plain.a (closed)"
+    scores = {t.settings.prompt_set: t.values("em")[:, 0, 1] for t in evaluated.trials}
+    delta = (scores["more"] - scores["plain"]).mean()
+    assert across.primary["delta_mean"] == pytest.approx(delta)
+    assert across.primary["p_adjusted"] >= across.primary["p_value"]
+    first, second, third = found.documents.values()
+    cell = first["across_sets"]["results"]["0.0"]["closed"]
+    assert first["across_sets"]["prompt_sets"] == ["plain", "more"]
+    assert list(cell["arms"]) == ["more.b vs plain.a"] and cell["omnibus"]["arms"] == 3
+    assert "across_sets" not in second and "across_sets" not in third
 
 
 def wire_with_losses(lost: str, every: int) -> CountingWire:

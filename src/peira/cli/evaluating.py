@@ -254,7 +254,8 @@ class Evaluation:
             return 0
         for line in _planned_lines(data):
             say(line)
-        table("arms", ("prompt set", "arm", "file", "SHA-256", "tokens", "length / control"),
+        method = data["arms"][0]["token_method"]
+        table(f"arms (tokens by {method})", ("prompt set", "arm", "file", "SHA-256", "tokens", "length / control"),
               [[a[k] for k in ("prompt_set", "arm", "path", "sha", "tokens", "ratio")]
                for a in data["arms"]])  # fmt: skip
         return 0

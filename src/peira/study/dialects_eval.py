@@ -300,6 +300,8 @@ class Translation:
         if isinstance(per_temp := fixed.get("samples_per_item"), Mapping):
             fixed["samples_per_item"] = {str(temp): n for temp, n in per_temp.items()}
         fixed |= self._data()
+        if "tokenizer" in fixed:
+            fixed["tokenizer"] = self._input(fixed["tokenizer"])
         fixed["mode"] = "batch" if self.data.get("use_batch_api") else "live"
         fixed["analysis"] = {n: self.data[n] for n in ANALYSIS if self.data.get(n) is not None}
         sweep_temps = (self.data.get("sweep") or {}).get("temps")

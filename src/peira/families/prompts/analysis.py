@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from peira.families.prompts import tables
 from peira.families.prompts.evaluated import Evaluated, TrialData, evaluate
+from peira.families.prompts.naming import of_each, scopes
 from peira.families.prompts.settings import CONTROL
 from peira.families.prompts.significance import (
     Compared,
     RunSignificance,
     run_significance,
 )
-from peira.families.prompts.truth import planted, simulation_truth, truth_table
+from peira.families.prompts.truth import planted, simulation_truth, truth_inside
 from peira.report.analysis import Analysis, Finding
 
 if TYPE_CHECKING:
@@ -50,8 +51,10 @@ def tell(run: RunView) -> Told:
     kept = _told.get(id(found))
     if kept is not None and kept[0] is found:
         return kept[1]
-    truth = simulation_truth(found.trials) if run.simulated else {"trials": {}}
-    told = Told(found, run_significance(found), truth)
+    significance = run_significance(found)
+    trials = [*found.trials, *significance.joined]
+    truth = simulation_truth(trials) if run.simulated else {"trials": {}}
+    told = Told(found, significance, truth)
     _told.clear()
     _told[id(found)] = (found, told)
     return told
@@ -60,7 +63,8 @@ def tell(run: RunView) -> Told:
 def analyse(run: RunView) -> Analysis:
     """The analysis of a whole run."""
     told = tell(run)
-    return _analysis(told, told.found.trials, told.significance.compared)
+    whole = [*told.found.trials, *told.significance.joined]
+    return _analysis(told, whole, told.significance.compared)
 
 
 def trial_analysis(told: Told, trial: TrialData) -> Analysis:
@@ -75,17 +79,17 @@ def trial_analysis(told: Told, trial: TrialData) -> Analysis:
 
 def _analysis(told: Told, trials: list[TrialData], compared: list[Compared]) -> Analysis:
     known = told.truth["trials"]
+    own = [trial for trial in trials if not trial.joined]
     shown = [
-        tables.completeness(trials),
+        tables.completeness(own),
         tables.forest(compared, told.significance.family_size),
         tables.ranking(trials),
+        tables.omnibus([each for each in told.significance.omnibus if each[0].trial in trials]),
         tables.metrics(compared),
         tables.selective(compared),
-        tables.arms(trials),
-        tables.costs(trials),
+        tables.arms(own),
+        tables.costs(own),
     ]
-    if known:
-        shown.insert(2, truth_table(compared, known))
     return Analysis(
         answer(compared, told.significance),
         tuple(table for table in shown if table.rows),
@@ -95,7 +99,7 @@ def _analysis(told: Told, trials: list[TrialData], compared: list[Compared]) -> 
             for name, entry in part.block["metrics"].items()
             if entry["n_items"] or entry["n_missing"]
         ),
-        tuple(notes(told, trials, compared)),
+        tuple(notes(told, own, compared)),
         files={"family": {"primary_tests": told.significance.family_size}},
     )
 
@@ -118,24 +122,14 @@ def _finding(part: Compared, where: str, name: str, known: dict[str, Any]) -> Fi
     )
 
 
-def scopes(compared: Sequence[Compared]) -> list[str]:
-    """Which items, temperature and trial a comparison is about, as far as needed."""
-    several = len({part.at.trial.record.slug for part in compared}) > 1
-    return [
-        f"{part.at.kind} items"
-        + (f", t={part.at.temp:g}" if len(part.at.trial.settings.temps) > 1 else "")
-        + (f", {part.at.trial.record.slug}" if several else "")
-        for part in compared
-    ]
-
-
 def answer(compared: Sequence[Compared], significance: RunSignificance) -> str:
     """The run's answer in one sentence."""
     if not compared:
         return "Nothing is compared yet: no trial has all its rows."
     named = [part for part in compared if part.block["verdict"].endswith("higher")]
     if named:
-        told = "; ".join(_sentence(part) for part in named[:3])
+        where = dict(zip(map(id, compared), of_each(compared), strict=True))
+        told = "; ".join(_sentence(part, where[id(part)]) for part in named[:3])
         more = f"; and {len(named) - 3} more" if len(named) > 3 else ""
         return (
             f"{told}{more} ({len(named)} of {len(compared)} primary comparisons,"
@@ -150,14 +144,16 @@ def answer(compared: Sequence[Compared], significance: RunSignificance) -> str:
     return f"No difference shown in {len(compared)} primary comparisons{_reach(compared)}."
 
 
-def _sentence(part: Compared) -> str:
+def _sentence(part: Compared, where: str) -> str:
     entry = part.primary
     low, high = entry["ci_95"] or (None, None)
     limits = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]".replace("-", "−")
     way = "raises" if entry["delta_mean"] > 0 else "lowers"
     metric = WORDS.get(part.stats.primary, part.stats.primary)
+    temp = f"t={part.at.temp:g}" if len(part.at.trial.settings.temps) > 1 else ""
+    place = ", ".join(word for word in (where, temp) if word)
     return (
-        f"{part.at.arm} {way} {metric} on {part.at.kind} items by"
+        f"{part.at.arm}{place and f' ({place})'} {way} {metric} on {part.at.kind} items by"
         f" {abs(entry['delta_mean']):.3f}{limits} against {part.at.reference}"
         f" (n {entry['n_items']})"
     )
@@ -189,6 +185,12 @@ def notes(told: Told, trials: list[TrialData], compared: list[Compared]) -> list
         "sensitive_to_unscored": "Some result depends on how unscored rows are counted.",
     }
     found += [text for flag, text in told_flags.items() if flag in flags]
+    covered = [inside for part in compared for inside in truth_inside(part, told.truth["trials"])]
+    if covered:
+        found.append(
+            f"The planted truth lies inside {sum(covered)} of {len(covered)} 95 % intervals; the"
+            " analysis was not told of it."
+        )
     waiting = len(told.found.records) - len(told.found.done)
     if waiting:
         found.append(f"{waiting} planned trials are not done and are not compared.")

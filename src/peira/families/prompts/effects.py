@@ -117,7 +117,7 @@ def estimate(at: Comparison, metric: str, values: Sides, clusters: NDArray[Any])
     clustered = len(set(clusters)) < len(clusters)
     both = np.isfinite(values.arm) & np.isfinite(values.control)
     whole = np.concatenate([values.arm[both], values.control[both]])
-    if at.single and not clustered and stats.primary == metric and _is_binary(whole):
+    if at.single and not clustered and _is_binary(whole):
         return paired_outcomes(values.arm, values.control)
     seed = derive(stats.random_seed, at.name, metric)
     unit = bool(whole.size) and whole.min() >= 0 and whole.max() <= 1

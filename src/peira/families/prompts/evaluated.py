@@ -50,8 +50,9 @@ class TrialData:
     scores: list[RowScore | None]
     costs: RowCosts
     post_hoc: bool = False
-    instructions_sha256: str = ""
+    token_method: str = ""
     judged: Mapping[str, list[Any]] = field(default_factory=dict)
+    joined: bool = False  # made of several prompt sets (see `across`)
 
     @property
     def arm_names(self) -> list[str]:
@@ -196,7 +197,7 @@ def _trial(
         score_rows(settings, items, rows, columns, judged),
         row_costs(settings, columns, subjects.get(settings.resolved_model, {}), paid),
         prompts["analysis"] != analysis_digest(settings.analysis),
-        prompts["instructions_sha256"], judged,
+        prompts["token_method"], judged,
     )  # fmt: skip
 
 
@@ -248,12 +249,19 @@ def _with_judges(row: RowScore, judged: Mapping[str, list[Any]], number: int) ->
 
 
 def comparisons(trial: TrialData) -> Iterator[tuple[float, ItemType, str, str]]:
-    """(temperature, type, arm, reference) of every comparison of a trial, in order."""
+    """(temperature, type, arm, reference) of every comparison of a trial, in order. Of joined
+    prompt sets only the pairs that no set has by itself."""
     arms = [arm for arm in trial.arm_names if arm != CONTROL]
-    pairs = [(arm, CONTROL) for arm in arms]
+    pairs = [] if trial.joined else [(arm, CONTROL) for arm in arms]
     if trial.settings.analysis.stats.compare == "all":
-        pairs += [(second, first) for n, first in enumerate(arms) for second in arms[n + 1 :]]
+        every = [(second, first) for n, first in enumerate(arms) for second in arms[n + 1 :]]
+        pairs += [p for p in every if not trial.joined or _set_of(p[0]) != _set_of(p[1])]
     for temp in trial.settings.temps:
         for kind in trial.types:
             for arm, reference in pairs:
                 yield temp, kind, arm, reference
+
+
+def _set_of(arm: str) -> str:
+    """The prompt set of a joined trial's arm, `set.arm`."""
+    return arm.partition(".")[0]

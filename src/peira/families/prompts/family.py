@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peira.families.family import Family, Forecast
+from peira.families.prompts.data import user_message
 from peira.families.prompts.inputs import inputs_of
 from peira.families.prompts.outcome import PromptsOutcome
 from peira.families.prompts.phases import VIEWS
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from peira.store.compare import Series
     from peira.store.records import RunView, TrialView
 
-CHARACTERS_PER_TOKEN = 4
+SPREAD = {"estimated": (0.7, 1.0, 1.5), "counted": (1.0, 1.02, 1.2)}  # low, expected, high
 
 
 class Prompts(Family[PromptsSettings, PromptsOutcome]):
@@ -74,20 +75,22 @@ class Prompts(Family[PromptsSettings, PromptsOutcome]):
         return f"sim:respondent,skill={round(0.5 + 3 * (share - 0.7), 3):g}"
 
     def forecast(self, settings: PromptsSettings) -> list[Forecast]:
-        """Rows exactly; tokens from characters, replies between a short answer and the limit."""
+        """Rows exactly; prompt tokens as the study counts them, replies between a short answer and
+        the limit."""
         inputs = inputs_of(settings)
         rows = n_rows(settings, len(inputs.items))
-        size = sum(len(i.context) + len(i.question) + 120 for i in inputs.items)
-        systems = sum(len(prompt.text or "") for prompt in inputs.arms(settings).values())
+        count = inputs.counter.count
+        size = sum(count(user_message(i, inputs.instructions[i.type])) for i in inputs.items)
+        systems = sum(prompt.tokens for prompt in inputs.arms(settings).values())
         draws = sum(settings.samples(temp) for temp in settings.temps)
-        prompt = draws * (size * len(settings.arms) + systems * len(inputs.items))
-        tokens = prompt / CHARACTERS_PER_TOKEN
+        tokens = draws * (size * len(settings.arms) + systems * len(inputs.items))
+        low, expected, high = SPREAD["counted" if settings.tokenizer else "estimated"]
         most = draws * len(settings.arms) * sum(settings.max_tokens(i.type) for i in inputs.items)
         return [
             Forecast(
                 settings.resolved_model,
                 (rows, rows, rows),
-                (0.7 * tokens, tokens, 1.5 * tokens),
+                (low * tokens, expected * tokens, high * tokens),
                 (4.0 * rows, min(60.0 * rows, most), float(most)),
             )
         ]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peira.families.prompts.analysis import Told, tell
+from peira.families.prompts.analysis import WORDS, Told, tell
 from peira.families.prompts.effects import Comparison
 from peira.families.prompts.evaluated import TrialData
-from peira.families.prompts.significance import Compared, labels, means
+from peira.families.prompts.naming import distinctions, labels
+from peira.families.prompts.significance import Compared, means
 from peira.families.prompts.truth import planted
 from peira.report.figures import (
     FAINT,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from peira.store.records import RunView
 
 MOST_ROWS = 40
+PALE = ("abstained", "unscored")  # dark text reads better on these
 OUTCOMES = (
     ("correct", PALETTE[2]), ("abstained", PALETTE[4]), ("wrong", PALETTE[1]), ("unscored", "#B8B8B8"),
 )  # fmt: skip
@@ -67,25 +69,39 @@ def _worth(told: Told) -> list[str]:
 
 def forest(told: Told, simulated: bool) -> Figure:
     """Every primary comparison: δ, its interval, Holm p, and the planted truth if there is one."""
-    compared = told.significance.compared[:MOST_ROWS]
-    shown, known = labels(compared), told.truth["trials"]
+    compared, known = told.significance.compared, told.truth["trials"]
     metric = compared[0].stats.primary
+
+    def row(axes: Any, place: int, part: Compared) -> None:
+        _forest_row(axes, place, part, planted(part, known, metric))
+
+    return _listed(
+        compared, row, "Primary comparisons", simulated,
+        "Points are mean paired differences, bars 95 % intervals. p: Holm over the run's"
+        f" {told.significance.family_size} primary tests. Filled: a winner is named."
+        + (" Crosses: the planted truth." if known else ""),
+    )  # fmt: skip
+
+
+def _listed(
+    compared: Sequence[Compared], row: Callable[[Any, int, Compared], None], title: str,
+    simulated: bool, caption: str,
+) -> Figure:  # fmt: skip
+    """Comparisons one below the other on one axis of δ; what does not fit is said."""
+    shown, metric = labels(compared)[:MOST_ROWS], compared[0].stats.primary
+    rest = len(compared) - len(shown)
+    caption += f" The first {len(shown)} of {len(compared)}; the table has all." if rest else ""
     with style():
-        figure, axes = canvas(6.6, max(1.7, 0.42 * len(compared) + 1.0))
+        figure, axes = canvas(6.6, max(1.7, 0.42 * len(shown) + 1.0))
         axes.axvline(0, color=INK, linewidth=0.8)
-        for place, part in enumerate(compared):
-            _forest_row(axes, place, part, planted(part, known, metric))
-        axes.set_yticks(range(len(compared)), [plain(label) for label in shown])
-        axes.set_ylim(len(compared) - 0.4, -0.6)
+        for place, part in enumerate(compared[:MOST_ROWS]):
+            row(axes, place, part)
+        axes.set_yticks(range(len(shown)), [plain(label) for label in shown])
+        axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"δ {metric}, arm − reference (share of items)")
-        axes.set_title("Primary comparisons")
-        return finish(
-            figure, n=_n_items(compared), simulated=simulated,
-            caption=f"Points are mean paired differences, bars 95 % intervals. p: Holm over the"
-            f" run's {told.significance.family_size} primary tests. Filled: a winner is named."
-            + (" Crosses: the planted truth." if known else ""),
-        )  # fmt: skip
+        axes.set_xlabel(f"difference in {WORDS.get(metric, metric)}, arm − reference")
+        axes.set_title(title)
+        return finish(figure, n=_n_items(compared), simulated=simulated, caption=caption)
 
 
 def _forest_row(axes: Any, place: int, part: Compared, truth: float | None) -> None:
@@ -123,8 +139,8 @@ def _n_items(compared: Sequence[Compared]) -> str:
 
 def outcomes(told: Told, simulated: bool) -> Figure:
     """What became of the rows of each arm: correct, abstained, wrong, unscored."""
-    bars = [bar for trial in told.found.trials for bar in _outcome_bars(trial)][:MOST_ROWS]
-    several = len(told.found.trials) > 1
+    words = distinctions(told.found.trials)
+    bars = [b for t in told.found.trials for b in _outcome_bars(t, words[id(t)])][:MOST_ROWS]
     with style():
         figure, axes = canvas(6.6, max(1.8, 0.34 * len(bars) + 1.1))
         left = np.zeros(len(bars))
@@ -134,10 +150,9 @@ def outcomes(told: Told, simulated: bool) -> Figure:
             for place, (start, share) in enumerate(zip(left, shares, strict=True)):
                 if share >= 0.07:
                     axes.text(start + share / 2, place, f"{share:.0%}", ha="center", va="center",
-                              fontsize=7, color="white" if name != "unscored" else INK)  # fmt: skip
+                              fontsize=7, color=INK if name in PALE else "white")  # fmt: skip
             left = left + shares
-        shown = [f"{b['trial']}\n{b['label']}" if several else b["label"] for b in bars]
-        axes.set_yticks(range(len(bars)), [plain(label) for label in shown])
+        axes.set_yticks(range(len(bars)), [plain(bar["label"]) for bar in bars])
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of rows")
@@ -151,7 +166,7 @@ def outcomes(told: Told, simulated: bool) -> Figure:
         )  # fmt: skip
 
 
-def _outcome_bars(trial: TrialData) -> list[dict[str, Any]]:
+def _outcome_bars(trial: TrialData, words: str) -> list[dict[str, Any]]:
     em, quiet = trial.values("em"), trial.values("abstain_rate")
     answerable = np.array([item.answerable for item in trial.items])
     bars = []
@@ -170,17 +185,17 @@ def _outcome_bars(trial: TrialData) -> list[dict[str, Any]]:
                     "wrong": ((right < 1) & (silent == 0)).sum() / rows,
                     "unscored": np.isnan(right).sum() / rows,
                 }
-                bars.append({"trial": trial.record.slug, "label": f"{kind}, {word}: {arm}",
-                             "shares": shares, "rows": rows})  # fmt: skip
+                label = f"{kind}, {word}: {arm}{words and f', {words}'}"
+                bars.append({"label": label, "shares": shares, "rows": rows})
     return bars
 
 
 def risk_coverage(told: Told, simulated: bool) -> Figure:
     """Each arm's coverage and its accuracy where it answered."""
-    compared = told.significance.compared
+    compared = [part for part in told.significance.compared if not part.at.trial.joined]
     kinds = sorted({part.at.kind for part in compared})
     with style():
-        figure, grid = canvas(3.3 * len(kinds), 3.3, 1, len(kinds), squeeze=False)
+        figure, grid = canvas(max(4.6, 3.3 * len(kinds)), 3.4, 1, len(kinds), squeeze=False)
         for axes, kind in zip(grid[0], kinds, strict=True):
             _risk_panel(axes, [part for part in compared if part.at.kind == kind])
             axes.set_title(f"{kind} items")
@@ -189,7 +204,9 @@ def risk_coverage(told: Told, simulated: bool) -> Figure:
             h.get_label(): h for axes in grid[0] for h in axes.get_legend_handles_labels()[0]
         }
         figure.legend(
-            handles=list(handles.values()), loc="outside upper left", ncols=min(5, len(handles))
+            handles=list(handles.values()),
+            loc="outside upper left",
+            ncols=min(2 * len(kinds), len(handles)),
         )
         return finish(
             figure, n=_n_items(compared), simulated=simulated,
@@ -259,26 +276,18 @@ def costs(told: Told, simulated: bool) -> Figure:
 
 def replicates(told: Told, simulated: bool) -> Figure:
     """δ of each sample by itself beside δ of the means: how far one sample may be trusted."""
-    compared = [part for part in told.significance.compared if not part.at.single][:MOST_ROWS]
-    shown = labels(compared)
-    metric = compared[0].stats.primary
-    with style():
-        figure, axes = canvas(6.6, max(1.7, 0.42 * len(compared) + 1.0))
-        axes.axvline(0, color=INK, linewidth=0.8)
-        for place, part in enumerate(compared):
-            each = sample_deltas(part.at, metric)
-            axes.plot(each, np.full(len(each), place), "|", color=FAINT, markersize=9)
-            if part.primary["delta_mean"] is not None:
-                axes.plot(part.primary["delta_mean"], place, "o", color=PALETTE[0])
-        axes.set_yticks(range(len(compared)), [plain(label) for label in shown])
-        axes.set_ylim(len(compared) - 0.4, -0.6)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"δ {metric}, arm − reference (share of items)")
-        axes.set_title("Samples one by one")
-        return finish(
-            figure, n=_n_items(compared), simulated=simulated,
-            caption="Ticks: δ from one sample per item. Point: δ of the items' means.",
-        )  # fmt: skip
+    compared = [part for part in told.significance.compared if not part.at.single]
+    return _listed(
+        compared, _replicate_row, "Samples one by one", simulated,
+        "Ticks: δ from one sample per item. Point: δ of the items' means.",
+    )  # fmt: skip
+
+
+def _replicate_row(axes: Any, place: int, part: Compared) -> None:
+    each = sample_deltas(part.at, part.stats.primary)
+    axes.plot(each, np.full(len(each), place), "|", color=FAINT, markersize=9)
+    if part.primary["delta_mean"] is not None:
+        axes.plot(part.primary["delta_mean"], place, "o", color=PALETTE[0])
 
 
 def sample_deltas(at: Comparison, metric: str) -> list[float]:

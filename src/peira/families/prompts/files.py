@@ -244,7 +244,7 @@ def _manifest_arms(trial: TrialData) -> dict[str, Any]:
     return {
         arm: {
             "path": prompt["path"], "sha256": prompt["sha256"],
-            "tokens": tables.tokens(prompt["text"]),
+            "tokens": prompt["tokens"],
         }
         for arm, prompt in trial.arms.items()
     }  # fmt: skip

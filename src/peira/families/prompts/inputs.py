@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peira.errors import InputError
+from peira.families.prompts.counting import TokenCounter, token_counter
 from peira.families.prompts.data import Item, ItemType, items_digest, read_bytes, select
 from peira.families.prompts.prepare import MANIFEST, find_items
 from peira.families.prompts.settings import PromptsSettings
@@ -27,6 +28,7 @@ class Prompt:
     path: str | None
     text: str | None
     sha256: str | None
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Inputs:
     instructions: Mapping[ItemType, str]
     items_sha256: str
     instructions_sha256: str
+    counter: TokenCounter
     merged: int = 0
 
     def arms(self, settings: PromptsSettings) -> dict[str, Prompt]:
@@ -58,7 +61,7 @@ def inputs_of(settings: PromptsSettings) -> Inputs:
     """The inputs of a trial. Raises InputError naming the file at fault."""
     relevant = settings.model_dump_json(
         include={"data", "sizes", "limit_items", "paths", "prompt_sets", "task_instructions",
-                 "abstain_phrase"}
+                 "abstain_phrase", "tokenizer"}
     )  # fmt: skip
     return _inputs(relevant, _stamps(settings), _Held(settings))
 
@@ -86,6 +89,7 @@ def _inputs(relevant: str, stamps: tuple[Any, ...], held: _Held) -> Inputs:
             f"data: no items are left of {len(loaded.items)}\n  allowed: at least one item\n"
             "  remedy: raise the caps in `sizes`"
         )
+    counter = token_counter(settings.tokenizer)
     instructions: dict[ItemType, str] = {
         "closed": _instruction("closed_book", settings),
         "open": _instruction("open_book", settings),
@@ -93,12 +97,13 @@ def _inputs(relevant: str, stamps: tuple[Any, ...], held: _Held) -> Inputs:
     return Inputs(
         items,
         {
-            name: {arm: read_prompt(path) for arm, path in arms.items()}
+            name: {arm: read_prompt(path, counter) for arm, path in arms.items()}
             for name, arms in settings.prompt_sets.items()
         },
         instructions,
         items_digest(items),
         _digest(*instructions.values()),
+        counter,
         loaded.merged,
     )
 
@@ -122,15 +127,15 @@ def _stamp(path: Path) -> tuple[str, int, int] | None:
     return str(path), status.st_size, status.st_mtime_ns
 
 
-def read_prompt(path: str | None) -> Prompt:
+def read_prompt(path: str | None, counter: TokenCounter) -> Prompt:
     """A system prompt. Raises InputError for an empty or non-UTF-8 file."""
     if path is None:
-        return Prompt(None, None, None)
+        return Prompt(None, None, None, 0)
     data = read_bytes(Path(path))
     text = _utf8(path, data).strip()
     if not text:
         raise InputError(f"{path}: an empty prompt\n  allowed: some text, or null for no prompt")
-    return Prompt(path, text, hashlib.sha256(data).hexdigest())
+    return Prompt(path, text, hashlib.sha256(data).hexdigest(), counter.count(text))
 
 
 def _instruction(name: str, settings: PromptsSettings) -> str:

@@ -23,17 +23,26 @@ def several_arms(means: Floats, single: bool, draws: int, seed: int) -> dict[str
         return permutation_q(means, draws, seed)
     found = cochran_q(means)
     entry: dict[str, Any] = {
-        "method": "Cochran's Q", "arms": means.shape[1], "n_items": found.n, "Q": found.estimate,
-        "p_value": found.p,
+        "method": "Cochran's Q", "arms": means.shape[1], "n_items": found.n,
+        "range": _range(means), "Q": found.estimate, "p_value": found.p,
     }  # fmt: skip
-    missing = [name for name in ("Q", "p_value") if entry[name] is None]
+    missing = [name for name in ("range", "Q", "p_value") if entry[name] is None]
     return entry | ({"_reasons": dict.fromkeys(missing, found.reason)} if missing else {})
+
+
+def _range(means: Floats) -> float | None:
+    """Largest less smallest arm mean, over items that all arms have."""
+    whole = means[np.isfinite(means).all(axis=1)]
+    return float(np.ptp(whole.mean(axis=0))) if len(whole) else None
 
 
 def permutation_q(means: Floats, draws: int, seed: int) -> dict[str, Any]:
     """Within-item permutation of the arms; the statistic is the spread of the arm means."""
     whole = means[np.isfinite(means).all(axis=1)]
-    base = {"method": "within-item permutation", "arms": means.shape[1], "n_items": len(whole)}
+    base = {
+        "method": "within-item permutation", "arms": means.shape[1], "n_items": len(whole),
+        "range": _range(means),
+    }  # fmt: skip
     if len(whole) < 2:
         return base | {"p_value": None, "_reasons": {"p_value": "empty"}}
     rng = np.random.default_rng(seed)

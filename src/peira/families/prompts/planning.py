@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -143,10 +144,12 @@ def _arms(question: Asked) -> Iterator[dict[str, Any]]:
     for name in dict.fromkeys(cell.settings.prompt_set for cell in question.cells()):
         cell = next(c for c in question.cells() if c.settings.prompt_set == name)
         prompts = inputs_of(cell.settings).arms(cell.settings)
-        rows = audit({arm: (p.path, p.text, p.sha256) for arm, p in prompts.items()})
-        for row in rows:
+        for row in audit({arm: asdict(prompt) for arm, prompt in prompts.items()}):
             ratio = row["ratio"]
-            yield {"prompt_set": name, **row, "ratio": None if ratio is None else round(ratio, 2)}
+            yield {
+                "prompt_set": name, **row, "ratio": None if ratio is None else round(ratio, 2),
+                "token_method": inputs_of(cell.settings).counter.method,
+            }  # fmt: skip
 
 
 def write_inputs(question: Asked, run_dir: Path, simulated: bool) -> list[tuple[Path, int]]:

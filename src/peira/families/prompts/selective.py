@@ -37,7 +37,9 @@ def _one(at: Comparison, arm: str, curves: bool) -> dict[str, Any]:
         "selective_accuracy": (np.where(answered, em, 0.0), answered),
         "accuracy": (np.where(scored, em, 0.0), scored),
     }
-    entry: dict[str, Any] = {"_reasons": {}}
+    entry: dict[str, Any] = {
+        "n_scored": int(scored.sum()), "n_answered": int(answered.sum()), "_reasons": {},
+    }  # fmt: skip
     for name, (hits, rows) in counts.items():
         _put(entry, name, ratio(hits.sum(axis=1), rows.sum(axis=1), at.clusters()))
     if curves:

@@ -6,13 +6,14 @@ be run, and `p_adjusted` is the only basis of a claim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from peira.families.prompts import extras
+from peira.families.prompts.across import joined
 from peira.families.prompts.effects import Comparison, metric_entry, sides
 from peira.families.prompts.evaluated import Evaluated, TrialData, comparisons
 from peira.families.prompts.omnibus import over_datasets, several_arms
@@ -78,9 +79,10 @@ class RunSignificance:
 
     documents: dict[int, dict[str, Any]]
     compared: list[Compared]
+    omnibus: list[tuple[Comparison, dict[str, Any]]]
+    joined: list[TrialData]
     family_size: int
     alpha: float
-    problems: list[str] = field(default_factory=list)
 
 
 def temp_key(temp: float) -> str:
@@ -92,10 +94,19 @@ def run_significance(found: Evaluated) -> RunSignificance:
     """All finished trials compared, and corrected together."""
     documents: dict[int, dict[str, Any]] = {}
     compared: list[Compared] = []
+    omnibus: list[tuple[Comparison, dict[str, Any]]] = []
     for trial in found.done:
-        document, parts = _document(trial)
-        documents[trial.record.number] = document
+        results, parts = _results(trial, omnibus)
+        documents[trial.record.number] = _document(trial, results)
         compared += parts
+    groups = list(joined(found.done))
+    for group, trial in groups:
+        results, parts = _results(trial, omnibus)
+        compared += parts
+        document = documents[group[0].record.number]
+        document["across_sets"] = {
+            "prompt_sets": [one.settings.prompt_set for one in group], "results": results,
+        }  # fmt: skip
     size = _adjust(compared)
     for part in compared:
         part.reasons.update((n, e["_reasons"]) for n, e in part.block["metrics"].items())
@@ -104,24 +115,38 @@ def run_significance(found: Evaluated) -> RunSignificance:
         document["primary"]["family_size"] = size
         reasons: dict[str, str] = {}
         _settle(document["results"], "/results", reasons)
+        _settle(document.get("across_sets"), "/across_sets", reasons)
         document["reasons"] = reasons
-    return RunSignificance(documents, compared, size, found.analysis.stats.alpha)
+    return RunSignificance(
+        documents, compared, omnibus, [trial for _, trial in groups], size,
+        found.analysis.stats.alpha,
+    )  # fmt: skip
 
 
-def _document(trial: TrialData) -> tuple[dict[str, Any], list[Compared]]:
-    stats = trial.settings.analysis.stats
+def _results(
+    trial: TrialData, omnibus: list[tuple[Comparison, dict[str, Any]]]
+) -> tuple[dict[str, Any], list[Compared]]:
+    """`results` of a document by temperature and type, and the comparisons in it. Tests of all arms
+    at once are added to `omnibus`."""
     results: dict[str, Any] = {temp_key(temp): {} for temp in trial.settings.temps}
+    for temp in trial.settings.temps:
+        for kind in trial.types:
+            at = Comparison(trial, temp, kind, CONTROL, CONTROL, trial.of_type(kind))
+            cell = results[temp_key(temp)][kind] = _cell(at)
+            omnibus += [(at, cell["omnibus"])] if "omnibus" in cell else []
     parts = []
     for temp, kind, arm, reference in comparisons(trial):
         at = Comparison(trial, temp, kind, arm, reference, trial.of_type(kind))
-        cell = results[temp_key(temp)].setdefault(kind, {})
-        if not cell:
-            cell |= _cell(at)
-        name = arm if reference == CONTROL else f"{arm} vs {reference}"
+        cell = results[temp_key(temp)][kind]
         block = _block(at)
-        cell["arms"][name] = block
+        cell["arms"][arm if reference == CONTROL else f"{arm} vs {reference}"] = block
         parts.append(Compared(at, block, cell))
-    document = {
+    return results, parts
+
+
+def _document(trial: TrialData, results: dict[str, Any]) -> dict[str, Any]:
+    stats = trial.settings.analysis.stats
+    return {
         "schema_version": SCHEMA_VERSION,
         "trial": trial.record.slug,
         "simulated": trial.record.simulated,
@@ -130,7 +155,6 @@ def _document(trial: TrialData) -> tuple[dict[str, Any], list[Compared]]:
         "primary": {"metric": stats.primary, "family_size": 0, "method": "Holm over the run"},
         "results": results,
     }
-    return document, parts
 
 
 def _cell(at: Comparison) -> dict[str, Any]:
@@ -308,9 +332,3 @@ def means(trial: TrialData, temp: float, kind: Any, metric: str) -> Mapping[str,
         seen = values[np.isfinite(values)]
         found[arm] = {"mean": float(seen.mean()) if seen.size else None, "n": int(seen.size)}
     return found
-
-
-def labels(compared: Sequence[Compared]) -> list[str]:
-    """What tells the comparisons apart: the trial's name only where there are several."""
-    several = len({part.at.trial.record.slug for part in compared}) > 1
-    return [part.title if several else part.short for part in compared]

@@ -6,21 +6,23 @@ and computes nothing that a test needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from peira.families.prompts.costs import costs_json
+from peira.families.prompts.effects import Comparison
 from peira.families.prompts.evaluated import TrialData
+from peira.families.prompts.naming import labels, scopes
 from peira.families.prompts.rows import STATUSES
 from peira.families.prompts.settings import CONTROL
-from peira.families.prompts.significance import Compared, labels, means
+from peira.families.prompts.significance import Compared, means
 from peira.report.analysis import Column, Table
 from peira.stats.result import Estimate
 
 FLIPS_SHOWN = 20
-CHARACTERS_PER_TOKEN = 4
 TEXT: Final = "text"
 
 
@@ -46,8 +48,8 @@ def forest(compared: Sequence[Compared], family_size: int) -> Table:
     metric = compared[0].stats.primary if compared else "em"
     columns = (
         Column("comparison", "comparison", kind=TEXT),
-        Column("control_mean", "control", 3), Column("arm_mean", "arm", 3),
-        Column("delta", f"δ {metric}, arm − control", 3, kind="estimate"),
+        Column("control_mean", "reference", 3), Column("arm_mean", "arm", 3),
+        Column("delta", f"δ {metric}, arm − reference", 3, kind="estimate"),
         Column("p_adjusted", "Holm p"), Column("delta_itt", "δ, lost rows not correct", 3),
         Column("bounds", "bounds", kind=TEXT), Column("verdict", "verdict", kind=TEXT),
         Column("flags", "flags", kind=TEXT),
@@ -64,42 +66,74 @@ def forest(compared: Sequence[Compared], family_size: int) -> Table:
 
 def _forest_row(part: Compared, label: str) -> dict[str, Any]:
     entry = part.primary
-    bounds = entry["bounds"]
     flags = [*part.cell["flags"], *entry["flags"]]
     return {
         "comparison": label, "control_mean": entry["control_mean"],
         "arm_mean": entry["arm_mean"], "delta": part.estimate(part.stats.primary),
         "p_adjusted": entry["p_adjusted"], "delta_itt": entry["delta_itt"],
-        "bounds": "n/a" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}",
+        "bounds": _bounds(entry),
         "verdict": part.block["verdict"], "flags": ", ".join(dict.fromkeys(flags)) or "none",
     }  # fmt: skip
 
 
 def metrics(compared: Sequence[Compared]) -> Table:
-    """All metrics of all comparisons."""
+    """The other metrics of all comparisons."""
     columns = (
         Column("comparison", "comparison", kind=TEXT), Column("metric", "metric", kind=TEXT),
-        Column("role", "role", kind=TEXT), Column("control_mean", "control", 3),
-        Column("arm_mean", "arm", 3), Column("delta", "δ, arm − control", 3, kind="estimate"),
-        Column("p_adjusted", "Holm p"), Column("q_value", "BH q"),
+        Column("role", "role", kind=TEXT), Column("control_mean", "reference", 3),
+        Column("arm_mean", "arm", 3), Column("delta", "δ, arm − reference", 3, kind="estimate"),
+        Column("bounds", "bounds", kind=TEXT), Column("p_adjusted", "Holm p"),
+        Column("q_value", "BH q"),
     )  # fmt: skip
-    note = "Secondary metrics stand behind the gate of the primary ones; the rest is exploratory."
-    return Table("metrics", "All metrics", columns, tuple(_metric_rows(compared)), note)
+    note = (
+        "Secondary metrics stand behind the gate of the primary ones; the rest is exploratory."
+        " Bounds: the least and the most that unscored rows could make of δ."
+    )
+    return Table("metrics", "Other metrics", columns, tuple(_metric_rows(compared)), note)
 
 
 def _metric_rows(compared: Sequence[Compared]) -> Iterator[dict[str, Any]]:
     for part, label in zip(compared, labels(compared), strict=True):
         for name, entry in part.block["metrics"].items():
-            if entry["delta_mean"] is None:
+            if entry["delta_mean"] is None or entry["role"] == "primary":
                 continue
+            exploratory = entry["role"] == "exploratory"
             yield {
                 "comparison": label, "metric": name, "role": entry["role"],
                 "control_mean": entry["control_mean"], "arm_mean": entry["arm_mean"],
-                "delta": part.estimate(name), "p_adjusted": entry.get("p_adjusted"),
-                "p_adjusted_reason": "exploratory" if entry["role"] == "exploratory" else None,
+                "delta": part.estimate(name), "bounds": _bounds(entry),
+                "p_adjusted": entry.get("p_adjusted"),
+                "p_adjusted_reason": "exploratory" if exploratory else None,
                 "q_value": entry.get("q_value"),
-                "q_value_reason": None if entry["role"] == "exploratory" else "corrected by Holm",
+                "q_value_reason": None if exploratory else "corrected by Holm",
             }  # fmt: skip
+
+
+def _bounds(entry: Mapping[str, Any]) -> str:
+    bounds = entry["bounds"]
+    if bounds is None:
+        return "n/a"
+    return f"{bounds[0]:+.3f} to {bounds[1]:+.3f}".replace("-", "−")
+
+
+def omnibus(tests: Sequence[tuple[Comparison, dict[str, Any]]]) -> Table:
+    """Three arms or more: do they all share one mean?"""
+    columns = (
+        Column("trial", "trial", kind=TEXT), Column("items", "items", kind=TEXT),
+        Column("arms", "arms", 0), Column("range", "largest − smallest mean", 3, kind="estimate"),
+        Column("p", "p"), Column("method", "method", kind=TEXT),
+    )  # fmt: skip
+    rows = [
+        {
+            "trial": at.trial.record.slug, "items": f"{at.kind}, t={at.temp:g}",
+            "arms": entry["arms"], "p": entry["p_value"], "p_reason": "empty",
+            "range": Estimate(entry["range"], n=entry["n_items"], reason="no interval"),
+            "method": entry["method"],
+        }
+        for at, entry in tests
+    ]  # fmt: skip
+    note = "Are all arms alike? Exploratory, not corrected; claims rest on the comparisons."
+    return Table("omnibus", "All arms at once", columns, tuple(rows), note)
 
 
 def arms(trials: Sequence[TrialData]) -> Table:
@@ -109,33 +143,32 @@ def arms(trials: Sequence[TrialData]) -> Table:
         Column("path", "file", kind=TEXT), Column("sha", "SHA-256", kind=TEXT),
         Column("tokens", "tokens", 0), Column("ratio", "length / control", 2),
     )  # fmt: skip
-    rows = [
-        {"trial": trial.record.slug, **row}
-        for trial in trials
-        for row in audit(
-            {arm: (p["path"], p["text"], p["sha256"]) for arm, p in trial.arms.items()}
-        )
-    ]
-    note = f"Tokens are estimated as characters / {CHARACTERS_PER_TOKEN}."
+    rows = [{"trial": trial.record.slug, **row} for trial in trials for row in audit(trial.arms)]
+    methods = " and ".join(dict.fromkeys(trial.token_method for trial in trials))
+    note = f"Tokens are counted by: {methods}."
     return Table("arms", "Arms", columns, tuple(rows), note)
 
 
-def audit(prompts: dict[str, tuple[str | None, str | None, str | None]]) -> list[dict[str, Any]]:
-    """One row an arm from (path, text, SHA-256)."""
-    control = len(prompts[CONTROL][1] or "")
+def audit(prompts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row an arm from its prompt's path, text, SHA-256 and tokens."""
+    control = prompts[CONTROL]["tokens"]
     return [
         {
-            "arm": arm, "path": path or "(no system message)", "sha": (sha or "none")[:12],
-            "tokens": tokens(text), "ratio": len(text or "") / control if control else None,
+            "arm": arm, "path": shown_path(prompt["path"]),
+            "sha": (prompt["sha256"] or "none")[:12], "tokens": prompt["tokens"],
+            "ratio": prompt["tokens"] / control if control else None,
             "ratio_reason": None if control else "no control prompt",
         }
-        for arm, (path, text, sha) in prompts.items()
+        for arm, prompt in prompts.items()
     ]  # fmt: skip
 
 
-def tokens(text: str | None) -> int:
-    """Tokens of a prompt, estimated from its characters."""
-    return -(-len(text or "") // CHARACTERS_PER_TOKEN)
+def shown_path(path: str | None) -> str:
+    """A prompt's path as written; of a place found elsewhere the last two parts."""
+    if path is None:
+        return "(no system message)"
+    parts = Path(path).parts
+    return "/".join(("…", *parts[-2:])) if Path(path).is_absolute() else path
 
 
 def ranking(trials: Sequence[TrialData]) -> Table:
@@ -190,36 +223,41 @@ def _cost_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
         yield {
             "trial": trial.record.slug, "arm": arm, "rows": part["usage_records"],
             **{k: part[k] for k in ("prompt_tokens", "completion_tokens", "usd", "usd_spent")},
-            "latency": float(np.median(seen)) if seen.size else None, "latency_reason": "empty",
+            "latency": float(np.median(seen)) if seen.any() else None,
+            "latency_reason": "simulated" if trial.record.simulated else "not timed",
         }  # fmt: skip
 
 
 def selective(compared: Sequence[Compared]) -> Table:
-    """Coverage, accuracy of what was answered, accuracy over all, for both arms."""
+    """Coverage, accuracy of what was answered, accuracy over all: each arm once."""
     columns = (
-        Column("comparison", "comparison", kind=TEXT), Column("arm", "arm", kind=TEXT),
+        Column("items", "items", kind=TEXT), Column("arm", "arm", kind=TEXT),
         Column("coverage", "coverage", 3, kind="estimate"),
         Column("selective_accuracy", "accuracy where answered", 3, kind="estimate"),
         Column("accuracy", "accuracy over all", 3, kind="estimate"),
     )  # fmt: skip
-    names = ("coverage", "selective_accuracy", "accuracy")
-    rows = [
-        {
-            "comparison": label, "arm": arm,
-            **{name: _rate(part, risk, name) for name in names},
-        }
-        for part, label in zip(compared, labels(compared), strict=True)
-        for arm, risk in part.block["selective_risk"].items()
-    ]  # fmt: skip
-    note = "Ratios of sums; intervals by clusters. An arm that only abstains more moves along."
-    return Table("risk_coverage", "Answering and being right", columns, tuple(rows), note)
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    own = [part for part in compared if not part.at.trial.joined]
+    for part, where in zip(own, scopes(own), strict=True):
+        for arm, risk in part.block["selective_risk"].items():
+            rates = {name: _rate(risk, name) for name in DENOMINATORS}
+            rows.setdefault((where, arm), {"items": where, "arm": arm, **rates})
+    note = (
+        "Ratios of sums; intervals by clusters. To abstain is right on an unanswerable item, which"
+        " only the accuracy over all counts. An arm that only abstains more trades the first column"
+        " for the second."
+    )
+    return Table("risk_coverage", "Answering and being right", columns, tuple(rows.values()), note)
 
 
-def _rate(part: Compared, risk: dict[str, Any], name: str) -> Estimate:
+DENOMINATORS = {"coverage": "n_scored", "selective_accuracy": "n_answered", "accuracy": "n_scored"}
+
+
+def _rate(risk: dict[str, Any], name: str) -> Estimate:
     low, high = risk[f"{name}_ci_95"] or (None, None)
     reason = None if low is not None else "zero_variance" if risk[name] is not None else "empty"
     return Estimate(
-        risk[name], low, high, n=len(part.at.items), method="ratio of sums, cluster t",
+        risk[name], low, high, n=risk[DENOMINATORS[name]], method="ratio of sums, cluster t",
         reason=reason,
     )  # fmt: skip
 

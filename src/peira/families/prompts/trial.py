@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -66,9 +67,10 @@ async def _note_plan(settings: PromptsSettings, inputs: Inputs, lab: Lab) -> Non
     lab.emit(
         "prompts",
         arms={
-            arm: {"path": p.path, "text": p.text, "sha256": p.sha256, "names": inputs.names_of(p)}
+            arm: asdict(p) | {"names": inputs.names_of(p)}
             for arm, p in inputs.arms(settings).items()
         },
+        token_method=inputs.counter.method,
         instructions=dict(inputs.instructions),
         instructions_sha256=inputs.instructions_sha256,
         analysis=digest,

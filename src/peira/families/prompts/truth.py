@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from peira.families.prompts.evaluated import TrialData
-from peira.families.prompts.significance import Compared, labels
+from peira.families.prompts.significance import Compared
 from peira.families.prompts.simulated import (
     Effect,
     Observation,
@@ -14,8 +14,6 @@ from peira.families.prompts.simulated import (
     Respondent,
     truth,
 )
-from peira.families.prompts.tables import TEXT
-from peira.report.analysis import Column, Table
 from peira.subjects.simulated import PREFIX, parse_sim
 
 Arms = Mapping[str, tuple[Parameters, Effect]]
@@ -65,28 +63,9 @@ def planted(part: Compared, known: Mapping[str, Any], metric: str) -> float | No
     return None if None in values else float(values[0] - values[1])
 
 
-def truth_table(compared: Sequence[Compared], known: Mapping[str, Any]) -> Table:
-    """Truth beside estimate, for every metric whose truth is known."""
-    columns = (
-        Column("comparison", "comparison", kind=TEXT), Column("metric", "metric", kind=TEXT),
-        Column("truth", "planted δ", 3), Column("delta", "estimated δ", 3, kind="estimate"),
-        Column("covered", "truth inside", kind=TEXT),
-    )  # fmt: skip
-    rows = []
-    for part, label in zip(compared, labels(compared), strict=True):
-        for name, entry in part.block["metrics"].items():
-            value = planted(part, known, name)
-            if value is None or entry["delta_mean"] is None:
-                continue
-            limits = entry["ci_95"]
-            inside = "n/a" if limits is None else _yes(limits[0] <= value <= limits[1])
-            rows.append(
-                {"comparison": label, "metric": name, "truth": value,
-                 "delta": part.estimate(name), "covered": inside}
-            )  # fmt: skip
-    note = "Simulated respondents: the truth was planted, the analysis was not told of it."
-    return Table("truth", "Planted truth beside the estimate", columns, tuple(rows), note)
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+def truth_inside(part: Compared, known: Mapping[str, Any]) -> Iterator[bool]:
+    """For each metric of known truth and interval, whether the interval covers it."""
+    for name, entry in part.block["metrics"].items():
+        value, limits = planted(part, known, name), entry["ci_95"]
+        if value is not None and limits is not None:
+            yield bool(limits[0] <= value <= limits[1])
