@@ -1,13 +1,24 @@
 """Each command as a user types it: what it prints, what it writes, its exit code."""
 
 import json
+import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from peira.cli.command import parse
+from peira.cli.examples import EXAMPLES
 from peira.cli.main import COMMANDS, run
+from peira.cli.new import FAMILIES
 
+ROOT = Path(__file__).parents[2]
+STUDIES = sorted((ROOT / "studies").glob("*/*.yaml"))
 TOY = Path(__file__).parents[1] / "engine" / "toy.py"
+
+
+def commands() -> dict[str, tuple[str, str]]:
+    return {name: told for group in COMMANDS.values() for name, told in group.items()}
 
 
 @pytest.fixture
@@ -102,8 +113,14 @@ def test_a_new_experiment_runs_as_written(desk, capsys):
         (["plot", "nope"], "no run here"),
         (["export", "nope"], "no run here"),
         (["plan", "nope.yaml"], "no such file"),
-        (["new", "castle", "x"], "allowed: experiment"),
+        (["new", "castle", "x"], "allowed: study, experiment"),
         (["new", "experiment", "9"], "not a name"),
+        (["new", "study", "x", "--family", "castles"], "allowed: negotiation"),
+        (["new", "study", "x", "--dir", "/proc/1"], "cannot be written"),
+        (["list", "nope"], "no such directory"),
+        (["clean", "--config", "nope.yaml"], "no such file"),
+        (["run", "toy.yaml", "--budget", "inf"], "--budget"),
+        (["power", "toy.yaml", "--effect", "1", "--set", "sd=-1"], "above 0"),
         (["negotiate", "--models", "sim:skill=0.5"], "models"),
         (["negotiate", "--models", "sim:skill=0.5", "sim:bogus"], "unknown kind"),
     ],
@@ -117,6 +134,36 @@ def test_every_command_has_help(capsys):
     for name in (name for group in COMMANDS.values() for name in group):
         assert run([name, "--help"]) == 0, name
         assert len(capsys.readouterr().out) > 80, name
+
+
+def test_every_example_in_the_help_is_understood():
+    for name, (module, _) in commands().items():
+        lines = "\n".join(EXAMPLES[name]).replace("\\\n", " ").splitlines()
+        for line in lines:
+            words = shlex.split(line, comments=True)
+            assert words[:2] == ["peira", name]
+            parse(name, import_module(f"peira.cli.{module}").command, words[2:])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_new_study_of_each_family_can_be_planned(desk, capsys, family):
+    assert run(["new", "study", "asked", "--family", family]) == 0
+    assert run(["plan", "asked.yaml", "--subjects", "simulated"]) == 0
+    assert run(["new", "study", "asked", "--family", family]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_study_that_ships_can_be_planned(monkeypatch, capsys, path):
+    monkeypatch.chdir(ROOT)
+    assert run(["plan", str(path), "--subjects", "simulated"]) == 0
+
+
+def test_a_run_never_replaces_the_users_study_file(desk, capsys):
+    (desk / "study.yaml").write_text((desk / "toy.yaml").read_text())
+    assert run(["run", "study.yaml", "--output-dir", "."]) == 2
+    assert "holds a study.yaml" in capsys.readouterr().err
+    assert (desk / "study.yaml").read_text() == (desk / "toy.yaml").read_text()
 
 
 def test_a_bug_is_not_hidden(desk, monkeypatch):

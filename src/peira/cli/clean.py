@@ -15,6 +15,7 @@ Prepared = Annotated[bool, typer.Option("--clean-prepared", help="The prepared d
 Purge = Annotated[bool, typer.Option("--purge", help="Delete the trash.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Purge without asking.")]
 
+DEFAULT = Path("config/eval_config.yaml")
 TRASH = ".peira-trash"
 WORKING = {
     "batch_inputs_dir": "data/batch_inputs", "results_dir": "results", "reports_dir": "reports",
@@ -24,7 +25,7 @@ KEPT = {"raw_dir": "data/raw", "experiments_dir": "experiments"}
 
 
 def command(
-    config: Config = Path("config/eval_config.yaml"),
+    config: Config = DEFAULT,
     dry_run: DryRun = False,
     clean_prepared: Prepared = False,
     purge: Purge = False,
@@ -64,7 +65,7 @@ def _paths(config: Path) -> dict[str, Any]:
     from peira.errors import InputError
     from peira.study.reader import load_yaml
 
-    if not config.exists():
+    if config == DEFAULT and not config.exists():
         return {}
     data, _ = load_yaml(config)
     paths = data.get("paths") if isinstance(data, dict) else None

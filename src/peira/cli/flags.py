@@ -9,35 +9,81 @@ import typer
 
 from peira.errors import InputError
 
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory or its name.")]
+# Groups of the help text.
+WORK, FREE, SHOW = "How the work is done", "Without keys or cost", "What is shown"
+
+Json = Annotated[
+    bool, typer.Option("--json", rich_help_panel=SHOW, help="Machine-readable output.")
+]
+RunArgument = Annotated[str, typer.Argument(help="A run directory or its name.")]
 Parallel = Annotated[
-    int | None, typer.Option("--parallel", "-p", min=1, help="Trials in flight at once.")
+    int | None,
+    typer.Option("--parallel", "-p", min=1, rich_help_panel=WORK, help="Trials in flight at once."),
 ]
 BudgetFlag = Annotated[
-    float | None, typer.Option("--budget", min=0, help="US dollars the whole run may cost.")
+    float | None,
+    typer.Option(
+        "--budget", min=0, max=1e9, rich_help_panel=WORK, help="US dollars the whole run may cost."
+    ),
 ]
 ExecutorFlag = Annotated[
-    str, typer.Option("--executor", help="Where trials run: local, processes, ray, slurm.")
+    str,
+    typer.Option(
+        "--executor", rich_help_panel=WORK, help="Where trials run: local, processes, ray, slurm."
+    ),
 ]
 ExecutorOptions = Annotated[
     list[str] | None,
-    typer.Option("--executor-option", metavar="NAME=VALUE", help="May be repeated: partition=gpu."),
+    typer.Option(
+        "--executor-option",
+        metavar="NAME=VALUE",
+        rich_help_panel=WORK,
+        help="May be repeated: partition=gpu.",
+    ),
 ]
 Subjects = Annotated[
     str | None,
-    typer.Option("--subjects", help="`simulated` seats a simulated subject for each real one."),
+    typer.Option(
+        "--subjects",
+        rich_help_panel=FREE,
+        help="`simulated` seats a simulated subject for each real one.",
+    ),
 ]
-Simulate = Annotated[bool, typer.Option("--simulate", "--offline", help="= --subjects simulated.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Set an existing run aside and start anew.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Insist that there is a run to go on with.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Plan only: no call, nothing written.")]
-ViewFlag = Annotated[bool, typer.Option("--view", help="Watch the run in the browser.")]
-OutputDir = Annotated[Path | None, typer.Option("--output-dir", "--out", help="The run directory.")]
+Simulate = Annotated[
+    bool,
+    typer.Option("--simulate", "--offline", rich_help_panel=FREE, help="= --subjects simulated."),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", rich_help_panel=WORK, help="Set an existing run aside and start anew."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", rich_help_panel=WORK, help="Insist that there is a run to go on with."
+    ),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", rich_help_panel=WORK, help="Run failed trials again.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", rich_help_panel=SHOW, help="Plan only: no call, nothing written."),
+]
+ViewFlag = Annotated[
+    bool, typer.Option("--view", rich_help_panel=SHOW, help="Watch the run in the browser.")
+]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option("--output-dir", "--out", rich_help_panel=WORK, help="The run directory."),
+]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", help="Trials to run: position, name or pattern; may be repeated."),
+    typer.Option(
+        "--only",
+        rich_help_panel=WORK,
+        help="Trials to run: position, name or pattern; may be repeated.",
+    ),
 ]
 
 

@@ -20,9 +20,13 @@ def command(
 ) -> int:
     """Runs, newest first: state, trials, spend; archives too."""
     from peira.cli.display import as_json, say, table
+    from peira.errors import InputError
     from peira.store.listing import entries
 
-    root = directory or experiments_dir or Path("experiments")
+    named = directory or experiments_dir
+    root = named or Path("experiments")
+    if named is not None and not named.is_dir():
+        raise InputError(f"{named}: no such directory\n  remedy: peira list looks in experiments/")
     found = entries(root) if root.is_dir() else []
     if json:
         as_json(found)

@@ -44,7 +44,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Set up": {
         "models": ("models", "the registry of models: list and filter"),
         "doctor": ("doctor", "check keys, endpoints and versions"),
-        "new": ("new", "a template: experiment, scenario, study, workspace"),
+        "new": ("new", "a template: study, experiment, scenario, workspace"),
     },
 }
 ALIASES = {"analyze": "analyse", "ls": "list"}
@@ -81,6 +81,7 @@ def _help(rest: list[str]) -> int:
     for title, commands in COMMANDS.items():
         lines += ["", f"{title}:"]
         lines += [f"  {name:<10} {summary}" for name, (_, summary) in commands.items()]
+    lines += ["", "Everywhere: --json for machines, --debug for our tracebacks, --version."]
     lines += ["", "Start: peira run studies/negotiation/quickstart.yaml (simulated, free)", ""]
     sys.stdout.write("\n".join(lines))
     return 0
@@ -97,7 +98,7 @@ def _unknown(word: str) -> int:
 
 
 def _invoke(name: str, module: str, arguments: list[str], debug: bool) -> int:
-    from peira.errors import PeiraError
+    from peira.errors import EXIT_INPUT, PeiraError
 
     try:
         from importlib import import_module
@@ -110,12 +111,18 @@ def _invoke(name: str, module: str, arguments: list[str], debug: bool) -> int:
             raise
         sys.stderr.write(f"peira {name}: {error}\n")
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write(f"peira {name}: interrupted\n")
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        sys.stderr.write(f"peira {name}: {error.filename}: {error.strerror}\n")
+        sys.stderr.write("  remedy: check the path and its permissions\n")
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write(f"peira {name}: interrupted\n")
+        return 130
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def command(
     ] = None,
     num_items: Annotated[int, typer.Option("--num-items", help="Items to be divided.")] = 5,
     max_rounds: Annotated[int, typer.Option("--max-rounds", help="Rounds at most.")] = 10,
-    num_runs: Annotated[int, typer.Option("--num-runs", help="Games (seeds) per cell.")] = 1,
+    num_runs: Annotated[int, typer.Option("--num-runs", min=1, help="Games (seeds) per cell.")] = 1,
     batch: Annotated[bool, typer.Option("--batch", help="Run all --num-runs games.")] = False,
     both_orders: Annotated[
         bool, typer.Option("--both-orders", help="Also with the seats swapped.")

@@ -9,59 +9,101 @@ from typing import Annotated
 
 import typer
 
-KINDS = ("experiment", "scenario", "workspace")
+KINDS = ("study", "experiment", "scenario", "workspace")
+FAMILIES = ("negotiation", "prompts", "scenarios", "representations")
+Family = Annotated[
+    str, typer.Option("--family", help=f"study: {', '.join(FAMILIES[:-1])} or {FAMILIES[-1]}.")
+]
+Script = Annotated[
+    bool, typer.Option("--script", help="experiment: the representation guide's script.")
+]
 
 
 def command(
-    kind: Annotated[str, typer.Argument(help="experiment, scenario or workspace.")],
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     name: Annotated[str, typer.Argument(help="A name, or a directory for a workspace.")],
-    script: Annotated[
-        bool, typer.Option("--script", help="experiment: the representation guide's script.")
-    ] = False,
+    family: Family = "negotiation",
+    script: Script = False,
     directory: Annotated[Path, typer.Option("--dir", help="Where to write.")] = Path(),
 ) -> int:
-    """Write a template: an experiment of your own (family and study), a scenario folder, or a
-    workspace with the representation guide's scripts."""
+    """Write a template that runs as it is: a study file, an experiment of your own (family and
+    study), a scenario folder, or a workspace with the representation guide's scripts."""
     from peira.cli.display import say
-    from peira.errors import InputError
+    from peira.errors import InputError, StoreError
 
-    if kind == "experiment" and not script:
-        written = experiment(name, directory)
-        say(f"wrote {written[0]} and {written[1]}")
-        say(f"  try: peira run {written[1]} --subjects simulated")
-    elif kind in KINDS:
-        say(_of_family(kind, name, script, directory))
-    else:
-        raise InputError(f"peira new {kind}: unknown\n  allowed: {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise InputError(f"{kind}: no such template\n  allowed: {', '.join(KINDS)}")
+    try:
+        say(_write(kind, name, family, script, directory))
+    except StoreError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{reason}\n  remedy: check permissions, or --dir") from error
     return 0
 
 
-def experiment(name: str, directory: Path) -> tuple[Path, Path]:
-    """A family in a file and a study beside it. Raises InputError if they exist."""
-    from peira.errors import InputError
-    from peira.store.rundir import write_file
-
-    stem = re.sub(r"[^a-z0-9]+", "_", name.removesuffix(".py").lower()).strip("_")
-    if not stem or stem[0].isdigit():
-        raise InputError(f"peira new experiment {name}: not a name\n  allowed: letters, digits, _")
-    words = {"stem": stem, "name": "".join(part.title() for part in stem.split("_"))}
-    paths = (directory / f"{stem}.py", directory / f"{stem}.yaml")
-    for path in paths:
-        if path.exists():
-            raise InputError(f"{path}: exists already\n  remedy: choose another name")
-    folder = resources.files("peira.cli") / "templates"
-    for path, template in zip(paths, ("experiment.py.txt", "study.yaml.txt"), strict=True):
-        write_file(path, (folder / template).read_text().format(**words))
-    return paths
-
-
-def _of_family(kind: str, name: str, script: bool, directory: Path) -> str:
+def _write(kind: str, name: str, family: str, script: bool, directory: Path) -> str:
+    """Write one template; what to say about it."""
     if kind == "scenario":
         from peira.families.scenarios.examples import write_scenario
 
-        return f"wrote {write_scenario(name, directory)}"
-    from peira.families.representations.workspace import write_script, write_workspace
+        folder = write_scenario(name, directory)
+        return f"wrote {folder}\n  try: peira simulate {folder} --offline"
+    if kind == "workspace" or script:
+        from peira.families.representations.workspace import write_script, write_workspace
 
-    if script:
-        return f"wrote {write_script(name, directory)}"
-    return f"wrote {write_workspace(directory / name)}"
+        return f"wrote {write_script(name, directory) if script else write_workspace(directory / name)}"
+    written = study(name, family, directory) if kind == "study" else experiment(name, directory)
+    return (
+        f"wrote {', '.join(map(str, written))}\n  try: peira run {written[-1]} --subjects simulated"
+    )
+
+
+def study(name: str, family: str, directory: Path) -> list[Path]:
+    """A study file of a family, last, and what it names. Raises InputError if one exists."""
+    from peira.errors import InputError
+
+    if family not in FAMILIES:
+        raise InputError(f"--family {family}: unknown\n  allowed: {', '.join(FAMILIES)}")
+    stem = name.removesuffix(".yaml")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}", stem):
+        raise InputError(f"{name}: not a name\n  allowed: letters, digits, _ -")
+    path = directory / f"{stem}.yaml"
+    files = {path: f"{family}.yaml.txt"}
+    if family == "prompts":
+        arms = {directory / f"{stem}.{arm}.txt": f"{arm}.txt" for arm in ("control", "treatment")}
+        files = arms | files
+    _fill(files, {"name": stem})
+    if family == "scenarios":
+        from peira.families.scenarios.examples import write_scenario
+
+        return [write_scenario(stem, directory), path]
+    return list(files)
+
+
+def experiment(name: str, directory: Path) -> list[Path]:
+    """A family in a file and a study beside it. Raises InputError if they exist."""
+    from peira.errors import InputError
+
+    stem = re.sub(r"[^a-z0-9]+", "_", name.removesuffix(".py").lower()).strip("_")
+    if not stem or stem[0].isdigit():
+        raise InputError(f"{name!r}: not a name\n  allowed: letters, digits, _")
+    words = {"stem": stem, "name": "".join(part.title() for part in stem.split("_"))}
+    files = {
+        directory / f"{stem}.py": "experiment.py.txt",
+        directory / f"{stem}.yaml": "experiment.yaml.txt",
+    }
+    _fill(files, words)
+    return list(files)
+
+
+def _fill(files: dict[Path, str], words: dict[str, str]) -> None:
+    """Write templates with their gaps filled; nothing that exists is overwritten."""
+    from peira.errors import InputError
+    from peira.store.rundir import write_file
+
+    for path in files:
+        if path.exists():
+            raise InputError(f"{path}: exists already\n  remedy: choose another name")
+    folder = resources.files("peira.cli") / "templates"
+    for path, template in files.items():
+        write_file(path, (folder / template).read_text("utf-8").format(**words))

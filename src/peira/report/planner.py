@@ -7,6 +7,7 @@ that is too small for its aim is said to be so.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ def asked(study: Study, stated: Mapping[str, Any]) -> Ask:
         raise InputError(
             f"analysis.power.{unknown[0]}: unknown\n  allowed: {', '.join(sorted(own | numbers))}"
         )
-    values = {k: float(v) for k, v in given.items() if k in numbers}
+    values = {k: _positive(k, v) for k, v in given.items() if k in numbers}
     ask = Ask(**{k: v for k, v in given.items() if k in own}, values=values)
     if ask.design not in DESIGNS:
         raise InputError(f"--design {ask.design}: unknown\n  allowed: {', '.join(DESIGNS)}")
@@ -109,6 +110,13 @@ def asked(study: Study, stated: Mapping[str, Any]) -> Ask:
             "  remedy: the smallest effect worth finding, in the outcome's units"
         )
     return ask
+
+
+def _positive(name: str, value: Any) -> float:
+    """A spread, rate or margin. Raises InputError unless it is a finite number above zero."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise InputError(f"{name}: {value!r}\n  allowed: a number above 0")
 
 
 def plan(

@@ -40,7 +40,13 @@ class RunDir:
         return self.database.is_file()
 
     def create(self) -> None:
-        """Make the directory. Raises InputError when it cannot be written."""
+        """Make the directory. Raises InputError when it cannot be written, or holds a study.yaml
+        of the user's, which the run's own would replace."""
+        if (self.path / "study.yaml").exists() and not self.exists:
+            raise InputError(
+                f"{self.path}: holds a study.yaml, but no run\n"
+                "  remedy: choose another directory with --output-dir"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):

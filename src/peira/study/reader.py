@@ -18,6 +18,8 @@ from pydantic_core import PydanticCustomError
 from peira.errors import Fault, InputError, StudyError
 from peira.study.study import Study
 
+NODES_PER_CHARACTER = 20  # without aliases a file has at most one value a character
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -53,9 +55,14 @@ def load_yaml(path: Path) -> tuple[Any, Source]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     text = _read(path)
-    yaml = YAML(typ="rt", pure=True)
+    lines: dict[tuple[Any, ...], tuple[int, int]] = {}
     try:
-        tree = yaml.load(text)
+        tree = YAML(typ="rt", pure=True).load(text)
+        _bounded(tree, str(path), NODES_PER_CHARACTER * len(text) + 1000)
+        _locate(tree, (), lines)
+        return _plain(tree), Source(str(path), lines)
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply\n  allowed: a few hundred levels") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark is not None else str(path)
@@ -63,9 +70,22 @@ def load_yaml(path: Path) -> tuple[Any, Source]:
         raise InputError(f"{place}: not valid YAML: {problem}\n  remedy: mend this line") from error
     except (YAMLError, ValueError) as error:
         raise InputError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
-    lines: dict[tuple[Any, ...], tuple[int, int]] = {}
-    _locate(tree, (), lines)
-    return _plain(tree), Source(str(path), lines)
+
+
+def _bounded(tree: Any, file: str, most: int) -> None:
+    """Raises InputError if aliases blow a small file up (or contain themselves)."""
+    waiting, seen = [tree], 0
+    while waiting:
+        node = waiting.pop()
+        seen += 1
+        if seen > most:
+            raise InputError(
+                f"{file}: its aliases expand to more than {most:,} values\n"
+                "  remedy: write the values out, or name fewer aliases of aliases"
+            )
+        waiting += (
+            node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        )
 
 
 def _read(path: Path) -> str:
@@ -80,6 +100,8 @@ def _read(path: Path) -> str:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise InputError(f"{str(path)!r}: not a file name: {error}") from None
 
 
 def _locate(
@@ -90,8 +112,8 @@ def _locate(
         for key, value in node.items():
             if place is not None and place.data and key in place.data:
                 line, column = place.data[key][:2]
-                lines[(*path, key)] = (line + 1, column + 1)
-            _locate(value, (*path, key), lines)
+                lines[(*path, _name(key))] = (line + 1, column + 1)
+            _locate(value, (*path, _name(key)), lines)
     elif isinstance(node, list):
         for index, value in enumerate(node):
             if place is not None and place.data and index in place.data:
@@ -100,10 +122,15 @@ def _locate(
             _locate(value, (*path, index), lines)
 
 
+def _name(key: Any) -> Any:
+    """A mapping's key. `null:` is the name of a setting, though YAML reads it as nothing."""
+    return "null" if key is None else _plain(key)
+
+
 def _plain(node: Any) -> Any:
     """ruamel's decorated values as plain Python."""
     if isinstance(node, dict):
-        return {_plain(key): _plain(value) for key, value in node.items()}
+        return {_name(key): _plain(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_plain(value) for value in node]
     if isinstance(node, bool) or node is None:

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from peira.study.seeds import replicate_seeds
 
+MOST_USD = 1e9  # an amount fits into micro-dollars of 64 bits
+
 
 class Limits(BaseModel):
     """What a run may use. None means no limit."""
@@ -24,9 +26,13 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_parallel: int = Field(16, ge=1, le=10_000, description="trials in flight")
-    budget_usd: float | None = Field(None, ge=0, description="the whole run, US dollars")
-    trial_usd: float | None = Field(None, ge=0, description="one trial, US dollars")
-    trial_seconds: float | None = Field(None, gt=0, description="one attempt of one trial")
+    budget_usd: float | None = Field(
+        None, ge=0, le=MOST_USD, description="the whole run, US dollars"
+    )
+    trial_usd: float | None = Field(None, ge=0, le=MOST_USD, description="one trial, US dollars")
+    trial_seconds: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="one attempt of one trial"
+    )
     retries: int = Field(5, ge=0, le=100, description="further tries of a call after a fault")
 
 
