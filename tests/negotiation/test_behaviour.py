@@ -93,7 +93,7 @@ def test_planted_lies_in_simulated_messages_are_found():
     hits = false_alarms = lies = 0
     for seed in range(600):
         said = claims(OWN, 60.0, lie=0.4, dice=Dice(seed))
-        seen = Observation(view, [], "discussion", 1 + seed % 10)
+        seen = Observation(view, (), (), "discussion", 1 + seed % 10)
         found = extract(statement(seen, said, [1, 3]), ITEMS)
         planted = {(c.kind, c.item): c.true for c in said if c.kind in ("value", "top", "low")}
         judged = {(f.kind, f.items[0]): judge_claim(f, OWN, []) for f in found if f.items}

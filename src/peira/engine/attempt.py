@@ -87,7 +87,9 @@ async def attempt(
     lab = Lab(task, bench)
     started, clock = time.time(), time.perf_counter()
     ending = await _ending(runner, lab, seconds)
-    return _packed(lab, ending, started, time.perf_counter() - clock)
+    result = _packed(lab, ending, started, time.perf_counter() - clock)
+    lab.seats.clear()  # seats and lab know each other: without this only the collector frees them
+    return result
 
 
 async def _ending(runner: Runner, lab: Lab, seconds: float | None) -> Ending:

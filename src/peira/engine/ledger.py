@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any, Protocol
 
 import orjson
@@ -40,11 +40,12 @@ INSERT_BATCHED = (
 
 def request_hash(model: str, messages: Iterable[Message], sampling: Sampling) -> bytes:
     """16 bytes that change whenever what is sent changes."""
-    parts = [model, _sampling_text(sampling)]
-    for message in messages:
-        parts += (message.role, message.content)
-    text = "\0".join([*parts, *(str(len(part)) for part in parts)])
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    bodies = [(m.role, m.content.encode("utf-8", "surrogatepass")) for m in messages]
+    head = [model, _sampling_text(sampling), *(f"{role} {len(body)}" for role, body in bodies)]
+    digest = sha256("\0".join(head).encode("utf-8", "surrogatepass"))
+    for _, body in bodies:
+        digest.update(body)
+    return digest.digest()[:16]
 
 
 @lru_cache(maxsize=1024)
@@ -52,23 +53,20 @@ def _sampling_text(sampling: Sampling) -> str:
     return repr(sampling)
 
 
-@lru_cache(maxsize=1024)
-def _sampling_bytes(sampling: Sampling) -> bytes:
-    return repr(sampling).encode()
-
-
 def pack(reply: Reply) -> bytes:
     """A reply as compact JSON; cost lives in its own column."""
     usage = reply.usage
-    return orjson.dumps(
-        [
-            _clean(reply.text), _clean(reply.reasoning),
-            [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens,
-             usage.cache_write_tokens, usage.reasoning_tokens],
-            reply.finish, reply.served_model, reply.request_id,
-            round(reply.seconds, 4), round(reply.asked_at, 3),
-        ]
-    )  # fmt: skip
+    row = [
+        reply.text, reply.reasoning,
+        [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens,
+         usage.cache_write_tokens, usage.reasoning_tokens],
+        reply.finish, reply.served_model, reply.request_id,
+        round(reply.seconds, 4), round(reply.asked_at, 3),
+    ]  # fmt: skip
+    try:
+        return orjson.dumps(row)
+    except TypeError:  # lone surrogates cannot be stored as UTF-8
+        return orjson.dumps([_clean(reply.text), _clean(reply.reasoning), *row[2:]])
 
 
 def unpack(data: bytes, cost: int) -> Reply:
@@ -89,12 +87,8 @@ def unpack(data: bytes, cost: int) -> Reply:
 
 
 def _clean(text: str) -> str:
-    """Lone surrogates cannot be stored as UTF-8: replaced, so that every file stays readable."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
-    return text
+    """Lone surrogates replaced, so that every file stays readable."""
+    return text.encode("utf-8", "replace").decode()
 
 
 @dataclass(slots=True)

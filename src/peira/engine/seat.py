@@ -92,19 +92,16 @@ class Seat:
         return Request(self.route.model, tuple(messages), sampling, seen, seed, label, n), name
 
     def _sampling(self, sampling: Sampling) -> Sampling:
-        defaults = {
-            name: value
-            for name, value in self.route.sampling.items()
-            if getattr(sampling, name) in (None, ())
-        }
-        return self._fitted(replace(sampling, **defaults) if defaults else sampling)
-
-    def _fitted(self, sampling: Sampling) -> Sampling:
-        """What the wire can carry, worked out once for each sampling. Raises InputError."""
-        if self.route.fit is None:
-            return sampling
+        """The route's defaults filled in, and what the wire can carry: worked out once for each
+        sampling. Raises InputError."""
         if sampling not in self._fits:
-            self._fits[sampling] = self.route.fit(sampling)
+            defaults = {
+                name: value
+                for name, value in self.route.sampling.items()
+                if getattr(sampling, name) in (None, ())
+            }
+            whole = replace(sampling, **defaults) if defaults else sampling
+            self._fits[sampling] = whole if self.route.fit is None else self.route.fit(whole)
         return self._fits[sampling]
 
     # -- run scope: one purchase for all who ask the same ------------------------------------

@@ -37,6 +37,7 @@ def ranked_bundles(values: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(chain)
 
 
+@lru_cache(maxsize=4096)
 def bundle_for(values: tuple[float, ...], estimate: tuple[float, ...], target: float) -> int:
     """The bundle worth at least `target` to me that leaves others most (by `estimate`).
 
@@ -89,23 +90,21 @@ def share_out(
     return tuple(owners)
 
 
+@lru_cache(maxsize=4096)
+def by_worth(values: tuple[float, ...]) -> tuple[int, ...]:
+    """Items from most to least valued, the earlier first among equals."""
+    return tuple(sorted(range(len(values)), key=lambda j: (-values[j], j)))
+
+
 def even(m: int) -> tuple[float, ...]:
     """The estimate of who knows nothing: every item equal, 100 in all."""
     return (100.0 / m,) * m
 
 
-def kept_often(
-    offers: Sequence[Allocation], seat: int, m: int, weight: float = 1.0
-) -> tuple[float, ...]:
-    """Estimate of a seat's values from how often it kept each item (frequency model), mixed with
-    the even prior: `weight` in [0, 1] is how far the evidence is trusted."""
+def kept_often(offers: Sequence[Allocation], seat: int, m: int) -> tuple[float, ...]:
+    """Estimate of a seat's values from how often it kept each item (frequency model)."""
     if not offers:
         return even(m)
-    counts = [1.0] * m
-    for offer in offers:
-        for j, owner in enumerate(offer):
-            if owner == seat:
-                counts[j] += 1.0
+    counts = [1.0 + owners.count(seat) for owners in zip(*offers, strict=True)]
     total = sum(counts)
-    prior = (1.0 - weight) * 100.0 / m
-    return tuple(prior + weight * 100.0 * c / total for c in counts)
+    return tuple([100.0 * count / total for count in counts])

@@ -55,6 +55,7 @@ class GameLog:
     def __post_init__(self) -> None:
         self.labels = self.settings.seats
         self.past_notes = [""] * self.game.n
+        self.offers: list[list[Allocation]] = [[] for _ in self.seats]
         self.systems = tuple(system(_system_text(self.settings, self.game, k)) for k in self.seats)
 
     @property
@@ -94,6 +95,7 @@ class GameLog:
                 entry["number"], entry["seat"], tuple(entry["allocation"]), entry["reasoning"]
             )
             now.proposals.append(offer)
+            self.offers[offer.seat].append(offer.allocation)
         now.public += "Proposals:\n" + self.listing(now)
 
     def _tally(self, event: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import add
 
 from pydantic import BaseModel, ConfigDict
 
@@ -71,7 +72,7 @@ class Book:
 
     rounds: list[RoundResult] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    spent: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    amounts: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     def count(self, seat: str, what: str) -> None:
         """One more of `what` (one of COUNTS) for a seat."""
@@ -79,9 +80,16 @@ class Book:
 
     def spend(self, phase: str, seat: str, amounts: Sequence[int]) -> None:
         """Add one call's amounts, in the order of SPENT."""
-        row = self.spent.setdefault(phase, {}).setdefault(seat, dict.fromkeys(SPENT, 0))
-        for name, amount in zip(SPENT, amounts, strict=True):
-            row[name] += amount
+        before = self.amounts.get((phase, seat))
+        self.amounts[phase, seat] = list(amounts if before is None else map(add, before, amounts))
+
+    @property
+    def spent(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Phase → seat → amounts by name."""
+        told: dict[str, dict[str, dict[str, int]]] = {}
+        for (phase, seat), row in self.amounts.items():
+            told.setdefault(phase, {})[seat] = dict(zip(SPENT, row, strict=True))
+        return told
 
     def close_round(
         self,

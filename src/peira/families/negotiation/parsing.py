@@ -128,7 +128,8 @@ def _owners(
     missing = [name for name, owner in zip(names.item_names, owners, strict=True) if owner < 0]
     if missing:
         return None, f"not given to any agent: {', '.join(missing)}"
-    stray = [k for k in keys if k.strip().lower() not in {*names.agents, *names.items}]
+    folded = {key: key.strip().lower() for key in keys}
+    stray = [k for k, low in folded.items() if low not in names.agents and low not in names.items]
     if stray:
         return (
             None,

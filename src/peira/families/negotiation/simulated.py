@@ -49,7 +49,7 @@ class Negotiator:
         view = seen.view
         m = len(view.items)
         return [
-            None if k == view.seat else bidding.kept_often(seen.offers(k), k, m)
+            None if k == view.seat else bidding.kept_often(seen.offers[k], k, m)
             for k in range(len(view.labels))
         ]
 
@@ -96,7 +96,7 @@ class Negotiator:
     def say_thinking(self, seen: Observation, dice: Dice) -> str:
         """Private plan as JSON."""
         values, items = seen.view.values, seen.view.items
-        order = sorted(range(len(values)), key=lambda j: (-values[j], j))
+        order = bidding.by_worth(values)
         plan = {
             "reasoning": f"In round {seen.round} I aim for {self.target(seen, dice):.0f} points.",
             "strategy": type(self).__name__,
@@ -121,7 +121,7 @@ class Negotiator:
             str(p.number): "accept"
             if p.seat == seen.view.seat or self.accepts(seen, p.allocation, dice)
             else "reject"
-            for p in seen.log[-1].proposals
+            for p in seen.listed
         }
         return orjson.dumps({"votes": votes, "reasoning": "By what it is worth to me."}).decode()
 
@@ -179,7 +179,7 @@ class TitForTat(Negotiator):
         view = seen.view
         gains = []
         for k in range(len(view.labels)):
-            offers = seen.offers(k) if k != view.seat else []
+            offers = seen.offers[k] if k != view.seat else []
             if offers:
                 gains.append(view.utility(offers[-1]) - view.utility(offers[0]))
         conceded = max(0.0, min(gains)) if gains else 0.0
@@ -211,7 +211,7 @@ class Micro(Negotiator):
         """How many distinct own bundles it is ready to have proposed, this round's included."""
         view = seen.view
         received = [
-            len({_bundle(offer, k) for offer in seen.offers(k)})
+            len({_bundle(offer, k) for offer in seen.offers[k]})
             for k in range(len(view.labels))
             if k != view.seat
         ]
@@ -231,7 +231,7 @@ class Micro(Negotiator):
     def bid(self, seen: Observation, dice: Dice) -> Allocation:
         view = seen.view
         ready = self._ready(seen)
-        made = {_bundle(offer, view.seat) for offer in seen.offers(view.seat)}
+        made = {_bundle(offer, view.seat) for offer in seen.offers[view.seat]}
         fresh = [bundle for bundle in ready if bundle not in made]
         bundle = fresh[0] if fresh else ready[dice.below(len(ready))]
         return bidding.share_out(bundle, view.seat, len(view.items), self.estimates(seen, dice))
@@ -272,7 +272,7 @@ class Skilled(Negotiator):
             if k == view.seat:
                 guesses.append(None)
                 continue
-            kept = [offer for offer in seen.offers(k) if dice.uniform() < chance]
+            kept = [offer for offer in seen.offers[k] if dice.uniform() < chance]
             read = bidding.kept_often(kept, k, m)
             own = view.values
             guesses.append(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from peira.families.negotiation.bidding import by_worth
 from peira.families.negotiation.view import Observation
 
 ClaimKind = Literal["value", "top", "low", "limit"]
@@ -52,9 +53,9 @@ class Claim:
     true: bool
 
 
-def claims(values: Sequence[float], target: float, lie: float, dice: Dice) -> list[Claim]:
+def claims(values: tuple[float, ...], target: float, lie: float, dice: Dice) -> list[Claim]:
     """Three claims: what an item is worth, what matters most, and a limit or what matters least."""
-    order = sorted(range(len(values)), key=lambda j: (-values[j], j))
+    order = by_worth(values)
     said = [_value_claim(values, order, lie, dice)]
     if dice.uniform() < lie and len(order) > 1 and values[order[1]] < values[order[0]]:
         said.append(Claim("top", order[1 + dice.below(len(order) - 1)], 0.0, False))

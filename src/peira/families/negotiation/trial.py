@@ -53,10 +53,6 @@ class Call:
     rung: str = ""
     fault: str = ""
 
-    @property
-    def label(self) -> str:
-        return label_of(self.round, self.phase)
-
 
 async def play(settings: NegotiationSettings, lab: Lab) -> NegotiationOutcome:
     """Play one game to its end, and have it judged if the settings ask for it."""
@@ -266,9 +262,12 @@ class Play:
         asked: Sequence[Message] | None = None,
     ) -> Call:
         """One call. The prompt is not kept: it can be rebuilt from the events."""
-        number = self.log.current.number
+        now = self.log.current
+        number = now.number
         self.lab.progress(f"round {number} of {self.settings.max_rounds}: {phase}")
-        seen = Observation(self.views[seat], self.log.rounds, phase, number, lap, ask)
+        seen = Observation(
+            self.views[seat], self.log.offers, now.proposals, phase, number, lap, ask
+        )
         reply = await self.subjects[seat].reply(
             asked or self.prompt(seat, phase, lap), self.samplings[seat][phase], seen,
             label=label_of(number, phase), record=False,
@@ -276,11 +275,19 @@ class Play:
         return Call(number, phase, lap, ask, reply)
 
     def keep(self, seat: int, call: Call) -> None:
-        """Put a call into the transcript and the book."""
+        """Put a call into the transcript and the book. The prompt is left out of the transcript,
+        since the events before it give it."""
         reply, usage, name = call.reply, call.reply.usage, seat_name(seat)
-        self.lab.emit("call", seat=name, **_told(call, self.models[seat]), **self._room(seat))
-        self.book.spend(call.phase, name, (1, usage.prompt_tokens, usage.completion_tokens,
-                                           usage.reasoning_tokens, reply.cost))  # fmt: skip
+        self.lab.emit(
+            "call", seat=name, label=label_of(call.round, call.phase), round=call.round,
+            phase=call.phase, lap=call.lap, ask=call.ask, model=self.models[seat],
+            served_model=reply.served_model, reply=reply.text, reasoning=reply.reasoning,
+            finish=reply.finish, rung=call.rung, fault=call.fault, usage=usage, cost=reply.cost,
+            seconds=reply.seconds, asked_at=reply.asked_at, request_id=reply.request_id,
+            **self._room(seat),
+        )  # fmt: skip
+        amounts = (1, usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens)
+        self.book.spend(call.phase, name, (*amounts, reply.cost))
         if reply.finish != "stop":
             self.book.count(name, "truncated" if reply.finish == "length" else "refusals")
         if call.rung in ("repaired", "labelled"):
@@ -305,18 +312,7 @@ def label_of(number: int, phase: Phase) -> str:
     return f"round {number}/{phase}"
 
 
-def _told(call: Call, model: str) -> dict[str, Any]:
-    """A call as its event tells it; the prompt is left out, since the events before it give it."""
-    reply = call.reply
-    return {
-        "label": call.label, "round": call.round, "phase": call.phase, "lap": call.lap,
-        "ask": call.ask, "model": model, "served_model": reply.served_model, "reply": reply.text,
-        "reasoning": reply.reasoning, "finish": reply.finish, "rung": call.rung,
-        "fault": call.fault, "usage": reply.usage, "cost": reply.cost, "seconds": reply.seconds,
-        "asked_at": reply.asked_at, "request_id": reply.request_id,
-    }  # fmt: skip
-
-
+@lru_cache(maxsize=64)
 def seat_name(seat: int) -> str:
     """Name of a seat in records, whatever prompts call it."""
     return f"Agent {seat + 1}"

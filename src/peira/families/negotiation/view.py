@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peira.families.negotiation.context import RoundLog
 from peira.families.negotiation.game import Allocation, Game
+from peira.families.negotiation.protocol import Proposal
 from peira.families.negotiation.settings import NegotiationSettings, Phase
 
 
@@ -45,7 +45,7 @@ class SeatView:
     def utility(self, allocation: Allocation) -> float:
         """Own utility of an allocation, undiscounted."""
         rows = self.rows
-        return sum(rows[owner][j] for j, owner in enumerate(allocation))
+        return sum([rows[owner][j] for j, owner in enumerate(allocation)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,9 @@ class Observation:
     """The state a simulated negotiator decides from; a real subject never sees it."""
 
     view: SeatView
-    log: Sequence[RoundLog]
+    offers: Sequence[Sequence[Allocation]]  # each seat's public proposals so far, in order
+    listed: Sequence[Proposal]  # those of this round, once they are public
     phase: Phase
     round: int
     lap: int = 1
     ask: int = 0
-
-    def offers(self, seat: int) -> list[Allocation]:
-        """Proposals of one seat so far, in order; this round's only once they are public."""
-        return [p.allocation for past in self.log for p in past.proposals if p.seat == seat]
