@@ -35,7 +35,7 @@ from peira.families import load_family, resolve
 from peira.families.family import Family
 from peira.report.stopping import analysis_of
 from peira.store.collect import collect as write_projections
-from peira.store.manifest import manifest
+from peira.store.manifest import frozen, manifest
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.study.reader import Source, read_study
@@ -257,11 +257,24 @@ def _prepare(
     values = {
         "study": study.model_dump(mode="json"), "family": question.reference,
         "simulated": options.simulated, "registered": stamp,
-        "manifest": manifest(study, opened, meta.get("manifest")),
+        "manifest": manifest(study, opened, meta.get("manifest"), _declared(journal, question, meta)),
     }  # fmt: skip
     for key, value in values.items():
         _put_meta(journal, key, value)
     journal.flush()
+
+
+def _declared(journal: Journal, question: Question, meta: dict[str, Any]) -> dict[str, Any]:
+    """What the family declares of this study, as frozen before its first call."""
+    settings = [cell.settings for cell in question.cells()]
+    if not (declared := question.family.declared(question.study, settings)):
+        return {}
+    started, seen = (
+        bool(journal.read(f"SELECT 1 FROM trials WHERE {what} LIMIT 1"))
+        for what in ("attempts > 0", "finished IS NOT NULL")
+    )
+    replicates = len(question.study.trial_seeds)
+    return frozen(meta.get("manifest") or {}, declared, replicates, started=started, seen=seen)
 
 
 def _put_meta(journal: Journal, key: str, value: Any) -> None:

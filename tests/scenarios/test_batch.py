@@ -364,19 +364,6 @@ def test_manual_values_are_appended_never_overwritten(bench: Bench) -> None:
     assert bench.batch().trials[0].final == {"sound": 4}
 
 
-def test_hypotheses_changed_after_a_look_are_exploratory(bench: Bench) -> None:
-    from peira.cli.finish import finish
-    from peira.families.scenarios.analysis import Results
-
-    bench.go(runs_per_variation=6, variations=[TWO])
-    assert Results(bench.batch()).effects.confirmatory
-    finish(bench.run, quiet=True, figures=False)
-    bench.go(runs_per_variation=8, variations=[TWO])
-    later = Results(bench.batch())
-    assert later.effects.confirmatory == []
-    assert any("replicates were added after a look" in line for line in later.warnings)
-
-
 def test_the_planted_truth_stands_beside_its_estimate(bench: Bench) -> None:
     from peira.families.scenarios.analysis import Results, told
 

@@ -117,6 +117,11 @@ class Family(Generic[SettingsT, OutcomeT]):
         """Lines for `peira plan`: what this study can and cannot find."""
         return []
 
+    def declared(self, study: Study, settings: list[SettingsT]) -> dict[str, Any]:
+        """Hypotheses, as strict JSON by name: frozen in run.db before the first call, so that the
+        analysis can tell what was declared from what was added later. Default: none."""
+        return {}
+
     def check_change(self, before: Study, now: Study) -> None:
         """Called when a run is gone on with: raise InputError if `now` may not follow `before`."""
 

@@ -17,7 +17,15 @@ from peira.stats.intervals import normal_quantile, t_p_value
 from peira.stats.mcnemar import tango_limits
 from peira.stats.paired import Values
 from peira.stats.rank import read_pairs
-from peira.stats.result import ALL_TIED, EMPTY, MISSING_ARM, ZERO_VARIANCE, Estimate, undefined
+from peira.stats.result import (
+    ALL_TIED,
+    EMPTY,
+    MISSING_ARM,
+    TOO_FEW_UNITS,
+    ZERO_VARIANCE,
+    Estimate,
+    undefined,
+)
 
 
 def hedges_correction(df: float) -> float:
@@ -55,6 +63,8 @@ def standardised_difference(
     if data.reason:
         return undefined(data.reason, **about)
     d = data.differences
+    if kind == "g_z" and d.size < 3:  # J(1) = 0: two differences say nothing of their own spread
+        return undefined(TOO_FEW_UNITS, **about)
     if kind == "d_av":
         spread = math.sqrt((data.treatment.var(ddof=1) + data.control.var(ddof=1)) / 2)
         return Estimate(float(d.mean()) / spread, **about | {"method": "average sd"})

@@ -26,7 +26,27 @@ PACKAGES = (
 )
 
 
-def manifest(study: Study, routes: list[Route], previous: dict[str, Any] | None) -> dict[str, Any]:
+def frozen(
+    previous: dict[str, Any],
+    declared: dict[str, Any],
+    replicates: int,
+    *,
+    started: bool,
+    seen: bool,
+) -> dict[str, Any]:
+    """The hypotheses of a run: what was declared when its first trial started. Replicates may be
+    added until a trial has ended, since then there is a result to look at."""
+    now = {"declared": declared, "replicates": replicates, "frozen": utc_now()}
+    kept = previous.get("hypotheses")
+    if not started or kept is None:
+        return now
+    return dict(kept) if seen else {**kept, "replicates": replicates}
+
+
+def manifest(
+    study: Study, routes: list[Route], previous: dict[str, Any] | None,
+    hypotheses: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The manifest of a run about to start; a changed study is added as an amendment."""
     previous = previous or {}
     amendments = list(previous.get("amendments", []))
@@ -39,8 +59,10 @@ def manifest(study: Study, routes: list[Route], previous: dict[str, Any] | None)
         "study": study.model_dump(mode="json", exclude_defaults=True),
         "study_hash": study.hash,
         "amendments": amendments,
+        **({"hypotheses": hypotheses} if hypotheses else {}),
         "seeds": study.trial_seeds,
         "subjects": {route.name: _subject(route) for route in routes},
+        "not_reproducible": [route.name for route in routes if not _repeats(route)],
         "peira": __version__,
         "git": git_version(Path.cwd()),
         "python": platform.python_version(),
@@ -55,6 +77,12 @@ def _subject(route: Route) -> dict[str, Any]:
         "model": route.model, "provider": route.provider, "simulated": route.simulated,
         **route.details,
     }  # fmt: skip
+
+
+def _repeats(route: Route) -> bool:
+    """False for a provider that takes no seed: asked again, it need not answer the same."""
+    own = route.simulated or route.provider in ("local", "script", "replay")
+    return bool(route.details.get("seeds", own))
 
 
 def _versions() -> dict[str, str]:

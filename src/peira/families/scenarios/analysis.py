@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from peira.families.scenarios import factorial, patterns, report, report_file, summaries
-from peira.families.scenarios.batch import Batch, from_run
+from peira.families.scenarios.batch import Batch, from_run, hypotheses
 from peira.families.scenarios.effects import SUCCESS, Effect, Effects
 from peira.families.scenarios.simulated import expected_level
 from peira.report.analysis import Analysis, Finding
@@ -122,30 +122,17 @@ def vars_of(share: factorial.Share) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def hypotheses(batch: Batch) -> dict[str, Any]:
-    """What is confirmatory, as frozen with the first files of a batch."""
-    return {
-        "criteria": {name: dict(condition) for name, condition in batch.criteria.items()},
-        "primary": sorted(name for name, metric in batch.metrics.items() if metric.primary),
-        "factors": {name: list(levels) for name, levels in batch.factors.items()},
-        "replicates": batch.replicates,
-    }
-
-
 def deviations(batch: Batch) -> list[str]:
-    """Words for every change since the hypotheses were frozen; levels may be added, and labelled
-    anew, without changing a question that was asked."""
-    then, now = batch.frozen, hypotheses(batch)
-    if not then:
+    """Words for every change since the hypotheses were frozen."""
+    if not batch.frozen:
         return []
-    found = []
-    for name, what in (("criteria", "the success criteria"), ("primary", "the primary metrics")):
-        if then.get(name) != now[name]:
-            found.append(f"Exploratory: {what} were changed after the batch was begun.")
-    if set(then.get("factors", {})) != set(now["factors"]):
-        found.append("Exploratory: the factors were changed after the batch was begun.")
-    if then.get("looked") and now["replicates"] > then.get("replicates", 0):
-        found.append("Exploratory: replicates were added after a look at the results.")
+    now = hypotheses(batch.criteria, batch.metrics, batch.factors)
+    found = [
+        f"Exploratory: the {what} were changed after the batch was begun."
+        for what, then in batch.frozen["declared"].items() if now.get(what) != then
+    ]  # fmt: skip
+    if batch.replicates > batch.frozen["replicates"]:
+        found.append("Exploratory: replicates were added after the first results were there.")
     return found
 
 

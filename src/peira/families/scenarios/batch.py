@@ -26,7 +26,7 @@ from peira.store.rundir import loads_or_none
 if TYPE_CHECKING:
     from peira.store.records import Record, RunView
 
-MANUAL, FROZEN = "manual-metrics.csv", "hypotheses.json"
+MANUAL = "manual-metrics.csv"
 REMEASURED = "remeasured.json"
 MANUAL_FIELDS = ("run_id", "turn", "metric", "value", "coder")
 Values = Mapping[str, Value | None]
@@ -142,14 +142,14 @@ def from_run(run: RunView) -> Batch:
     levels = {n: tuple(label(specs[n], v) for v in spec["values"]) for n, spec in specs.items()}
     return Batch(
         name=run.name, scenario_name=scenario.name, trials=tuple(trials),
-        metrics=_all_series(cache.values()), criteria=scenario.success_criteria,
+        metrics=all_series(cache.values()), criteria=scenario.success_criteria,
         factors=_present(levels, trials), simulated=run.simulated,
         description=study.description or scenario.description,
         base=Path(str(study.fixed.get("base_scenario", ""))).name, author=scenario.author,
         length=max(own.turns for own in cache.values()), turn_duration=scenario.turn_duration,
         budget=study.limits.budget_usd, trial_limit=study.limits.trial_usd,
         spent=spent / 1e6, unsettled=unsettled / 1e6,
-        frozen=loads_or_none(run.path / FROZEN) or {},
+        frozen=run.meta.get("manifest", {}).get("hypotheses", {}),
     )  # fmt: skip
 
 
@@ -170,11 +170,24 @@ def _remeasured(
     )
 
 
-def _all_series(scenarios: Iterable[Scenario]) -> dict[str, Metric]:
+def all_series(scenarios: Iterable[Scenario]) -> dict[str, Metric]:
+    """Every series that some scenario measures."""
     found: dict[str, Metric] = {}
     for scenario in scenarios:
         found |= {name: metric for name, (metric, _) in series(scenario).items()}
     return found
+
+
+def hypotheses(
+    criteria: Criteria, metrics: Mapping[str, Metric], factors: Iterable[str]
+) -> dict[str, Any]:
+    """What is confirmatory, as the manifest keeps it: success and primary metrics by factor. Levels
+    may be added, and labelled anew, without changing a question that was asked."""
+    return {
+        "success criteria": {name: dict(condition) for name, condition in criteria.items()},
+        "primary metrics": sorted(name for name, metric in metrics.items() if metric.primary),
+        "factors": sorted(factors),
+    }
 
 
 def _present(

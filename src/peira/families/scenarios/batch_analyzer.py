@@ -104,10 +104,10 @@ class BatchAnalyzer:
             base=str(summary.get("base_scenario", "")), length=self._length,
             budget=costs.get("budget_limit"), trial_limit=costs.get("cost_per_run_limit"),
             spent=costs.get("total_spent", 0.0), unsettled=costs.get("unsettled", 0.0),
-            frozen=self._json(self.path / "hypotheses.json", needed=False),
+            frozen=self._json(self.path / "manifest.json").get("hypotheses", {}),
         )  # fmt: skip
 
-    def _json(self, path: Path, *, needed: bool = True) -> dict[str, Any]:
+    def _json(self, path: Path) -> dict[str, Any]:
         """A JSON object, or an empty one with a warning."""
         if not path.is_file():
             return {}

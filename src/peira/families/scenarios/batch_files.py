@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from peira.families.scenarios.batch import FROZEN, MANUAL, Batch, Trial, from_run, manual_rows
+from peira.families.scenarios.batch import MANUAL, Batch, Trial, from_run, manual_rows
 from peira.families.scenarios.files import call_entry, totals, variation_number
 from peira.families.scenarios.simulated import expected_level
 from peira.families.scenarios.variations import describe, target
@@ -39,19 +39,8 @@ def run_files(run: RunView) -> Iterator[tuple[str, bytes]]:
     rows = manual_rows(old, batch.done, batch.metrics)
     if rows is not None and rows != old:
         yield MANUAL, rows.encode()
-    frozen = frozen_hypotheses(run, batch)
-    if frozen != batch.frozen:
-        yield FROZEN, _json(frozen)
     if batch.simulated:
         yield "simulation_truth.json", _json(truth(batch))
-
-
-def frozen_hypotheses(run: RunView, batch: Batch) -> dict[str, Any]:
-    """hypotheses.json: written with the first files, later only marked as looked at."""
-    from peira.families.scenarios.analysis import hypotheses
-
-    looked = {"looked": True} if (run.path / "analysis").is_dir() else {}
-    return {**(batch.frozen or hypotheses(batch) | {"looked": False}), **looked}
 
 
 def _json(data: Any) -> bytes:

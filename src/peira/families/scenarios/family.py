@@ -81,6 +81,14 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
                 )
         return notes
 
+    def declared(self, study: Study, settings: list[ScenarioSettings]) -> dict[str, Any]:
+        """Success and the primary metrics, against each factor, are the confirmatory hypotheses."""
+        from peira.families.scenarios.batch import all_series, hypotheses
+
+        scenarios = [each.scenario for each in settings]
+        factors = [spec["name"] for spec in study.fixed.get("variations") or []]
+        return hypotheses(scenarios[0].success_criteria, all_series(scenarios), factors)
+
     def check_change(self, before: Study, now: Study) -> None:
         """A changed base scenario is refused; metrics that steer nothing may change."""
         from peira.families.scenarios.variations import refuse_changed_base

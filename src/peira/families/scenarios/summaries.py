@@ -290,4 +290,5 @@ def _fisher(table: list[list[int]], seed: int) -> float:
         return float(stats.fisher_exact(np.array(table)).pvalue)
     rng = np.random.default_rng(seed)
     method = stats.MonteCarloMethod(n_resamples=9_999, rng=rng)
-    return float(stats.fisher_exact(np.array(table), method=method).pvalue)
+    p = stats.fisher_exact(np.array(table), method=method).pvalue
+    return float(np.mean(p))  # a table of single trials comes back as an array of one
