@@ -14,6 +14,7 @@ from peira.stats import (
     Estimate,
     clopper_pearson,
     correlation,
+    independent_difference,
     jeffreys,
     mcnemar_asymptotic_p,
     mcnemar_exact_p,
@@ -94,6 +95,19 @@ def test_mean_interval_matches_the_library_and_counts_missing():
     assert (got.n, got.missing, got.p) == (4, 2, None)
     assert (got.low, got.high) == pytest.approx((low, high))
     assert t_interval(clean).p == pytest.approx(ttest_1samp(clean, 0).pvalue)
+
+
+def test_two_independent_groups_match_the_librarys_welch():
+    from scipy.stats import ttest_ind
+
+    rng = np.random.default_rng(1)
+    t, c = rng.normal(0.5, 2, 9), rng.normal(0, 1, 14)
+    got, want = independent_difference([*t, None], c), ttest_ind(t, c, equal_var=False)
+    low, high = want.confidence_interval()
+    assert (got.p, got.low, got.high, got.df) == pytest.approx((want.pvalue, low, high, want.df))
+    assert (got.n, got.missing) == (23, 1)
+    assert independent_difference([1.0], [2.0, 3.0]).reason == "single_unit"
+    assert independent_difference([], [2.0, 3.0]).reason == "missing_arm"
 
 
 @pytest.mark.parametrize(

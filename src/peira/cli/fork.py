@@ -95,7 +95,7 @@ def differences(forked: Forked) -> list[dict[str, Any]]:
     for name in names:
         sides = [[v for r in arm if (v := _numbers(r).get(name)) is not None]
                  for arm in (forked.changed, forked.control)]  # fmt: skip
-        found.append({"outcome": name, **_welch(*sides)})
+        found.append({"outcome": name, **_difference(*sides)})
     return found
 
 
@@ -107,18 +107,15 @@ def _numbers(record: Any) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _welch(changed: list[float], control: list[float]) -> dict[str, Any]:
-    sizes = {"n_changed": len(changed), "n_control": len(control)}
-    if not changed or not control:
-        return {"diff": None, "ci": None, "reason": "missing_arm", "text": "undefined", **sizes}
-    diff = sum(changed) / len(changed) - sum(control) / len(control)
-    if min(len(changed), len(control)) < 2 or len({*changed}) + len({*control}) == 2:
-        reason = "single_unit" if min(len(changed), len(control)) < 2 else "zero_variance"
-        return {"diff": diff, "ci": None, "reason": reason, "text": f"{diff:.3g} (no interval)",
-                **sizes}  # fmt: skip
-    from scipy.stats import ttest_ind
+def _difference(changed: list[float], control: list[float]) -> dict[str, Any]:
+    from peira.stats.intervals import independent_difference
 
-    limits = ttest_ind(changed, control, equal_var=False).confidence_interval(0.95)
-    low, high = float(limits.low), float(limits.high)
-    text = f"{diff:.3g} [{low:.3g}, {high:.3g}] (n {len(changed)} and {len(control)})"
-    return {"diff": diff, "ci": [low, high], "reason": None, "text": text, **sizes}
+    found = independent_difference(changed, control)
+    known = {"diff": found.estimate, "reason": found.reason,
+             "n_changed": len(changed), "n_control": len(control)}  # fmt: skip
+    if found.low is None or found.high is None:
+        shown = "undefined" if found.estimate is None else f"{found.estimate:.3g} (no interval)"
+        return {**known, "ci": None, "text": shown}
+    text = f"{found.estimate:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    return {**known, "ci": [found.low, found.high],
+            "text": f"{text} (n {len(changed)} and {len(control)})"}  # fmt: skip

@@ -86,6 +86,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "intervals": (
         "clopper_pearson",
         "correlation",
+        "independent_difference",
         "jeffreys",
         "mean_interval",
         "pass_at_k",
@@ -191,6 +192,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "contrast_t",
         "cr2",
         "least_squares",
+        "slope",
         "wild_cluster_p",
     ),
     "replicates": (

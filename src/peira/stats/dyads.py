@@ -27,13 +27,12 @@ from peira.stats._arrays import (
     generator,
     kept,
 )
-from peira.stats.intervals import from_t, is_constant
+from peira.stats.intervals import is_constant
 from peira.stats.permutation import ENUMERATION_LIMIT, PValue, monte_carlo_p
-from peira.stats.regression import Fit, cluster_covariance, least_squares
+from peira.stats.regression import Fit, cluster_covariance, least_squares, slope
 from peira.stats.result import (
     EMPTY,
     NOT_IDENTIFIED,
-    RANK_DEFICIENT,
     SINGLE_UNIT,
     TOO_FEW_MODELS,
     ZERO_VARIANCE,
@@ -173,16 +172,10 @@ def capability_slope(
     x = capabilities(scored.models, capability)
     if len(x) < 3:
         return undefined(TOO_FEW_MODELS, **about)
-    fit = least_squares(np.array(scored.scores), x)
-    if isinstance(fit, str):
-        return undefined(RANK_DEFICIENT, **about)
+    found = slope(x, np.array(scored.scores), level)
     flags = ("conditional_on_one_baseline",) if scored.star else ()
-    extra = {"order_effect": scored.order, "r_squared": _r_squared(fit)}
-    base = Estimate(float(fit.beta[1]), flags=flags, extra=extra, **about)
-    se = math.sqrt(fit.sigma2 * fit.bread[1, 1])
-    if se <= 1e-12 * max(1.0, abs(float(fit.beta[1]))):
-        return base.with_(reason=ZERO_VARIANCE)
-    return from_t(base, se, fit.df)
+    extra = {**found.extra, "order_effect": scored.order}
+    return found.with_(flags=flags, **about | {"extra": extra})
 
 
 def capabilities(models: tuple[Any, ...], capability: Mapping[Any, float]) -> Floats:
@@ -191,11 +184,6 @@ def capabilities(models: tuple[Any, ...], capability: Mapping[Any, float]) -> Fl
     if absent:
         raise ValueError(f"no capability given for: {', '.join(absent)}")
     return np.array([capability[name] for name in models], dtype=float)
-
-
-def _r_squared(fit: Fit) -> float | None:
-    total = float(((fit.y - fit.y.mean()) ** 2).sum())
-    return 1 - float(fit.residuals @ fit.residuals) / total if total > 0 else None
 
 
 @dataclass(frozen=True, slots=True)

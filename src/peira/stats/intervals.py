@@ -16,6 +16,7 @@ from peira.stats._arrays import Floats, Labels, check_level, floats, same_length
 from peira.stats._solve import bisect
 from peira.stats.result import (
     EMPTY,
+    MISSING_ARM,
     SINGLE_UNIT,
     TOO_FEW_UNITS,
     ZERO_VARIANCE,
@@ -106,6 +107,38 @@ def mean_interval(
     from peira.stats.clustered import cluster_mean
 
     return cluster_mean(values, cluster, level).with_(p=None)
+
+
+def independent_difference(
+    treatment: ArrayLike | Sequence[float | None],
+    control: ArrayLike | Sequence[float | None],
+    level: float = 0.95,
+) -> Estimate:
+    """Difference of the means of two independent groups, treatment - control: Welch's t (1947).
+
+    For two arms on the same units use `paired_difference`.
+    """
+    arms = [unit_means(arm) for arm in (treatment, control)]
+    t, c = (values[np.isfinite(values)] for values, _ in arms)
+    about: dict[str, Any] = {
+        "level": check_level(level),
+        "n": t.size + c.size,
+        "n_rows": sum(rows for _, rows in arms),
+        "missing": sum(values.size for values, _ in arms) - t.size - c.size,
+        "method": "Welch t",
+        "estimand": "difference of means, treatment - control",
+        "extra": {"n_treatment": t.size, "n_control": c.size},
+    }
+    if 0 in (t.size, c.size):
+        return undefined(EMPTY if t.size == c.size else MISSING_ARM, **about)
+    base = Estimate(float(t.mean() - c.mean()), **about)
+    if min(t.size, c.size) < 2:
+        return base.with_(reason=SINGLE_UNIT)
+    if is_constant(t) and is_constant(c):
+        return base.with_(reason=ZERO_VARIANCE)
+    a, b = float(t.var(ddof=1)) / t.size, float(c.var(ddof=1)) / c.size
+    df = (a + b) ** 2 / (a**2 / (t.size - 1) + b**2 / (c.size - 1))
+    return from_t(base, math.sqrt(a + b), df)
 
 
 def _rate(successes: int, n: int, level: float, method: str) -> Estimate | None:

@@ -86,6 +86,28 @@ def least_squares(y: ArrayLike, x: ArrayLike) -> Fit | str:
     return Fit(design, outcome, beta, outcome - design @ beta, bread, int((~keep).sum()))
 
 
+def slope(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
+    """Slope of the least-squares line with the classical t interval; `extra`: intercept, R^2."""
+    fit = least_squares(y, x)
+    about: dict[str, Any] = {
+        "level": check_level(level),
+        "n_rows": len(floats(y)),
+        "method": "least squares, t",
+        "estimand": "slope",
+    }
+    if isinstance(fit, str):
+        return undefined(fit, **about)
+    total = float(((fit.y - fit.y.mean()) ** 2).sum())
+    extra = {
+        "intercept": float(fit.beta[0]),
+        "r_squared": 1 - float(fit.residuals @ fit.residuals) / total if total > 0 else None,
+    }
+    base = Estimate(float(fit.beta[1]), n=len(fit.y), missing=fit.missing, extra=extra, **about)
+    if _exact(fit):
+        return base.with_(reason=ZERO_VARIANCE)
+    return from_t(base, math.sqrt(fit.sigma2 * fit.bread[1, 1]), fit.df)
+
+
 def _group_scores(fit: Fit, group: Ints, adjusted: Floats) -> Floats:
     """Sum of x_i e_i over each cluster: clusters x coefficients."""
     scores = np.zeros((int(group.max()) + 1, fit.x.shape[1]))

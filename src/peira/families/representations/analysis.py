@@ -282,15 +282,10 @@ def size_findings(found: Sequence[Trial]) -> list[Finding]:
             points[len(data["curves"]["graph"]["clusters"])] = told["estimate"]
     if len(points) < 4:
         return []
-    from scipy.stats import linregress
+    from peira.stats.regression import slope
 
-    x, y = np.log(list(points)), np.log(list(points.values()))
-    fit = linregress(x, y)
-    from peira.stats.intervals import t_quantile
-
-    half = t_quantile(0.95, len(points) - 2) * fit.stderr
+    estimate = slope(np.log(list(points)), np.log(list(points.values())))
     return [Finding(
         "transition_power_law", "exponent of the transition length in the number of nodes",
-        Estimate(fit.slope, fit.slope - half, fit.slope + half, p=float(fit.pvalue), n=len(points),
-                 method="least squares in logs, t", estimand="exponent"), unit="graph size",
+        estimate.with_(method="least squares in logs, t", estimand="exponent"), unit="graph size",
     )]  # fmt: skip

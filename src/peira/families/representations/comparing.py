@@ -12,6 +12,7 @@ from peira.families.representations.analysis import Trial, trials_of
 from peira.families.representations.files import read_npz
 from peira.families.representations.inference import means, q_values
 from peira.report.analysis import Column, Table
+from peira.stats.intervals import independent_difference
 from peira.store.records import RunView
 
 FIELDS = ("dirichlet_energy", "cluster_separation", "neighbour_mass", "loss")
@@ -83,20 +84,4 @@ def _gap(u: Any, v: Any, equal: bool) -> Any:
     if equal:
         size = min(len(u), len(v))
         return means(v[:size] - u[:size]).estimate((), estimand="second − first")
-    return _welch(v[np.isfinite(v)], u[np.isfinite(u)])
-
-
-def _welch(v: Any, u: Any) -> Any:
-    from peira.stats.intervals import t_p_value, t_quantile
-    from peira.stats.result import Estimate, undefined
-
-    if min(len(u), len(v)) < 2:
-        return undefined("too_few_units", n=len(u) + len(v))
-    a, b = u.var(ddof=1) / len(u), v.var(ddof=1) / len(v)
-    gap, error = float(v.mean() - u.mean()), float(np.sqrt(a + b))
-    if error <= 1e-12:
-        return Estimate(gap, n=len(u) + len(v), reason="zero_variance")
-    df = (a + b) ** 2 / (a**2 / (len(u) - 1) + b**2 / (len(v) - 1))
-    half = t_quantile(0.95, df) * error
-    return Estimate(gap, gap - half, gap + half, p=t_p_value(gap / error, df), n=len(u) + len(v),
-                    method="Welch t", estimand="second − first")  # fmt: skip
+    return independent_difference(v, u).with_(estimand="second − first")
