@@ -10,13 +10,13 @@ from peira import api
 from peira.errors import InputError
 from peira.families.negotiation.protocol import tabulate
 from peira.importers import bargain
-from peira.importers.base import write_run
+from peira.importers.base import Notes, write_run
 from peira.store.records import RunView
 
 
 @pytest.fixture(scope="module")
 def games(shared_data):
-    return [bargain.read_game(folder) for folder in bargain.folders(shared_data / "bargain")]
+    return [bargain.read_game(path) for path in bargain.results(shared_data / "bargain")]
 
 
 def test_every_recorded_outcome_is_recomputed_exactly(games):
@@ -64,7 +64,7 @@ def test_the_ladder_reads_every_vote_and_refuses_offers_for_a_reason(games):
 
 def test_the_import_is_a_run_that_the_ordinary_analysis_reads(shared_data, tmp_path):
     source = shared_data / "bargain"
-    run = write_run(tmp_path / "run", bargain.FAMILY, bargain.read(source), "test")
+    run = write_run(tmp_path / "run", bargain.FAMILY, bargain.read(source, Notes()), "test")
     with RunView(run) as view:
         assert view.tally.done == 60
         from peira.families.negotiation.analysis import analyse
@@ -101,9 +101,9 @@ def test_ten_recorded_games_replay_through_the_engine(games, tmp_path):
 
 
 def test_a_folder_without_games_and_a_broken_file_are_named(tmp_path: Path):
-    with pytest.raises(InputError, match=r"no experiment_results\.json"):
-        bargain.folders(tmp_path)
+    with pytest.raises(InputError, match="no game below"):
+        bargain.results(tmp_path)
     (tmp_path / "experiment_results.json").write_bytes(orjson.dumps({"config": {}}))
     (tmp_path / "all_interactions.json").write_bytes(b"[]")
     with pytest.raises(InputError, match="not a recorded game"):
-        bargain.read_game(tmp_path)
+        bargain.read_game(tmp_path / "experiment_results.json")

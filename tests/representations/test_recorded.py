@@ -10,6 +10,7 @@ import pytest
 from peira.cli.main import run as peira
 from peira.errors import InputError
 from peira.importers import icl_influence, iclr_induction
+from peira.importers.base import Notes
 from peira.store.records import RunView
 
 
@@ -47,7 +48,7 @@ def test_older_results_become_strict(tmp_path: Path) -> None:
         '{"model": "gpt2", "config": {"n_contexts": 10, "layers": [0]}, "results": {"layer_0":'
         ' {"css_per_token": [0.1, NaN], "dirichlet_energy": Infinity, "cluster_separation": 2.3}}}'
     )
-    (made,) = icl_influence.read(tmp_path / "old")
+    (made,) = icl_influence.read(tmp_path / "old", Notes())
     data = json.loads(made.artifacts["summary.json"])
     assert data["results"]["layer_0"]["cluster_separation"] == 2.3
     assert data["results"]["layer_0"]["dirichlet_energy"] is None
@@ -59,5 +60,6 @@ def test_older_results_become_strict(tmp_path: Path) -> None:
         == 0
     )
     (folder / "results.json").write_text("[]")
-    with pytest.raises(InputError, match="layer_"):
-        list(icl_influence.read(tmp_path / "old"))
+    notes = Notes()
+    assert list(icl_influence.read(tmp_path / "old", notes)) == []
+    assert "no results.layer_<k>" in notes.warnings[0]

@@ -23,7 +23,7 @@ def command(
     from peira.cli.display import as_json, say
     from peira.errors import InputError
     from peira.importers import KINDS, importer
-    from peira.importers.base import write_run
+    from peira.importers.base import Notes, write_run
     from peira.store.records import RunView
 
     if kind == "list":
@@ -34,13 +34,18 @@ def command(
     if not directory.exists():
         raise InputError(f"{directory}: no such folder\n  allowed: {chosen.ABOUT}")
     target = output_dir or Path("experiments") / f"{kind}-{directory.resolve().name}"
-    run = write_run(target, chosen.FAMILY, chosen.read(directory), f"{kind} {directory.name}")
+    notes = Notes()
+    trials = chosen.read(directory, notes)
+    run = write_run(target, chosen.FAMILY, trials, f"{kind} {directory.resolve().name}", notes)
     with RunView(run) as view:
         tally = view.tally
     if json:
         as_json({"run": str(run.path), "kinds": list(KINDS), "planned": tally.planned,
-                 "done": tally.done, "failed": tally.failed})  # fmt: skip
+                 "done": tally.done, "failed": tally.failed, "halted": tally.halted,
+                 "pending": tally.pending, "warnings": notes.warnings})  # fmt: skip
     else:
+        for warning in notes.warnings:
+            say(f"warning: {warning}")
         say(f"{run.path}: {tally}")
         say(f"  look: peira analyse {run.path}, or peira view {run.path}")
     return 0

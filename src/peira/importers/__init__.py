@@ -1,7 +1,8 @@
 """Results recorded by other tools, read into runs: one module a tool, found by name.
 
 An importer module has `FAMILY` (the family its trials belong to), `ABOUT` (one line) and
-`read(directory) -> Iterator[ImportedTrial]`. It only reads; `base.write_run` writes.
+`read(directory, notes) -> Iterator[ImportedTrial]`. It only reads; `base.write_run` writes. A damaged
+file is left out with a warning in `notes`; a folder without anything to read is refused.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from peira.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from peira.importers.base import ImportedTrial
+    from peira.importers.base import ImportedTrial, Notes
 
 KINDS = {
     "bargain": "peira.importers.bargain",
+    "excellence": "peira.importers.excellence",
     "iclr-induction": "peira.importers.iclr_induction",
     "icl-influence": "peira.importers.icl_influence",
+    "scenario-lab": "peira.importers.scenario_lab",
 }
 
 
@@ -30,8 +33,8 @@ class Importer(Protocol):
     FAMILY: str
     ABOUT: str
 
-    def read(self, directory: Path) -> Iterator[ImportedTrial]:
-        """Every trial found below `directory`. Raises InputError naming a file it cannot read."""
+    def read(self, directory: Path, notes: Notes) -> Iterator[ImportedTrial]:
+        """Every trial found below `directory`. Raises InputError when there is none."""
         ...
 
 

@@ -1,7 +1,9 @@
 """Recorded negotiations of the public project joie-zhang/bargain (2025), as runs and as replays.
 
-Reads `experiment_results.json` beside `all_interactions.json`, in both variants (with and without
-recorded votes). Private values stand only in the setup prompts, rounded to two decimals, and are
+Reads games in each layout there has been: `experiment_results.json` beside `all_interactions.json`
+(one game a folder), `run_<k>_experiment_results.json` (a batch in one folder, its interactions per
+run or together) and `result.json` in `run_<k>` folders; with and without recorded votes. Private
+values stand only in the setup prompts, rounded to two decimals, and are
 recovered from there. Invariant: outcomes are recomputed from the recorded proposals and votes by our
 own rules; where a recorded number differs, the trial says so and is imported as failed, never
 smoothed over.
@@ -25,10 +27,13 @@ from peira.families.negotiation.parsing import Names, read_ballot, read_offer, r
 from peira.families.negotiation.protocol import Proposal, Tally, passed, tabulate
 from peira.families.negotiation.settings import NegotiationSettings
 from peira.families.negotiation.trial import seat_name
-from peira.importers.base import ImportedTrial, read_json
+from peira.importers.base import ImportedTrial, Notes, read_json
 
 FAMILY = "negotiation"
-ABOUT = "a folder of bargain games (experiment_results.json beside all_interactions.json)"
+ABOUT = (
+    "bargain games: (run_<k>_)experiment_results.json or result.json, beside all_interactions.json"
+)
+RESULTS = re.compile(r"(run_\d+_)?experiment_results(_\d{8}_\d{6})?\.json|result\.json")
 TOLERANCE = 0.03  # values were shown with two decimals, so utilities can be off by a little
 VALUE = re.compile(r"^\s*(\d+):\s*(.+?)\s*→\s*([\d.]+)", re.MULTILINE)
 COUNT = re.compile(r"Proposal #(\d+): (\d+) accept, (\d+) reject")
@@ -78,35 +83,60 @@ class RecordedGame:
 
 
 # -- reading ---------------------------------------------------------------------------------
-def read(directory: Path) -> Iterator[ImportedTrial]:
-    """Every game below `directory`. Raises InputError naming a file it cannot read."""
+def read(directory: Path, notes: Notes) -> Iterator[ImportedTrial]:
+    """Every game below `directory`; a damaged one is left out with a warning. Raises InputError when
+    there is none."""
     taken: set[tuple[Any, ...]] = set()
-    for number, folder in enumerate(folders(directory)):
-        game = read_game(folder)
+    for number, path in enumerate(results(directory)):
+        try:
+            game = read_game(path)
+        except InputError as error:
+            notes.damaged(error)
+            continue
         key = (game.models, game.level, game.seed)
         seed = game.seed if game.seed is not None and key not in taken else 100_000 + number
         taken.add(key)
         yield trial_of(game, seed)
 
 
-def folders(directory: Path) -> list[Path]:
-    """Folders that hold a game, in order."""
-    found = sorted(path.parent for path in directory.rglob("experiment_results.json"))
+def results(directory: Path) -> list[Path]:
+    """The files that hold a game's result, in order. Raises InputError when there are none."""
+    found = sorted(p for p in directory.rglob("*.json") if RESULTS.fullmatch(p.name))
     if not found:
-        raise InputError(f"{directory}: no experiment_results.json below\n  allowed: {ABOUT}")
+        raise InputError(f"{directory}: no game below\n  allowed: {ABOUT}")
     return found
 
 
-def read_game(folder: Path) -> RecordedGame:
+def read_game(path: Path) -> RecordedGame:
     """One recorded game. Raises InputError for a file that is missing or not as described."""
-    results = read_json(folder / "experiment_results.json")
-    interactions = read_json(folder / "all_interactions.json")
+    recorded = read_json(path)
     try:
-        return _game(folder.name, results, interactions)
+        return _game(_name(path), recorded, _interactions(path, recorded))
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(
-            f"{folder}: not a recorded game ({type(error).__name__}: {error})\n  allowed: {ABOUT}"
+            f"{path}: not a recorded game ({type(error).__name__}: {error})\n  allowed: {ABOUT}"
         ) from error
+
+
+def _name(path: Path) -> str:
+    """The folder, and in a batch the run; `comp_0.5/run_1` of the scaling study is one name."""
+    folder = path.parent.name
+    if folder.startswith("run_"):
+        parts = [path.parent.parent.parent.name, path.parent.parent.name, folder]
+        return "_".join(p for p in parts if p)
+    run = path.stem.partition("_experiment_results")[0]
+    return f"{folder}_{run}" if run.startswith("run_") else folder
+
+
+def _interactions(path: Path, recorded: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The game's calls: from a file of its own, or its share of the batch's."""
+    own = path.with_name(path.name.replace("experiment_results", "all_interactions"))
+    if own != path and own.is_file():
+        entries = read_json(own)
+    else:
+        entries = read_json(path.with_name("all_interactions.json"))
+    wanted = recorded["experiment_id"]
+    return [entry for entry in entries if entry.get("experiment_id", wanted) == wanted]
 
 
 def _game(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class ImportedTrial:
     `settings` are the family's settings, whole, factors included; `factors` those that varied;
     `outcome` the family's outcome (None unless done). `events` are transcript events with a `kind`;
     `artifacts` are files by name. `usage` is seat -> {calls, tokens_in, tokens_out}, `subjects` seat
-    -> {name, served_model, simulated}; `cost` is in micro-dollars, times in Unix seconds.
+    -> {name, served_model, simulated}; `cost` is in micro-dollars, times in Unix seconds. `identity`
+    stands in for the family's own, where that would read files that are not there any more.
     """
 
     slug: str
@@ -59,12 +60,44 @@ class ImportedTrial:
     started: float | None = None
     finished: float | None = None
     seconds: float | None = None
+    identity: Mapping[str, Any] | None = None
 
 
-def write_run(target: Path, family: str, trials: Iterable[ImportedTrial], source: str) -> RunDir:
+@dataclass(slots=True)
+class Notes:
+    """What an importer has to say beside its trials: `fixed` settings of the study that no trial
+    holds, and `warnings` about what was damaged and left out."""
+
+    fixed: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def json(self, path: Path) -> Any:
+        """A JSON file; None where it is missing, and with a warning where it is damaged."""
+        if not path.is_file():
+            return None
+        try:
+            return read_json(path)
+        except InputError as error:
+            self.damaged(error)
+            return None
+
+    def mapping(self, path: Path) -> Mapping[str, Any]:
+        """A JSON object; empty where there is none."""
+        found = self.json(path)
+        return found if isinstance(found, Mapping) else {}
+
+    def damaged(self, error: InputError) -> None:
+        """Warn of a file that is left out."""
+        self.warnings.append(f"left out: {str(error).splitlines()[0]}")
+
+
+def write_run(
+    target: Path, family: str, trials: Iterable[ImportedTrial], source: str,
+    notes: Notes | None = None,
+) -> RunDir:  # fmt: skip
     """Write a run directory of imported trials with all its projections. `source` says where they
-    come from. Raises InputError if `target` holds a run already, if there are no trials, or if one
-    does not fit the family's models."""
+    come from, `notes` what goes into the study beside them. Raises InputError if `target` holds a
+    run already, if there are no trials, or if one does not fit the family's models."""
     run = RunDir(target)
     if run.exists:
         raise InputError(f"{target}: holds a run already\n  remedy: choose another with --out")
@@ -74,7 +107,7 @@ def write_run(target: Path, family: str, trials: Iterable[ImportedTrial], source
     with run.locked():
         journal = Journal(run.database, costly=False)
         try:
-            writer = Writer(loaded)
+            writer = Writer(loaded, notes or Notes())
             journal.transaction(lambda connection: writer.write(connection, trials))
             _describe(journal, writer, family, reference, source, target.name)
         except BaseException:
@@ -90,8 +123,9 @@ def write_run(target: Path, family: str, trials: Iterable[ImportedTrial], source
 class Writer:
     """Trials into run.db, one after the other; remembers only what the study needs."""
 
-    def __init__(self, family: Family[Any, Any]) -> None:
+    def __init__(self, family: Family[Any, Any], notes: Notes) -> None:
         self.family = family
+        self.notes = notes
         self.cells: dict[bytes, int] = {}
         self.factors: list[dict[str, Any]] = []
         self.seeds: dict[int, None] = {}
@@ -104,7 +138,8 @@ class Writer:
         for position, trial in enumerate(trials):
             self._insert(connection, position, trial)
         if not self.cells:
-            raise InputError("nothing to import: no trial was found\n  remedy: check the directory")
+            why = self.notes.warnings[0] if self.notes.warnings else "no trial was found"
+            raise InputError(f"nothing to import: {why}\n  remedy: check the directory")
 
     def _insert(self, connection: sqlite3.Connection, position: int, trial: ImportedTrial) -> None:
         settings, identity = self._settings(trial)
@@ -141,7 +176,8 @@ class Writer:
             key: value for key, value in self.common.items()
             if key in plain and plain[key] == value
         }  # fmt: skip
-        return orjson.dumps(plain), canonical(self.family.identity(settings))
+        identity = self.family.identity(settings) if trial.identity is None else trial.identity
+        return orjson.dumps(plain), canonical(dict(identity))
 
     def _cell(
         self,
@@ -176,6 +212,7 @@ class Writer:
         """A study that describes what was imported: common settings, cells, seeds."""
         varied = {key for cell in self.factors for key in cell}
         fixed = {k: v for k, v in (self.common or {}).items() if k not in varied}
+        fixed |= self.notes.fixed
         return Study(
             family=family, name=name, description=f"imported from {source}", fixed=fixed,
             cells=self.factors if varied else [], seeds=list(self.seeds),
@@ -219,7 +256,7 @@ def _describe(
     journal: Journal, writer: Writer, family: str, reference: str, source: str, name: str
 ) -> None:
     study = writer.study(family, name, source)
-    imported = {"source": source, "time": utc_now()}
+    imported = {"source": source, "time": utc_now(), "warnings": writer.notes.warnings}
     values = {
         "study": study.model_dump(mode="json"), "family": reference, "simulated": False,
         "imported": imported,
@@ -243,13 +280,3 @@ def read_json(path: Path) -> Any:
         raise InputError(
             f"{path}: cannot be read ({error})\n  remedy: mend or remove it"
         ) from error
-
-
-def files(directory: Path, pattern: str, what: str) -> Iterator[Path]:
-    """Sorted files below a directory. Raises InputError if the directory or all files are missing."""
-    found = sorted(directory.glob(pattern)) if directory.is_dir() else []
-    if not found:
-        raise InputError(
-            f"{directory}: no {what} here ({pattern})\n  remedy: name the folder that holds them"
-        )
-    yield from found

@@ -19,7 +19,7 @@ from peira.families.representations.fields import GEOMETRY_NULLS
 from peira.families.representations.files import contexts_npz
 from peira.families.representations.outcome import outcome_of
 from peira.families.representations.settings import model_slug
-from peira.importers.base import ImportedTrial
+from peira.importers.base import ImportedTrial, Notes
 from peira.store.rundir import dumps
 
 FAMILY = "representations"
@@ -27,11 +27,14 @@ ABOUT = "folders with results.json as the guide describes them"
 NONFINITE = "nonfinite_in_source"
 
 
-def read(directory: Path) -> Iterator[ImportedTrial]:
-    """Every results.json below a folder. Raises InputError for one that has no layers."""
+def read(directory: Path, notes: Notes) -> Iterator[ImportedTrial]:
+    """Every results.json below a folder; one without layers is left out with a warning."""
     files = sorted(directory.rglob("results.json")) if directory.is_dir() else [directory]
     for number, path in enumerate(files):
-        yield trial(path, number)
+        try:
+            yield trial(path, number)
+        except InputError as error:
+            notes.damaged(error)
 
 
 def trial(path: Path, number: int) -> ImportedTrial:

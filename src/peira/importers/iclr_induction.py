@@ -23,7 +23,7 @@ from peira.families.representations.files import contexts_npz
 from peira.families.representations.outcome import outcome_of
 from peira.families.representations.summary import plain
 from peira.families.representations.walks import valid_share
-from peira.importers.base import ImportedTrial
+from peira.importers.base import ImportedTrial, Notes
 from peira.store.rundir import dumps
 
 FAMILY = "representations"
@@ -50,7 +50,7 @@ class Recording:
                                  [graphs.lattice(SIDE, SIDE).clusters])  # fmt: skip
 
 
-def read(directory: Path) -> Iterator[ImportedTrial]:
+def read(directory: Path, notes: Notes) -> Iterator[ImportedTrial]:
     """The one context as a finished trial of `park`."""
     recording = load(directory)
     data = summary(recording)

@@ -271,6 +271,7 @@ def item_series(table: Path, trial: str = "") -> list[Series]:
     clusters: dict[str, str] = {}
     for row in rows:
         item = row.get("item_key") or f"{row.get('dataset', '')}/{row.get('item_id', '')}"
+        item = item.replace("|", "/", 1)  # earlier tools' keys
         clusters[item] = row.get("cluster") or item
         for name in RATES:
             text = row.get(name)
