@@ -25,6 +25,7 @@ from peira.engine.budget import Account, Budget
 from peira.engine.journal import Journal
 from peira.engine.lab import Bench, Lab, TrialTask
 from peira.engine.ledger import Ledger, Sharing
+from peira.engine.loops import driving
 from peira.subjects.route import Routes
 from peira.subjects.subject import Sampling, system, user
 
@@ -112,9 +113,10 @@ async def peira(url: str, concurrency: int, calls: int, folder: Path) -> tuple[f
     async def warm(number: int) -> None:
         await call(-number - 1)
 
-    await lanes(concurrency, concurrency * 4, warm)
     try:
-        return await lanes(concurrency, calls, call)
+        with driving():  # as the driver of a run does
+            await lanes(concurrency, concurrency * 4, warm)
+            return await lanes(concurrency, calls, call)
     finally:
         await routes.close()
         journal.close()

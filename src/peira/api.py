@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -26,11 +26,11 @@ from peira.engine.budget import Account, Budget, micro
 from peira.engine.engine import Driver, Executor, Selection
 from peira.engine.journal import Journal
 from peira.engine.ledger import Ledger
-from peira.engine.loops import loop_factory
+from peira.engine.loops import driving, loop_factory
 from peira.engine.plan import PlannedCell, plan_cells, register
 from peira.engine.states import Cause, Tally
 from peira.engine.workplace import Workplace
-from peira.errors import InputError, RunHalted
+from peira.errors import InputError, RunHalted, StudyError
 from peira.families import load_family, resolve
 from peira.families.family import Family
 from peira.report.stopping import analysis_of
@@ -41,7 +41,7 @@ from peira.store.rundir import RunDir
 from peira.study.reader import Source, read_study
 from peira.study.study import Study
 from peira.subjects.route import Route, Routes
-from peira.subjects.subject import Wire
+from peira.subjects.subject import Sampling, Wire
 
 if TYPE_CHECKING:
     from peira.report.analysis import Analysis
@@ -152,7 +152,8 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
     }
     opened = [routes.open(name) for name in sorted(names)]
     _refuse_what_cannot_travel(options, opened)
-    _refuse_what_cannot_be_sent(question, routes)
+    settings = (cell.settings for cell in question.cells())
+    refuse_what_cannot_be_sent(question.family, settings, routes)
     journal = Journal(target.database, costly=any(route.durable for route in opened))
     try:
         _prepare(journal, question, study, options, opened)
@@ -187,13 +188,20 @@ def _refuse_what_cannot_travel(options: Options, opened: list[Route]) -> None:
             )
 
 
-def _refuse_what_cannot_be_sent(question: Question, routes: Routes) -> None:
-    """Raise InputError for a sampling that a subject's provider cannot carry."""
-    family = question.family
-    asked = {pair for cell in question.cells() for pair in family.samplings(cell.settings)}
+def refuse_what_cannot_be_sent(
+    family: Family[Any, Any], settings: Iterable[Any], routes: Routes
+) -> None:
+    """Raise StudyError with every sampling that a subject's provider cannot carry."""
+    asked = {(route.name, Sampling()) for route in routes.all()}
+    asked.update(pair for each in settings for pair in family.samplings(each))
+    faults: dict[str, None] = {}
     for name, sampling in sorted(asked, key=repr):
-        if (fit := routes.open(name).fit) is not None:
-            fit(sampling)
+        try:
+            routes.open(name).sampled(sampling)
+        except InputError as error:
+            faults[str(error)] = None
+    if faults:
+        raise StudyError(list(faults))
 
 
 def _report(question: Question, target: RunDir, message: str, began: float, ran: int) -> RunReport:
@@ -429,7 +437,7 @@ def _active(session: Session) -> list[dict[str, Any]]:
 
 def drive(session: Session) -> Tally:
     """Run a session to its end on a loop of its own."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with driving(), asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(session.drive())
 
 

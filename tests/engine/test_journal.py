@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from peira.engine.journal import Journal, connect, connect_read_only
+from peira.engine.journal import Bulk, Journal, connect, connect_read_only
 from peira.engine.migrations import MIGRATIONS
 from peira.engine.mounts import is_network_mount
 from peira.errors import StoreError
@@ -42,6 +42,35 @@ async def test_many_durable_writes_share_commits(journal):
         *(journal.durable("INSERT INTO meta VALUES(?, '')", (f"k{n}",)) for n in range(300))
     )
     assert journal.read("SELECT COUNT(*) FROM meta") == [(300,)]
+
+
+PAIR = Bulk(
+    "INSERT INTO meta(key, value) VALUES",
+    "(?,?)",
+    "ON CONFLICT(key) DO UPDATE SET value=excluded.value",
+)
+
+
+async def test_rows_of_a_bulk_share_a_step_and_come_after_what_was_put(journal):
+    steps = []
+    apply = journal._apply
+    journal._apply = lambda statements: (steps.append(len(statements)), apply(statements))[1]
+    with journal._lock:  # the writer waits: all of this is one commit
+        waits = [journal.durable_all([(PAIR, (f"k{n}", "row"), False)]) for n in range(700)]
+        put(journal, "k1", "put")
+    await asyncio.gather(*waits)
+    assert journal.read("SELECT COUNT(*), SUM(value='row') FROM meta") == [(700, 700)]
+    assert sum(steps) < 8
+
+
+async def test_a_bulk_row_that_fails_takes_its_whole_commit_with_it(journal):
+    with journal._lock:
+        good = journal.durable_all([(PAIR, ("good", "1"), False)])
+        bad = journal.durable_all([(PAIR, ("bad", None), False)])
+    ended = await asyncio.gather(good, bad, return_exceptions=True)
+    kept = journal.read("SELECT key FROM meta")
+    assert isinstance(ended[1], StoreError)
+    assert kept == ([] if isinstance(ended[0], StoreError) else [("good",)])
 
 
 async def test_a_bad_statement_fails_its_commit_whole_and_stops_the_journal(journal):

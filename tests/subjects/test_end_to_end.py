@@ -1,12 +1,14 @@
 """Studies on a served model that misbehaves: same outcomes, nothing bought twice, no key kept."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from peira import api
+from peira.errors import StudyError
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.study.study import Study
@@ -59,6 +61,34 @@ def test_a_lost_answer_stays_charged_at_its_worst_case(tmp_path):
         report = run(study(server, replicates=1), tmp_path / "run")
     assert report.exit_code == 0
     assert report.unsettled_usd > report.spent_usd > 0
+
+
+@pytest.mark.parametrize(
+    ("family", "fixed", "found"),
+    [
+        (FAMILY, {"model": "served"}, ["top_k=5"]),
+        ("prompts", {"model": "served", "temps": [0.2, 2.0], "prompt_set": "a", "data": {"source": "sample"},
+         "prompt_sets": {"a": {"control": "prompt.txt", "treatment": "prompt.txt"}}}, ["top_k=50"]),
+        ("negotiation", {"models": ["served", "other"], "judge": "other", "judge_repeats": 1,
+         "sampling": {"other": {"temperature": 2}}}, ["top_k=5", "'other'.*temperature=2"]),
+    ],
+)  # fmt: skip
+def test_what_a_wire_cannot_carry_is_refused_before_the_first_call(
+    tmp_path, monkeypatch, family, fixed, found
+):
+    (tmp_path / "prompt.txt").write_text("Be brief.")
+    monkeypatch.chdir(tmp_path)
+    with FaultServer().running() as server:
+        served = {"base_url": f"{server.url}/v1", "wire": "responses", "sampling": {"top_k": 5}}
+        other = {"base_url": f"{server.url}/v1", "wire": "anthropic"}
+        question = Study(family=family, fixed=fixed, seeds=[1],
+                         subjects={"served": served, "other": other})  # fmt: skip
+        with pytest.raises(StudyError) as refused:
+            run(question, tmp_path / "run")
+        assert not server.log
+    text = str(refused.value)
+    assert all(re.search(each, text) for each in found), text
+    assert "allow_drop" in text
 
 
 def test_refusals_and_cut_replies_come_back_marked(tmp_path):

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import orjson
 
 from peira.engine.budget import Budget
-from peira.engine.journal import Journal, Statement
+from peira.engine.journal import Bulk, Journal, Statement
 from peira.errors import Halt, ReplayDiverged
 from peira.subjects.subject import Message, Reply, Sampling, Usage
 
@@ -27,14 +27,17 @@ RUN_SCOPE = 0
 AT_HAND = 50_000  # replies of run scope held in memory
 Kept = tuple[str, bytes, str, bytes]  # key, request hash, model, packed reply
 
-INSERT = (
+# An intent and, over it, the reply: one statement for both, so that a commit is one step.
+WRITE = Bulk(
     "INSERT INTO replies(number, trial, key, attempt, hash, state, model, reply, cost, worst, buyer)"
-    " VALUES(?,?,?,?,?,?,?,?,?,?,?)"
+    " VALUES",
+    "(?,?,?,(SELECT COUNT(*)+1 FROM replies WHERE trial=? AND key=?),?,?,?,?,?,?,?)",
+    "ON CONFLICT(number) DO UPDATE SET state=excluded.state, reply=excluded.reply,"
+    " cost=excluded.cost, worst=excluded.worst",
 )
-
-INSERT_BATCHED = (
-    "INSERT INTO replies(number, trial, key, attempt, hash, state, model, reply, cost, buyer)"
-    " VALUES(?,?,?,(SELECT COUNT(*)+1 FROM replies WHERE trial=? AND key=?),?,'done',?,?,?,?)"
+KEEP = (
+    "INSERT OR REPLACE INTO replies(number, trial, key, hash, state, model, reply, buyer)"
+    " VALUES(?,?,?,?,'done',?,?,?)"
 )
 
 
@@ -123,6 +126,16 @@ class Purchase:
     worst: int
 
 
+def written(
+    number: int | None, purchase: Purchase, state: str, packed: bytes | None = None, cost: int = 0,
+    worst: int = 0,
+) -> tuple[Any, ...]:  # fmt: skip
+    """A purchase as the values of WRITE."""
+    trial, key = purchase.trial, purchase.key
+    return (number, trial, key, trial, key, purchase.digest, state, purchase.model, packed, cost,
+            worst, purchase.buyer)  # fmt: skip
+
+
 class LedgerPort(Protocol):
     """What a trial needs of the ledger, wherever the driver is."""
 
@@ -180,11 +193,8 @@ class Ledger:
         try:
             self.check()
             await self.journal.durable(
-                "INSERT INTO replies(number, trial, key, attempt, hash, state, model, worst, buyer)"
-                " VALUES(?,?,?,(SELECT COUNT(*)+1 FROM replies WHERE trial=? AND key=?),?,'open',?,?,?)",
-                (number, purchase.trial, purchase.key, purchase.trial, purchase.key,
-                 purchase.digest, purchase.model, purchase.worst, purchase.buyer),
-            )  # fmt: skip
+                WRITE, written(number, purchase, "open", worst=purchase.worst)
+            )
         except BaseException:
             self.budget.settle(purchase.buyer, purchase.worst, 0)
             raise
@@ -195,10 +205,7 @@ class Ledger:
         """Write the reply and its real cost, durable, before the trial sees it."""
         self._close(purchase, reply.cost)
         packed = pack(reply)
-        await self.journal.durable(
-            "UPDATE replies SET state='done', reply=?, cost=?, worst=0 WHERE number=?",
-            (packed, reply.cost, intent),
-        )
+        await self.journal.durable(WRITE, written(intent, purchase, "done", packed, reply.cost))
         if purchase.trial == RUN_SCOPE:
             self._shared.put(purchase.key, (purchase.digest, packed, reply.cost))
 
@@ -206,16 +213,14 @@ class Ledger:
         self, bought: Sequence[tuple[Purchase, Reply]], also: Sequence[Statement]
     ) -> None:
         """Write the replies of a batch job, with `also`, in one transaction."""
-        rows = []
+        statements: list[Statement] = [*also]
         for purchase, reply in bought:
             packed = pack(reply)
-            rows.append(
-                (next(self._numbers), purchase.trial, purchase.key, purchase.trial, purchase.key,
-                 purchase.digest, purchase.model, packed, reply.cost, purchase.buyer)
-            )  # fmt: skip
+            row = written(next(self._numbers), purchase, "done", packed, reply.cost)
+            statements.append((WRITE, row, False))
             if purchase.trial == RUN_SCOPE:
                 self._shared.put(purchase.key, (purchase.digest, packed, reply.cost))
-        await self.journal.durable_all([(INSERT_BATCHED, rows, True), *also])
+        await self.journal.durable_all(statements)
         for purchase, reply in bought:
             self.budget.settle(purchase.buyer, purchase.worst, reply.cost)
 
@@ -249,11 +254,11 @@ class Ledger:
             for key, digest, _, packed in replies:
                 self._shared.put(key, (digest, packed, 0))
         rows = [
-            (next(self._numbers), trial, key, 1, digest, "done", model, packed, 0, 0, trial)
+            (next(self._numbers), trial, key, digest, model, packed, trial)
             for key, digest, model, packed in replies
         ]
         if rows:
-            self.journal.put_many(INSERT.replace("INSERT", "INSERT OR REPLACE", 1), rows)
+            self.journal.put_many(KEEP, rows)
 
     def memory(self, trial: int) -> Memory:
         """What a trial has already been answered."""

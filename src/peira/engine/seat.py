@@ -1,7 +1,7 @@
 """A subject in a seat: the layers around every call, in this order.
 
-ledger (answer from the record if this exact call was already paid for) → budget (reserve the worst
-case, settle the real cost) → pace (limits, retries) → wire. A free subject goes straight to its
+ledger (answer from the record if this exact call was already paid for) → pace (limits, retries) →
+budget and intent (the worst case reserved and on disk, settled by the real cost) → wire. A free subject goes straight to its
 wire; its replies are stored with the trial's result.
 """
 
@@ -50,7 +50,6 @@ class Seat:
         self.served: str = ""
         self.calls = self.tokens_in = self.tokens_out = 0
         self._counts: dict[str, int] = {}
-        self._fits: dict[Sampling, Sampling] = {}
 
     async def reply(
         self,
@@ -84,25 +83,12 @@ class Seat:
     ) -> tuple[Request, str]:  # fmt: skip
         n = self._counts.get(label, 0)
         self._counts[label] = n + 1
-        sampling = self._sampling(sampling or DEFAULT_SAMPLING)
+        sampling = self.route.sampled(sampling or DEFAULT_SAMPLING)
         name = key or f"{self.seat}|{label}|{n}"
         shared = self.scope == "run"
         seed = derive(name) if shared else derive(self.lab.seed, f"{self.lab.stream}{name}")
         seen = observation if self.simulated else None
         return Request(self.route.model, tuple(messages), sampling, seen, seed, label, n), name
-
-    def _sampling(self, sampling: Sampling) -> Sampling:
-        """The route's defaults filled in, and what the wire can carry: worked out once for each
-        sampling. Raises InputError."""
-        if sampling not in self._fits:
-            defaults = {
-                name: value
-                for name, value in self.route.sampling.items()
-                if getattr(sampling, name) in (None, ())
-            }
-            whole = replace(sampling, **defaults) if defaults else sampling
-            self._fits[sampling] = whole if self.route.fit is None else self.route.fit(whole)
-        return self._fits[sampling]
 
     # -- run scope: one purchase for all who ask the same ------------------------------------
     async def _shared(self, request: Request, key: str, digest: bytes) -> Reply:
@@ -168,6 +154,8 @@ class Seat:
         return ProviderFailure(f"{self.name}: {error} (gave up after {tries} tries)")
 
     async def _buy(self, request: Request, purchase: Purchase) -> Reply:
+        """One attempt. Its place at the provider is given back with the answer, before that is on
+        disk, so that as many calls are on the way as pace allows."""
         ledger, pace = self.lab.bench.ledger, self.route.pace
         ticket = await pace.admit(request) if pace is not None else None
         reply: Reply | None = None
@@ -185,13 +173,13 @@ class Seat:
                 # Cancelled (timeout, Ctrl+C) or a fault of ours: it may have been charged.
                 await ledger.lose(intent, purchase)
                 raise
-            await ledger.settle(intent, purchase, reply)
-            return reply
         except ProviderStop as stop:
             raise RunHalted("provider", f"{self.name}: {stop}") from stop
         finally:
             if pace is not None:
                 pace.done(ticket, reply, error)
+        await ledger.settle(intent, purchase, reply)
+        return reply
 
     async def _send(self, request: Request) -> Reply:
         """One attempt, with what it cost and when it was asked."""

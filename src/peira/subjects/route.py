@@ -8,7 +8,7 @@ so limits and connections are shared by all trials.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from peira.errors import InputError, TransientError
@@ -82,10 +82,24 @@ class Route:
     details: Mapping[str, Any] = field(default_factory=dict)
     fit: Callable[[Sampling], Sampling] | None = None
     batch: Any = None
+    _sent: dict[Sampling, Sampling] = field(default_factory=dict)
 
     @property
     def free(self) -> bool:
         return self.wire.free
+
+    def sampled(self, sampling: Sampling) -> Sampling:
+        """What will be sent: the study's defaults where nothing is stated, fitted to the wire.
+        Raises InputError for what it cannot carry."""
+        if sampling not in self._sent:
+            defaults = {
+                name: value
+                for name, value in self.sampling.items()
+                if getattr(sampling, name) in (None, ())
+            }
+            whole = replace(sampling, **defaults) if defaults else sampling
+            self._sent[sampling] = whole if self.fit is None else self.fit(whole)
+        return self._sent[sampling]
 
 
 RouteMaker = Callable[[str, Mapping[str, Any]], Route]

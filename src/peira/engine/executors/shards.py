@@ -23,7 +23,7 @@ import orjson
 
 from peira.engine.attempt import TrialResult
 from peira.engine.journal import Statement
-from peira.engine.ledger import Kept, Purchase
+from peira.engine.ledger import WRITE, Kept, Purchase, written
 from peira.engine.states import State
 from peira.errors import RunHalted, StoreError
 
@@ -221,12 +221,6 @@ def read_inbox(home: Path, number: int) -> tuple[list[Any], int]:
 
 
 # -- the driver's side of a shard -----------------------------------------------------------------
-INSERT = (
-    "INSERT INTO replies(number, trial, key, attempt, hash, state, model, reply, cost, worst, buyer)"
-    " VALUES(?,?,?,(SELECT COUNT(*)+1 FROM replies WHERE trial=? AND key=?),?,?,?,?,?,?,?)"
-)
-
-
 @dataclass(slots=True)
 class Import:
     """What some lines of a shard mean for run.db: statements, and what the driver has to be told."""
@@ -308,19 +302,12 @@ class ShardReader:
                 done.told.append(data)
 
     def _insert(
-        self,
-        done: Import,
-        purchase: Purchase,
-        state: str,
-        packed: bytes | None,
-        cost: int,
+        self, done: Import, purchase: Purchase, state: str, packed: bytes | None, cost: int,
         worst: int,
-    ) -> None:
-        done.statements.append(
-            (INSERT, (self.number(), purchase.trial, purchase.key, purchase.trial, purchase.key,
-                      purchase.digest, state, purchase.model, packed, cost, worst, purchase.buyer),
-             False)
-        )  # fmt: skip
+    ) -> None:  # fmt: skip
+        row = written(self.number(), purchase, state, packed, cost, worst)
+        # One at a time: what was lost and bought again may both be here, as attempts 1 and 2.
+        done.statements.append((WRITE.sql(1), row, False))
         done.spent.append((purchase.buyer, cost + worst))
 
 

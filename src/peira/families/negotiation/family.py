@@ -13,6 +13,7 @@ from peira.families.negotiation.simulated import Kinds
 from peira.families.negotiation.trial import play
 from peira.study.study import TrialPlan
 from peira.subjects.simulated import Answerer, SimSpec
+from peira.subjects.subject import Sampling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,6 +55,13 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
         if settings.fork is not None and settings.fork.models is not None:
             seats |= {f"Agent {k + 1} (fork)": m for k, m in enumerate(settings.fork.models)}
         return seats if settings.judge is None else {**seats, "judge": settings.judge}
+
+    def samplings(self, settings: NegotiationSettings) -> Iterable[tuple[str, Sampling]]:
+        for seat, model in self.seats(settings).items():
+            if seat == "judge":
+                yield model, settings.judging
+            else:
+                yield from ((model, each) for each in settings.samplings(model).values())
 
     def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
         """`sim:skill` by MMLU-Pro, so that the whole study can be seen at no cost."""

@@ -14,23 +14,18 @@ from peira.families.negotiation.behaviour import Behaviour, Truth
 from peira.families.negotiation.behaviour.judge import RUBRIC, Rated, Rating, kappa, read_rating
 from peira.report.analysis import Column, Table
 from peira.stats.intervals import mean_interval, wilson
-from peira.subjects.subject import Sampling, user
+from peira.subjects.subject import user
 
 if TYPE_CHECKING:
     from peira.families.negotiation.rows import Games
     from peira.families.negotiation.trial import Play
     from peira.store.records import RunView
 
-JUDGE_TOKENS = 1024
-
 
 async def judged(played: Play) -> dict[str, dict[str, float | None]]:
     """Rate every public message `judge_repeats` times; mean ratings by seat and rubric."""
     settings, lab = played.settings, played.lab
     subject = lab.subject(settings.judge or "", "judge")
-    sampling = Sampling(
-        max_tokens=JUDGE_TOKENS, temperature=settings.sampling_of(settings.judge or "").temperature
-    )
     found: dict[str, list[Rating]] = defaultdict(list)
     said = [e for e in lab.events if e["kind"] == "statement" and e["text"]]
     for number, event in enumerate(said):
@@ -38,7 +33,7 @@ async def judged(played: Play) -> dict[str, dict[str, float | None]]:
             prompt = user(prompts.render("judge", message=event["text"]))
             reply = await subject.reply(
                 [prompt],
-                sampling,
+                settings.judging,
                 Rated(event["text"]),
                 label=f"judge/message {number}",
                 record=False,

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from peira.subjects.subject import Sampling
+
 Phase = Literal["discussion", "thinking", "proposal", "vote", "reflection"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 Acceptance = Literal["unanimity", "two_thirds", "majority"]
@@ -23,6 +25,7 @@ DEFAULT_MAX_TOKENS: dict[Phase, int] = {
     "vote": 2048,
     "reflection": 2048,
 }
+JUDGE_TOKENS = 1024
 
 
 class SubjectSampling(BaseModel):
@@ -117,6 +120,23 @@ class NegotiationSettings(BaseModel):
     def sampling_of(self, model: str) -> SubjectSampling:
         """The sampling of one subject: its own, else `default`, else the provider's defaults."""
         return self.sampling.get(model) or self.sampling.get("default") or SubjectSampling()
+
+    def samplings(self, model: str) -> dict[Phase, Sampling]:
+        """How one subject's replies are drawn, phase by phase."""
+        own = self.sampling_of(model)
+        return {
+            phase: Sampling(
+                temperature=own.temperature, top_p=own.top_p, max_tokens=own.limit(phase),
+                reasoning_effort=own.reasoning_effort,
+            )
+            for phase in PHASES
+        }  # fmt: skip
+
+    @property
+    def judging(self) -> Sampling:
+        """How the judge's ratings are drawn."""
+        temperature = self.sampling_of(self.judge or "").temperature
+        return Sampling(max_tokens=JUDGE_TOKENS, temperature=temperature)
 
     @property
     def first_is_weak(self) -> bool | None:

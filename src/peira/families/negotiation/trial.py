@@ -28,7 +28,7 @@ from peira.families.negotiation.protocol import (
     tabulate,
     votes_needed,
 )
-from peira.families.negotiation.settings import PHASES, Fork, NegotiationSettings, Phase
+from peira.families.negotiation.settings import Fork, NegotiationSettings, Phase
 from peira.families.negotiation.view import Observation, SeatView
 from peira.subjects.subject import Message, Reply, Sampling, Subject
 
@@ -78,7 +78,7 @@ class Play:
         self.book = Book()
         self.models = list(settings.models)
         self.subjects = [lab.subject(m, seat_name(k)) for k, m in enumerate(self.models)]
-        self.samplings = [_samplings(settings, model) for model in settings.models]
+        self.samplings = [settings.samplings(model) for model in settings.models]
         self.rooms = [
             _room(s, sampling) for s, sampling in zip(self.subjects, self.samplings, strict=True)
         ]
@@ -135,7 +135,7 @@ class Play:
             self.models[seat] = model
             self.lab.seats.pop(seat_name(seat), None)
             subject = self.lab.subject(model, seat_name(seat))
-            self.samplings[seat] = _samplings(self.settings, model)
+            self.samplings[seat] = self.settings.samplings(model)
             self.subjects[seat], self.rooms[seat] = subject, _room(subject, self.samplings[seat])
         self.emit("fork", round=fork.turn, source=fork.source, arm=fork.arm, models=self.models)
 
@@ -316,17 +316,6 @@ def label_of(number: int, phase: Phase) -> str:
 def seat_name(seat: int) -> str:
     """Name of a seat in records, whatever prompts call it."""
     return f"Agent {seat + 1}"
-
-
-def _samplings(settings: NegotiationSettings, model: str) -> dict[Phase, Sampling]:
-    own = settings.sampling_of(model)
-    return {
-        phase: Sampling(
-            temperature=own.temperature, top_p=own.top_p, max_tokens=own.limit(phase),
-            reasoning_effort=own.reasoning_effort,
-        )
-        for phase in PHASES
-    }  # fmt: skip
 
 
 def _room(subject: Subject, samplings: dict[Phase, Sampling]) -> int | None:

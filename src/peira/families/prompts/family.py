@@ -17,6 +17,7 @@ from peira.families.prompts.simulated import Respondent
 from peira.families.prompts.slugs import trial_slug
 from peira.families.prompts.trial import SEAT, run_trial
 from peira.study.study import TrialPlan
+from peira.subjects.subject import Sampling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,6 +74,11 @@ class Prompts(Family[PromptsSettings, PromptsOutcome]):
             return "sim:respondent"
         share = score / 100 if score > 1 else score
         return f"sim:respondent,skill={round(0.5 + 3 * (share - 0.7), 3):g}"
+
+    def samplings(self, settings: PromptsSettings) -> Iterable[tuple[str, Sampling]]:
+        for temp in settings.temps:
+            for kind in {item.type for item in inputs_of(settings).items}:
+                yield settings.resolved_model, settings.sampling(kind, temp)
 
     def forecast(self, settings: PromptsSettings) -> list[Forecast]:
         """Rows exactly; prompt tokens as the study counts them, replies between a short answer and

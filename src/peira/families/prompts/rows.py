@@ -86,11 +86,7 @@ class Asking:
         """The trial's sampling, the same for every arm."""
         kind = self.items[row.item].type
         if (kind, row.temp) not in self._samplings:
-            settings = self.settings
-            self._samplings[kind, row.temp] = Sampling(
-                temperature=row.temp, top_p=settings.top_p, top_k=settings.top_k,
-                max_tokens=settings.max_tokens(kind), stop=settings.stop,
-            )  # fmt: skip
+            self._samplings[kind, row.temp] = self.settings.sampling(kind, row.temp)
         return self._samplings[kind, row.temp]
 
     def key(self, row: Row) -> str:

@@ -17,6 +17,7 @@ from peira.families.prompts.data import Caps, ItemType
 from peira.families.prompts.prepare import DataFile, DataPlan, Source
 from peira.families.prompts.simulated import Effect, Parameters
 from peira.study.reader import misfit
+from peira.subjects.subject import Sampling
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")]
 CONTROL = "control"
@@ -284,6 +285,13 @@ class PromptsSettings(_Frozen):
         if isinstance(self.max_new_tokens, int):
             return self.max_new_tokens
         return getattr(self.max_new_tokens, f"{kind}_book")  # type: ignore[no-any-return]
+
+    def sampling(self, kind: ItemType, temp: float) -> Sampling:
+        """How replies to one type of item are drawn at a temperature, in every arm."""
+        return Sampling(
+            temperature=temp, top_p=self.top_p, top_k=self.top_k, max_tokens=self.max_tokens(kind),
+            stop=self.stop,
+        )  # fmt: skip
 
     @property
     def caps(self) -> Caps:
