@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peira.engine.desk import use_desk
+from peira.engine.desk import screens, use_desk
 from peira.errors import InputError, TrialHalted
 from peira.families.scenarios import human
 from peira.families.scenarios.human import Question, Terminal
@@ -116,3 +116,35 @@ def test_simulated_subjects_take_a_persons_seat_too(bench: Bench) -> None:
     assert bench.go({"simulated": True}).exit_code == 0
     bench.run = bench.run.with_name("run-simulated")
     assert bench.batch().trials[0].rungs["a"]["decision"] == {"strict": 3}
+
+
+class Watched:
+    """A display that notes when it is on the terminal, and a terminal that looks for it."""
+
+    def __init__(self) -> None:
+        self.on, self.shown_at_question = True, []  # type: tuple[bool, list[bool]]
+
+    def start(self) -> None:
+        self.on = True
+
+    def stop(self) -> None:
+        self.on = False
+
+    def write(self, text: str) -> None:
+        self.shown_at_question.append(self.on)
+
+    def flush(self) -> None:
+        return None
+
+
+def test_no_display_writes_over_what_a_person_types(bench: Bench) -> None:
+    seat_a_person(bench)
+    screen = Watched()
+    use_desk(Terminal(io.StringIO("\n" * 3 + "g\np\nr\nwait\n"), screen))  # type: ignore[arg-type]
+    screens.append(screen)
+    try:
+        bench.scenario(actors={"a": {"control": "human"}, "b": {}}, turns=1)
+        assert bench.go().exit_code == 0
+    finally:
+        screens.remove(screen)
+    assert screen.on and screen.shown_at_question and not any(screen.shown_at_question)

@@ -84,12 +84,18 @@ async def _plain(session: Session) -> None:
 async def _rich(session: Session) -> None:
     from rich.live import Live
 
-    with Live(
-        _panel(session), console=console(True), refresh_per_second=4, transient=True
-    ) as shown:
+    from peira.engine.desk import screens
+
+    shown = Live(_panel(session), console=console(True), refresh_per_second=4, transient=True)
+    screens.append(shown)
+    shown.start()
+    try:
         while True:
             await asyncio.sleep(0.25)
             shown.update(_panel(session))
+    finally:
+        screens.remove(shown)
+        shown.stop()
 
 
 def _panel(session: Session) -> RenderableType:
@@ -184,7 +190,7 @@ def ending(report: RunReport) -> None:
         note(f"  halted: {report.message}")
     unsettled = f" ({report.unsettled_usd:.4f} unsettled)" if report.unsettled_usd else ""
     say(
-        f"  ran {report.ran} trials in {_span(report.seconds)},"
+        f"  ran {report.ran} trial{'' if report.ran == 1 else 's'} in {_span(report.seconds)},"
         f" spent ${report.spent_usd:.4f}{unsettled}"
     )
 

@@ -6,6 +6,8 @@ variable), so two runs in one process never share a desk.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -18,6 +20,30 @@ class Desk(Protocol):
         `messages` and a `form` with its `fields` (name, hint, many), the name of the one that is
         `required`, and `request()`: the words in which a model is asked for it."""
         ...
+
+
+class Screen(Protocol):
+    """A live display on the terminal."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+screens: list[Screen] = []  # those now on the terminal
+
+
+@contextlib.contextmanager
+def terminal_alone() -> Iterator[None]:
+    """While a person reads and types there, live displays leave the terminal."""
+    hidden = list(screens)
+    for screen in hidden:
+        screen.stop()
+    try:
+        yield
+    finally:
+        for screen in hidden:
+            if screen in screens:
+                screen.start()
 
 
 _chosen: ContextVar[Desk | None] = ContextVar("peira-desk", default=None)

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from peira.engine.desk import Desk, chosen_desk
+from peira.engine.desk import Desk, chosen_desk, terminal_alone
 from peira.engine.lab import Lab
 from peira.engine.ledger import pack, request_hash
 from peira.errors import InputError, ReplayDiverged, TrialHalted
@@ -112,7 +112,8 @@ class Terminal:
 
     async def ask(self, question: Question) -> dict[str, Any]:
         """Show the prompt, then one blank after another; blank lines are allowed but one."""
-        return await asyncio.to_thread(self._ask, question)
+        with terminal_alone():
+            return await asyncio.to_thread(self._ask, question)
 
     def _ask(self, question: Question) -> dict[str, Any]:
         self._say(f"\n=== {question.trial}: {question.seat}, {question.label} ===\n")

@@ -122,7 +122,8 @@ def changes_of(base: Base, spec: Mapping[str, Any], value: Any, where: str) -> l
     if kind == "events":
         return _switches(base, spec["event"], value, where)
     if kind == "temperature":
-        file = SCENARIO if spec["actor"] == "all" else _actor_file(base, spec["actor"], where)
+        everyone = spec["actor"] == "all"
+        file = SCENARIO if everyone else _actor_file(base, spec["actor"], where, also=("all",))
         return [Change(file, ("sampling", "temperature"), value, where)]
     return [_turns(base, value, where)]
 
@@ -136,7 +137,7 @@ def _models(base: Base, seat: str, value: Any, where: str) -> list[Change]:
         if file not in base.files:
             _refuse(where, "actor", seat, "a seat of this scenario", f"write {file}, or remove it")
         return [Change(file, (key,), value, where)]
-    file = _actor_file(base, seat, where)
+    file = _actor_file(base, seat, where, also=(*OFFICES, "all"))
     data = base.files[file].data
     known = data if isinstance(data, Mapping) else {}
     key = "model" if "model" in known else "llm_model"
@@ -150,10 +151,10 @@ def _shorts(base: Base) -> list[str]:
     return [file.removeprefix("actors/").removesuffix(".yaml") for file in base.actor_files]
 
 
-def _actor_file(base: Base, short: str, where: str) -> str:
+def _actor_file(base: Base, short: str, where: str, also: tuple[str, ...] = ()) -> str:
     file = f"actors/{short}.yaml"
     if file not in base.files:
-        known = [*_shorts(base), *OFFICES, "all"]
+        known = [*_shorts(base), *also]
         _refuse(where, "actor", short, ", ".join(known), nearest(str(short), known))
     return file
 
@@ -204,7 +205,8 @@ ROOTS = {"metrics": METRICS, "quality": RULES}
 def _set(base: Base, path: str, value: Any) -> Change:
     """`--set PATH=VALUE`: into scenario.yaml, `actors.SHORT.…`, `metrics.…` or `quality.…`."""
     first, *rest = path.split(".")
-    where = f"--set {path}"
+    person = rest[1:] == ["control"] and value == "human"
+    where = f"--human {rest[0]}" if person else f"--set {path}"
     if first == "actors" and rest:
         return Change(_actor_file(base, rest[0], where), tuple(rest[1:]), value, where)
     if first == "turns" and not rest:
