@@ -7,32 +7,20 @@ forks that are there and buys nothing twice.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from peira import api
-from peira.engine.fork import ForkDriver, ForkPlan, before, register_forks
+from peira.engine.fork import Branch, ForkDriver, ForkPlan, before, register_forks
 from peira.engine.journal import Journal
 from peira.errors import InputError
 from peira.families import load_family
 from peira.store.records import Filter, Record, RunView
 from peira.store.rundir import RunDir, write_file
 from peira.study.study import canonical, trial_id
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """What is to differ from `turn` on. `control` adds as many unchanged continuations."""
-
-    turn: int
-    seats: Mapping[str, str] = field(default_factory=dict)
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    world: str | None = None
-    samples: int = 1
-    control: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ import pytest
 from peira import api
 from peira.cli.fork import differences
 from peira.cli.main import run as peira
+from peira.engine.fork import Branch
 from peira.errors import InputError
-from peira.forks import Branch, fork
+from peira.forks import fork
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.study.study import Study

@@ -6,8 +6,9 @@ import pytest
 
 from peira import api
 from peira.cli.fork import differences
+from peira.engine.fork import Branch
 from peira.errors import InputError
-from peira.forks import Branch, fork
+from peira.forks import fork
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from tests.scenarios.conftest import Bench, Scripted, polite
@@ -98,3 +99,14 @@ def test_an_unfinished_trial_cannot_be_forked(bench: Bench) -> None:
     bench.go()
     with pytest.raises(InputError, match="not done"):
         fork(RunDir(bench.run), SOURCE, Branch(1))
+
+
+def test_each_sample_has_chances_of_its_own(bench: Bench) -> None:
+    bench.go()
+    forked = fork(RunDir(bench.run), SOURCE, Branch(2, samples=4))
+    acted = []
+    for record in forked.changed:
+        turns = bench.turns(record.number)
+        acted.append(tuple(turns[t]["decisions"]["regulator"]["action"] for t in (1, 2, 3)))
+    assert len({actions[0] for actions in acted}) == 1
+    assert len({actions[1:] for actions in acted}) > 1

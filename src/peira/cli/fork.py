@@ -42,7 +42,8 @@ def command(
     from peira.cli.display import as_json, say
     from peira.cli.negotiate import assignments
     from peira.cli.show import _places
-    from peira.forks import Branch, fork
+    from peira.engine.fork import Branch
+    from peira.forks import fork
     from peira.store.records import RunView
 
     run, slug = _places(trial, name)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from peira.engine.engine import COLUMNS, Driver
 from peira.engine.journal import Journal
 from peira.engine.lab import TrialTask
 from peira.engine.states import State
+from peira.errors import InputError
 
 TURN = re.compile(r"\|(?:turn|round) (\d+)\b")
 
@@ -29,6 +30,27 @@ class ForkPlan:
     identity: bytes
     stored: bytes
     factors: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What is to differ from `turn` on. `control` adds as many unchanged continuations."""
+
+    turn: int
+    seats: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    world: str | None = None
+    samples: int = 1
+    control: bool = False
+
+    def told(self, slug: str, arm: str, sample: int, *, played: int, what: str) -> dict[str, Any]:
+        """What a fork's settings say of its origin. Raises InputError for a turn (or round: `what`)
+        that the source never played."""
+        if not 1 <= self.turn <= played:
+            raise InputError(
+                f"--turn {self.turn}: {slug} has no such {what}\n  allowed: 1 to {played}"
+            )
+        return {"source": slug, "turn": self.turn, "arm": arm, "sample": sample}
 
 
 def before(turn: int) -> Callable[[str], bool]:

@@ -6,8 +6,9 @@ Invariant: rounds before the fork are played from the source's replies, word for
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from peira.engine.fork import Branch
 from peira.errors import InputError
 from peira.families.negotiation.settings import Fork, NegotiationSettings
 from peira.families.negotiation.trial import seat_name
@@ -16,34 +17,15 @@ if TYPE_CHECKING:
     from peira.store.records import Record
 
 
-class Branch(Protocol):
-    """What a fork changes."""
-
-    @property
-    def turn(self) -> int: ...
-    @property
-    def seats(self) -> Mapping[str, str]: ...
-    @property
-    def changes(self) -> Mapping[str, Any]: ...
-    @property
-    def world(self) -> str | None: ...
-
-
 def forked(
     settings: NegotiationSettings, source: Record, branch: Branch, arm: str, sample: int
 ) -> NegotiationSettings:
     """The settings of one fork. Raises InputError for a round the source never played, an unknown
     seat, or a change a negotiation does not know."""
     played = int((source.outcome or {}).get("final_round", 0))
-    if not 1 <= branch.turn <= played:
-        raise InputError(
-            f"--turn {branch.turn}: {source.slug} has no such round\n  allowed: 1 to {played}"
-        )
+    fork = branch.told(source.slug, arm, sample, played=played, what="round")
     if branch.world is not None:
         raise InputError("--world: a negotiation has no world\n  allowed: --seat, --set say.SEAT=…")
-    fork: dict[str, Any] = {
-        "source": source.slug, "turn": branch.turn, "arm": arm, "sample": sample,
-    }  # fmt: skip
     models = _models(settings, branch.seats)
     say = _say(settings, branch.changes)
     if arm == "changed":

@@ -65,7 +65,7 @@ def state(run: RunView, batch: Batch) -> dict[str, Any]:
     turns = {trial.run_id: trial.turns for trial in batch.trials}
     for record in run.records(Filter(retired=True)):
         number, retired = variation_number(record), record.position < 0
-        if (record.settings.get("fork") or {}).get("from"):
+        if (record.settings.get("fork") or {}).get("source"):
             continue
         known = variations.get(number)
         if known is None or (known["retired"] and not retired):

@@ -5,11 +5,11 @@ Invariant: turns before the fork are told exactly as in the source, so its repli
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from peira.engine.fork import Branch
 from peira.errors import InputError
 from peira.families.scenarios.checks import nearest
 from peira.families.scenarios.settings import Scenario, ScenarioSettings
@@ -20,33 +20,14 @@ if TYPE_CHECKING:
 OFFICES = {"world": "world_state_model", "summary": "summary_model", "metrics": "metrics_model"}
 
 
-class Branch(Protocol):
-    """What a fork changes."""
-
-    @property
-    def turn(self) -> int: ...
-    @property
-    def seats(self) -> Mapping[str, str]: ...
-    @property
-    def changes(self) -> Mapping[str, Any]: ...
-    @property
-    def world(self) -> str | None: ...
-
-
 def forked(
     settings: ScenarioSettings, source: Record, branch: Branch, arm: str, sample: int
 ) -> ScenarioSettings:
     """The settings of one fork. Raises InputError for a turn the source never played, an unknown
     seat or a change that makes no scenario."""
     played = (source.outcome or {}).get("turns", 0)
-    if not 1 <= branch.turn <= played:
-        raise InputError(
-            f"--turn {branch.turn}: {source.slug} has no such turn\n  allowed: 1 to {played}"
-        )
-    fork: dict[str, Any] = {
-        "from": source.slug, "turn": branch.turn, "arm": arm, "sample": sample, "scenario": None,
-        "world": None,
-    }  # fmt: skip
+    fork = branch.told(source.slug, arm, sample, played=played, what="turn")
+    fork |= {"scenario": None, "world": None}
     if arm == "changed":
         changed = _changed(settings.scenario, branch)
         fork["scenario"] = changed.model_dump(mode="json", exclude_defaults=True)

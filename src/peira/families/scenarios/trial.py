@@ -190,7 +190,7 @@ class Game:
             events={n: [t.number for t in played if n in t.events] for n in self.fired},
             parse_counts=tally.to_dict(), defaults=tally.defaults,
             quotes=tally.quotes, quotes_missing=tally.quotes_missing, quality=self._quality(),
-            forked_from=(self.settings.fork or {}).get("from"),
+            forked_from=(self.settings.fork or {}).get("source"),
         )  # fmt: skip
 
     def _quality(self) -> dict[str, int]:
