@@ -150,7 +150,7 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
     names = {
         name for cell in question.cells() for name in question.family.seats(cell.settings).values()
     }
-    opened = [routes.open(name) for name in sorted(names)]
+    opened = open_all(routes, names)
     _refuse_what_cannot_travel(options, opened)
     settings = (cell.settings for cell in question.cells())
     refuse_what_cannot_be_sent(question.family, settings, routes)
@@ -169,6 +169,19 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
         journal.close()
     report = _report(question, target, live.halt or "", began, live.finished_here)
     return replace(report, note=enough)
+
+
+def open_all(routes: Routes, names: Iterable[str]) -> list[Route]:
+    """The routes of all subjects. Raises StudyError with everything that stands in the way."""
+    opened, faults = [], []
+    for name in sorted(names):
+        try:
+            opened.append(routes.open(name))
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise StudyError(faults)
+    return opened
 
 
 def _refuse_what_cannot_travel(options: Options, opened: list[Route]) -> None:

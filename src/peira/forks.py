@@ -69,7 +69,7 @@ def _run(
     routes = place.routes(options.wires)
     everyone = [settings for arm in made.values() for settings in arm]
     names = {name for s in everyone for name in family.seats(s).values()}
-    opened = [routes.open(name) for name in sorted(names)]
+    opened = api.open_all(routes, names)
     api.refuse_what_cannot_be_sent(family, everyone, routes)
     journal = Journal(run.database, costly=any(route.durable for route in opened))
     try:

@@ -10,7 +10,7 @@ from peira.testing import Faults, FaultServer
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch, tmp_path):
-    for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "LAB_KEY"):
+    for name in ("OPENAI_API_KEY", "XAI_API_KEY", "OPENROUTER_API_KEY", "LAB_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PEIRA_MODELS", str(tmp_path / "models.yaml"))
     monkeypatch.setenv("PEIRA_NO_DOTENV", "1")
@@ -37,9 +37,14 @@ def test_one_model_is_shown_with_the_sources_of_its_scores(capsys):
     assert code == 0 and "TIGER-Lab" in text and "ANTHROPIC_API_KEY" in text and "$15" in text
 
 
-def test_wrong_flags_are_refused(capsys):
-    assert cli.run(["models", "--sort", "beauty"]) == 2
-    assert "allowed" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [(["--sort", "beauty"], "allowed"), (["--provider", "opennai"], "allowed: openai"),
+     (["gpt4o"], "did you mean gpt-4o"), (["--ready", "--provider", "xai"], "peira models lists all")],
+)  # fmt: skip
+def test_what_finds_nothing_is_refused_with_a_remedy(capsys, words, remedy):
+    assert cli.run(["models", *words]) == 2
+    assert remedy in capsys.readouterr().err
 
 
 def test_doctor_needs_no_network_to_look_at_this_machine(capsys):
@@ -64,6 +69,20 @@ def test_doctor_makes_one_small_call_to_each_subject(
         code, text = peira(capsys, "doctor", "ours", "--no-network")
         assert len(server.log) == 1
     assert code == (3 if status else 0) and words in text and key not in text
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "api_key_env"), (404, "base_url"), (None, "start the server")]
+)
+def test_doctor_tells_of_a_server_of_ones_own_what_to_mend(capsys, tmp_path, status, words):
+    with FaultServer(Faults(status=status or 0)).running() as server:
+        url = f"{server.url}/v1" if status else "http://127.0.0.1:1/v1"
+        (tmp_path / "study.yaml").write_text(
+            "family: negotiation\nfixed: {models: [a, a]}\nseeds: [1]\n"
+            f"subjects: {{a: {{base_url: '{url}'}}}}\n"
+        )
+        code, text = peira(capsys, "doctor", str(tmp_path / "study.yaml"), "--no-network")
+    assert code == 3 and words in text and "None" not in text
 
 
 def test_doctor_says_which_name_was_meant_and_which_key_is_missing(capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -108,8 +109,7 @@ async def _endpoint(client: Any, name: str, provider: Any) -> Check:
     what = f"provider {name}"
     variable = next((each for each in provider.keys if find_key(each)), None)
     if provider.keys and variable is None:
-        names = " or ".join(provider.keys)
-        return Check(what, "off", f"no key ({names})", f"export {provider.keys[0]}=…")
+        return Check(what, "off", f"no key (export {' or '.join(provider.keys)}=…)")
     headers = DIALECTS[provider.wire]().auth(find_key(variable) or "") if variable else {}
     try:
         url = f"{provider.base_url}/models"
@@ -125,9 +125,17 @@ async def _endpoint(client: Any, name: str, provider: Any) -> Check:
     )
 
 
-def _remedy(words: str, variable: str | None) -> str:
+def _remedy(words: str, variable: str | None, base_url: str = "") -> str:
+    from peira.subjects.cards import is_loopback
+
     if "HTTP 401" in words or "HTTP 403" in words or "HTTP 400" in words:
+        if variable is None:
+            return "the server wants a key: name its variable with api_key_env"
         return f"the key was refused: make a new one and export {variable}=…"
+    if "HTTP 404" in words:
+        return "check the model's id and base_url"
+    if "cannot connect" in words and is_loopback(base_url):
+        return f"start the server, or mend base_url ({base_url})"
     if "HTTP 402" in words or "quota" in words or "credit" in words:
         return "add credit to the account, or use another provider"
     if "cannot connect" in words or "timed out" in words:
@@ -171,10 +179,11 @@ async def _subject(name: str, overrides: dict[str, Any], outlets: Any) -> Check:
     from peira.subjects.subject import Message, Request, Sampling
 
     what = f"subject {name}"
+    details: Mapping[str, Any] = {}
     try:
         route = open_model(name, overrides, outlets=outlets)
-        sampling = Sampling(max_tokens=16)
-        sampling = route.fit(sampling) if route.fit is not None else sampling
+        details = route.details
+        sampling = route.sampled(Sampling(max_tokens=16))
         request = Request(route.model, (Message("user", "Say ok."),), sampling)
         reply = await asyncio.wait_for(route.wire.send(request), 4 * SECONDS)
         await route.wire.close()
@@ -182,7 +191,9 @@ async def _subject(name: str, overrides: dict[str, Any], outlets: Any) -> Check:
         return Check(what, "bad", f"no answer in {4 * SECONDS:.0f} s", "check the endpoint")
     except PeiraError as error:
         head, _, rest = str(error).partition("\n")
-        remedy = rest.rpartition("remedy: ")[2].strip() or _remedy(head, "its key")
+        remedy = rest.rpartition("remedy: ")[2].strip() or _remedy(
+            head, details.get("key"), details.get("base_url", "")
+        )
         return Check(what, "bad", head, remedy)
     cost = route.price.cost(reply) / 1e6 if route.price is not None else 0.0
     words = f"{reply.finish}, {reply.usage.total_tokens} tokens, ${cost:.6f}"

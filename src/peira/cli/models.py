@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from peira.cli import flags
+from peira.errors import InputError
 
 if TYPE_CHECKING:
     from peira.subjects.cards import Card
@@ -33,11 +34,13 @@ def command(
     Other models need no entry: PROVIDER/MODEL, hf:PATH, or a base_url in the study's `subjects`.
     """
     from peira.cli.display import as_json
-    from peira.subjects.catalogue import catalogue
+    from peira.subjects.catalogue import SCALES, catalogue
     from peira.subjects.registry import describe_model
 
-    _check(sort, scored)
     known = catalogue()
+    _check("--sort", sort, ("name", "price", *SCALES))
+    _check("--scored", scored, SCALES)
+    _check("--provider", provider, tuple(known.providers))
     if pattern and (found := known.find(pattern)):
         return _show(found[0], describe_model(found[0]), json)
     cards = [
@@ -51,14 +54,9 @@ def command(
     return _print(cards, pattern, known.near(pattern or ""))
 
 
-def _check(sort: str, scored: str | None) -> None:
-    from peira.errors import InputError
-    from peira.subjects.catalogue import SCALES
-
-    if sort not in ("name", "price", *SCALES):
-        raise InputError(f"--sort {sort}: unknown\n  allowed: name, price, {', '.join(SCALES)}")
-    if scored not in (None, *SCALES):
-        raise InputError(f"--scored {scored}: unknown\n  allowed: {', '.join(SCALES)}")
+def _check(flag: str, value: str | None, allowed: tuple[str, ...]) -> None:
+    if value is not None and value not in allowed:
+        raise InputError(f"{flag} {value}: unknown\n  allowed: {', '.join(allowed)}")
 
 
 def _wanted(card: Card, provider: str | None, scored: str | None, ready: bool) -> bool:
@@ -95,12 +93,12 @@ def _data(card: Card) -> dict[str, Any]:
 
 
 def _print(cards: list[Card], pattern: str | None, near: list[str]) -> int:
-    from peira.cli.display import note, say, table
+    from peira.cli.display import note, table
 
     if not cards:
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        say(f"no model matches {pattern!r}{hint}" if pattern else "no model matches")
-        return 0
+        wanted = f" matches {pattern!r}" if pattern else " is known that fits"
+        hint = f"did you mean {', '.join(near)}?" if near else "peira models lists all"
+        raise InputError(f"no model{wanted}\n  remedy: {hint}")
     table(f"{len(cards)} models", HEADER, [_row(card) for card in cards])
     note("in, out: US dollars per million tokens. peira models NAME: sources and dates of scores")
     return 0

@@ -7,6 +7,7 @@ whose answer did not arrive whole is marked `lost`; no error text holds a key.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -92,12 +93,20 @@ class HttpClient:
         except aiohttp.InvalidURL as error:
             raise ProviderStop(f"not a usable address: {scrub(str(error))}") from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise TransientError(f"cannot connect: {scrub(str(error))}") from error
+            raise TransientError(f"cannot connect to {_why(url, error)}") from error
         except TimeoutError as error:
             raise TransientError(f"timed out after {timeout:g} s", lost=True) from error
         except (aiohttp.ClientError, OSError) as error:
             name = scrub(str(error)) or type(error).__name__
             raise TransientError(f"connection broken: {name}", lost=True) from error
+
+
+def _why(url: str, error: OSError) -> str:
+    """Host and reason, without aiohttp's own phrase around them."""
+    inner: OSError = getattr(error, "os_error", error)
+    number = inner.errno or 0
+    reason = os.strerror(number) if number > 0 else str(inner)
+    return scrub(f"{urlsplit(url).netloc}: {reason}")
 
 
 @lru_cache(maxsize=64)
