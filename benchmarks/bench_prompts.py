@@ -1,7 +1,7 @@
 """What the prompts family costs and whether its statistics keep their word.
 
 python benchmarks/bench_prompts.py end-to-end   25,000 items x 2 arms: rows, scores, report
-python benchmarks/bench_prompts.py planted      500 seeds: bias, coverage, false alarms
+python benchmarks/bench_prompts.py planted      500 seeds run: bias, coverage, false alarms
 python benchmarks/bench_prompts.py killed       11,000 items in batch mode, kill -9 at each step
 """
 
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SRC = str(Path(__file__).parents[1] / "src")
 sys.path.insert(0, SRC)
@@ -65,45 +66,81 @@ def end_to_end(items: int = 25_000) -> None:
         print(f"peak memory {use.ru_maxrss / 1024:,.0f} MiB; wanted: under 300 s and 2,048 MiB")
 
 
-def planted(seeds: int = 2_000) -> None:
-    """The planted truth of acceptance 10, and the same without an effect."""
-    from peira.families.prompts import loaders
-    from peira.families.prompts.scoring import exact_match
-    from peira.families.prompts.simulated import (
-        Effect,
-        Observation,
-        Parameters,
-        expected,
-        reply_text,
-    )
-    from peira.stats.mcnemar import paired_outcomes
+def planted(seeds: int = 500) -> None:
+    """Acceptance 10 on runs as a user makes them: 400 items, an arm that is better and one that has
+    the control's own prompt, one trial a seed; estimates, intervals and tests are the product's."""
+    with workspace() as here:
+        (here / "s.txt").write_text((here / "c.txt").read_text())
+        effect = f"""
+prompt_sets: {{plain: {{control: c.txt, better: t.txt, same: s.txt}}}}
+seeds: {list(range(seeds))}
+simulated: {{effects: {{plain.better: {{accuracy: 0.8}}}}}}
+"""
+        write_config(here, "sim:respondent", 400, 0, effect)
+        text = (here / "c.yaml").read_text().splitlines()
+        (here / "c.yaml").write_text("\n".join(t for t in text if "treatment:" not in t))
+        command = [sys.executable, "-m", "peira.cli.main", "evaluate", "--config", "c.yaml",
+                   "--run-id", "planted", "--to-step", "poll"]  # fmt: skip
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": SRC})
+        tell_planted(here / "experiments" / "run_planted")
 
-    items = loaders.simulated(400, 0).items
-    dials = Parameters()
 
-    def said(seed: int, arm: str, effect: Effect) -> list[float]:
-        return [
-            exact_match(
-                reply_text(Observation(i, f"{seed}|{arm}|{i.key}", seed), dials, effect), i.answers
-            )
-            for i in items
-        ]
+def tell_planted(path: Path) -> None:
+    """Bias, coverage and false alarms over the trials of a run."""
+    from peira.families.prompts.effects import Comparison, estimate, sides
+    from peira.families.prompts.evaluated import evaluate
+    from peira.families.prompts.simulated import Effect, Parameters, expected
+    from peira.store.records import RunView
 
+    with RunView(path) as run:
+        trials = evaluate(run).done
+    items, dials = trials[0].items, Parameters()
     means = [expected(items, dials, Effect(accuracy=a))["em"] or 0.0 for a in (0.0, 0.8)]
-    truth = means[1] - means[0]
+    truth, seeds = means[1] - means[0], len(trials)
     found, covered, alarms = [], 0, 0
-    for seed in range(seeds):
-        control = said(seed, "control", Effect())
-        effect = paired_outcomes(said(seed, "a", Effect(accuracy=0.8)), control)
-        nothing = paired_outcomes(said(seed, "b", Effect()), control)
-        found.append(effect.estimate or 0.0)
-        covered += (effect.low or 0) <= truth <= (effect.high or 0)
-        alarms += (nothing.p or 1) <= 0.05
+    for trial in trials:
+        places = [Comparison(trial, 0.0, "closed", arm, "control", trial.of_type("closed"))
+                  for arm in ("better", "same")]  # fmt: skip
+        better, same = (estimate(at, "em", sides(at, "em"), at.clusters()) for at in places)
+        found.append(better.estimate or 0.0)
+        covered += (better.low or 0) <= truth <= (better.high or 0)
+        alarms += (same.p or 1) <= 0.05
     mean = sum(found) / seeds
     error = math.sqrt(sum((x - mean) ** 2 for x in found) / (seeds - 1) / seeds)
+    print(f"{seeds} seeds; expected em {means[0]:.6f} and {means[1]:.6f}")
     print(f"truth {truth:.6f}, mean estimate {mean:.6f}, {(mean - truth) / error:+.2f} errors off")
     print(f"intervals cover {covered / seeds:.1%} (wanted 92 to 98 %)")
     print(f"without effect {alarms / seeds:.1%} rejected (wanted at most 7 %)")
+    print(f"  by calculation the test rejects {exact_size(items, dials):.2%} of such runs")
+
+
+def exact_size(items: Any, dials: Any) -> float:
+    """Chance of a false alarm of mid-p McNemar between two arms of one prompt: the number of
+    discordant items is a sum of unequal coins, and each is a gain or a loss with equal chance."""
+    import numpy as np
+    from scipy.stats import binom, multivariate_normal, norm
+
+    from peira.families.prompts.simulated import Effect, abstain_probability, correct_probability
+    from peira.stats.mcnemar import mcnemar_mid_p
+
+    def both(p: float) -> float:
+        z = float(norm.ppf(p))
+        return float(
+            multivariate_normal.cdf([z, z], mean=[0, 0], cov=[[1, dials.rho], [dials.rho, 1]])
+        )
+
+    sizes = np.ones(1)
+    for item in items:
+        answered = 1 - abstain_probability(item, dials, Effect())
+        right = correct_probability(item, dials, Effect())
+        differ = 2 * (answered * right - both(answered) * both(right))
+        sizes = np.convolve(sizes, [1 - differ, differ])
+    return float(sum(
+        share * sum(
+            binom.pmf(b, m, 0.5) for b in range(m + 1) if mcnemar_mid_p(b, m - b) <= 0.05
+        )
+        for m, share in enumerate(sizes) if share > 1e-12
+    ))  # fmt: skip
 
 
 def killed(items: int = 11_000) -> None:

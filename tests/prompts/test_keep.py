@@ -100,6 +100,17 @@ def test_a_dry_run_writes_nothing(
     assert not (folder / "experiments" / "x").exists()
 
 
+def test_a_named_archive_takes_the_newest_run_even_if_it_has_one(
+    run_study: RunStudy, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done(run_study, folder, "a")
+    assert run(["archive", "--experiment_name", "t0_a"]) == 0
+    assert run(["archive"]) == 2
+    assert "no finished run without an archive" in capsys.readouterr().err
+    assert run(["archive", "--experiment_name", "t15_custom"]) == 0
+    assert (folder / "experiments" / "t15_custom" / "archive_manifest.json").exists()
+
+
 # -- compare ------------------------------------------------------------------------------------
 def test_two_runs_are_paired_item_by_item(run_study: RunStudy, folder: Path) -> None:
     done(run_study, folder, "a")
@@ -152,6 +163,8 @@ def test_a_run_without_results_exits_3(
     done(run_study, folder, "a")
     run_study(api.Options(run_dir=folder / "experiments" / "run_half"), condition="control")
     assert run(["compare", "a", "half"]) == 3
+    (folder / "experiments" / "t0_r20250818" / "batch_inputs").mkdir(parents=True)
+    assert run(["compare", "a", "t0_r20250818"]) == 3
     assert run(["compare", "a", "run_aa"]) == 2
     assert "did you mean `run_a`" in capsys.readouterr().err
 

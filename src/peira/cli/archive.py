@@ -41,7 +41,10 @@ def command(
         return _verify(archive.find(verify, experiments_dir))
     if restore is not None:
         return _restore(archive.find(restore, experiments_dir), to)
-    source = find_run(run, experiments_dir) if run else archive.newest_unarchived(experiments_dir)
+    named = experiment_name is not None
+    source = (
+        find_run(run, experiments_dir) if run else archive.newest_unarchived(experiments_dir, named)
+    )
     name = experiment_name or f"archive_{source.path.name.removeprefix('run_')}"
     _check(name)
     sealed = archive.seal(

@@ -58,7 +58,7 @@ def show(found: Comparison) -> None:
     if found.config:
         rows = [(path, _short(x), _short(y)) for path, x, y in found.config]
         table("settings that differ", ("path", a, b), rows)
-    else:
+    elif found.first.config and found.second.config:
         say("  the settings are the same")
     if found.changes:
         table(

@@ -123,7 +123,7 @@ class Evaluation:
         chosen = self.question.study.fixed.get("condition", "both")
         selected = chosen not in ("both", "all")
         tally = report.tally
-        return selected and not (tally.failed or tally.halted or report.message) and (
+        return selected and not (tally.done == tally.planned or tally.failed or tally.halted or report.message) and (
             tally.done + tally.pending == tally.planned
         )  # fmt: skip
 
@@ -144,7 +144,9 @@ class Evaluation:
         elif code:
             name = target.path.name.removeprefix("run_")
             note(f"  remedy: the same command with --run-id {name} asks for what is missing alone")
-        say(f"  look: {target.path}/aggregate_report.md, {target.path}/report.html")
+        made = [target.path / name for name in ("aggregate_report.md", "report.html")]
+        if shown := [str(path) for path in made if path.exists()]:
+            say(f"  look: {', '.join(shown)}")
 
     def _build(self, target: RunDir) -> int:
         """The planned rows, and in batch mode the input files; no call is made."""
@@ -280,7 +282,11 @@ def _first_settings(question: api.Question) -> PromptsSettings:
 
 
 def _planned_lines(data: dict[str, Any]) -> Iterator[str]:
-    yield f"{len(data['trials'])} trials, {data['rows']:,} rows, {data['paid']:,} already paid for"
+    trials = len(data["trials"])
+    yield (
+        f"{trials} trial{'s' if trials > 1 else ''}, {data['rows']:,} rows,"
+        f" {data['paid']:,} already paid for"
+    )
     for trial in data["trials"]:
         yield f"  {trial['slug']}: {trial['rows']:,} rows, {trial['items']:,} items"
     yield f"  distinct requests: {data['requests']:,}"

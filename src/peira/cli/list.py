@@ -36,6 +36,9 @@ def command(
         return 0
     header = ["name", "family", "state", "done", "planned", "USD", "updated"]
     keys = ["name", "family", "state", "done", "planned", "usd", "updated"]
+    if any(row.get("rows") is not None for row in found):
+        header.insert(5, "rows")
+        keys.insert(5, "rows")
     if verbose:
         header += ["models", "factors", "temps", "path"]
         keys += ["models", "factors", "temps", "path"]

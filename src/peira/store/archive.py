@@ -226,8 +226,10 @@ def restore(folder: Path, target: Path) -> None:
         connection.execute("DELETE FROM meta WHERE key='archived'")
 
 
-def newest_unarchived(experiments: Path) -> RunDir:
-    """The newest finished run that has no archive of its present state. Raises InputError."""
+def newest_unarchived(experiments: Path, named: bool = False) -> RunDir:
+    """The newest finished run that has no archive of its present state; for a `named` archive the
+    newest finished one if all have theirs. Raises InputError."""
+    finished = []
     runs = list_runs(experiments) if experiments.is_dir() else []
     for run in runs:
         if (run.path / MANIFEST).exists():
@@ -239,8 +241,12 @@ def newest_unarchived(experiments: Path) -> RunDir:
                 fresh = known.get("content_sha256") != content_digest(view)
         except PeiraError:
             continue
-        if tally.done == tally.planned and fresh:
-            return run
+        if tally.done == tally.planned:
+            finished.append(run)
+            if fresh:
+                return run
+    if named and finished:
+        return finished[0]
     raise InputError(
         f"{experiments}: no finished run without an archive\n  remedy: name one: peira archive RUN"
     )

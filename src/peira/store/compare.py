@@ -122,7 +122,11 @@ def compare(first: Side, second: Side) -> Comparison:
     )
     if first.simulated != second.simulated:
         notes.append("one of the runs is simulated")
-    return Comparison(first, second, tuple(_differences(first, second)), changes, tuple(notes))
+    unknown = [side.name for side in (first, second) if not side.config]
+    if unknown:
+        notes.append(f"the settings of {' and '.join(unknown)} are not known")
+    differences = () if unknown else tuple(_differences(first, second))
+    return Comparison(first, second, differences, changes, tuple(notes))
 
 
 def _key(series: Series) -> tuple[Any, ...]:
@@ -138,7 +142,7 @@ def _matched(
         left, right = ({s.labels.get(label, "") for s in part} for part in (ours, theirs))
         if len(left) == len(right) == 1:
             a, b = left.pop(), right.pop()
-            if a != b:
+            if a != b and a and b:
                 notes.append(f"{label}: {a} in the first is matched with {b} in the second")
             ours, theirs = _without(ours, label), _without(theirs, label)
     return list(ours), list(theirs), notes
@@ -185,6 +189,8 @@ def load_side(text: str, experiments: Path, load_family: Loader) -> Side:
             return found
         if path.is_file() and path.suffix == ".json":
             return _side_of_json(path)
+        if path.is_dir():
+            raise StoreError(f"{path}: no results to compare\n  allowed: a run, trial or archive")
     from peira.study.reader import suggestion
 
     known = sorted(p.name for p in experiments.glob("*") if p.is_dir())
@@ -342,11 +348,14 @@ def _foreign_config(folder: Path) -> dict[str, Any]:
     return {}
 
 
+COSTS = {"usd": "usd", "prompt_tokens": "tokens_in", "completion_tokens": "tokens_out"}
+
+
 def _foreign_costs(folder: Path) -> dict[str, float]:
     totals: dict[str, float] = {}
     for path in sorted(folder.rglob("costs.json")):
         data = json.loads(path.read_bytes())
-        for name in ("usd", "prompt_tokens", "completion_tokens"):
+        for name, ours in COSTS.items():
             if isinstance(data.get(name), (int, float)):
-                totals[name] = totals.get(name, 0.0) + float(data[name])
+                totals[ours] = totals.get(ours, 0.0) + float(data[name])
     return totals

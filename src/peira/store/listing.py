@@ -53,8 +53,19 @@ def _facts(view: RunView) -> dict[str, Any]:
         "updated": time.strftime("%Y-%m-%d %H:%M", time.localtime(changed)),
         "models": sorted(view.meta.get("manifest", {}).get("subjects", {})),
         "factors": list(view.study.factors), "temps": _temperatures(view),
-        "archived": "archived" in view.meta,
+        "rows": _rows(view), "archived": "archived" in view.meta,
     }  # fmt: skip
+
+
+def _rows(view: RunView) -> int | None:
+    """Rows asked for by the finished trials of a prompt comparison."""
+    if view.study.family != "prompts":
+        return None
+    planned = view.query(
+        "SELECT SUM(json_extract(CAST(outcome AS TEXT), '$.planned')) FROM trials"
+        " WHERE position IS NOT NULL AND outcome IS NOT NULL"
+    )
+    return next(iter(planned))[0] or 0
 
 
 def _state(view: RunView) -> str:

@@ -54,7 +54,7 @@ class RunDir:
         except OSError as error:
             raise InputError(
                 f"{self.path}: cannot be written ({error.strerror})\n"
-                "  remedy: check permissions, or choose another with --output-dir"
+                "  remedy: check permissions, or choose another folder"
             ) from error
 
     @contextlib.contextmanager

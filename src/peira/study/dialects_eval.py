@@ -242,7 +242,8 @@ class Translation:
         fixed = self._fixed()
         factors, cells = self._factors(), self._cells()
         seeds = self._seeds()
-        fixed["several_seeds"] = len(seeds) > 1
+        if len(seeds) > 1:
+            fixed["several_seeds"] = True
         models = [*factors.get("model", ()), *(cell["model"] for cell in cells)]
         if self.faults:
             raise StudyError(self.faults)
@@ -302,7 +303,8 @@ class Translation:
         fixed |= self._data()
         if "tokenizer" in fixed:
             fixed["tokenizer"] = self._input(fixed["tokenizer"])
-        fixed["mode"] = "batch" if self.data.get("use_batch_api") else "live"
+        if self.data.get("use_batch_api"):
+            fixed["mode"] = "batch"
         fixed["analysis"] = {n: self.data[n] for n in ANALYSIS if self.data.get(n) is not None}
         sweep_temps = (self.data.get("sweep") or {}).get("temps")
         return fixed | ({"temps": sweep_temps} if sweep_temps else {})

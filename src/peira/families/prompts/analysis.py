@@ -87,6 +87,7 @@ def _analysis(told: Told, trials: list[TrialData], compared: list[Compared]) -> 
         tables.omnibus([each for each in told.significance.omnibus if each[0].trial in trials]),
         tables.metrics(compared),
         tables.selective(compared),
+        tables.items(own),
         tables.arms(own),
         tables.costs(own),
     ]

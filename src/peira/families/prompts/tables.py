@@ -6,13 +6,14 @@ and computes nothing that a test needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from peira.families.prompts.costs import costs_json
+from peira.families.prompts.data import Item
 from peira.families.prompts.effects import Comparison
 from peira.families.prompts.evaluated import TrialData
 from peira.families.prompts.naming import labels, scopes
@@ -24,12 +25,45 @@ from peira.stats.result import Estimate
 
 FLIPS_SHOWN = 20
 TEXT: Final = "text"
+BOUNDS = Column("bounds", "bounds", kind=TEXT)
+
+
+def _trial_column(trials: Collection[str]) -> tuple[Column, ...]:
+    """The trial's name, where there are several."""
+    return (Column("trial", "trial", kind=TEXT),) if len(set(trials)) > 1 else ()
+
+
+def _slugs(trials: Sequence[TrialData]) -> list[str]:
+    return [trial.record.slug for trial in trials]
+
+
+def items(trials: Sequence[TrialData]) -> Table:
+    """The questions asked, by dataset."""
+    columns = (
+        Column("dataset", "dataset", kind=TEXT), Column("type", "type", kind=TEXT),
+        Column("items", "items", 0), Column("unanswerable", "unanswerable", 0),
+        Column("clusters", "clusters", 0),
+    )  # fmt: skip
+    known = {item.key: item for trial in trials for item in trial.items}
+    groups: dict[tuple[str, str], list[Item]] = {}
+    for item in known.values():
+        groups.setdefault((item.dataset, item.type), []).append(item)
+    rows = [
+        {
+            "dataset": dataset, "type": kind, "items": len(group),
+            "unanswerable": sum(item.is_unanswerable for item in group),
+            "clusters": len({item.cluster for item in group}),
+        }
+        for (dataset, kind), group in sorted(groups.items())
+    ]  # fmt: skip
+    note = "Items of one cluster share a passage and are not independent. Open: with a passage."
+    return Table("items", "Items", columns, tuple(rows), note)
 
 
 def completeness(trials: Sequence[TrialData]) -> Table:
     """Rows by status: planned is their sum."""
     columns = (
-        Column("trial", "trial", kind=TEXT), Column("state", "state", kind=TEXT),
+        *_trial_column(_slugs(trials)), Column("state", "state", kind=TEXT),
         Column("planned", "planned rows", 0), *(Column(s, s, 0) for s in STATUSES),
     )  # fmt: skip
     rows = [
@@ -46,17 +80,20 @@ def completeness(trials: Sequence[TrialData]) -> Table:
 def forest(compared: Sequence[Compared], family_size: int) -> Table:
     """Every primary comparison: δ, interval, corrected p, what the lost rows could change."""
     metric = compared[0].stats.primary if compared else "em"
+    lost = _any_lost(compared)
     columns = (
         Column("comparison", "comparison", kind=TEXT),
         Column("control_mean", "reference", 3), Column("arm_mean", "arm", 3),
         Column("delta", f"δ {metric}, arm − reference", 3, kind="estimate"),
-        Column("p_adjusted", "Holm p"), Column("delta_itt", "δ, lost rows not correct", 3),
-        Column("bounds", "bounds", kind=TEXT), Column("verdict", "verdict", kind=TEXT),
-        Column("flags", "flags", kind=TEXT),
+        Column("p_adjusted", "Holm p"),
+        *((Column("delta_itt", "δ, lost rows not correct", 3), BOUNDS) if lost else ()),
+        Column("verdict", "verdict", kind=TEXT),
+        *((Column("flags", "flags", kind=TEXT),) if any(map(_flags, compared)) else ()),
     )  # fmt: skip
     note = (
         f"Primary endpoint. Holm over the run's {family_size} primary tests; Holm p is the only"
-        " basis of a claim. Unscored rows are left out of δ."
+        " basis of a claim."
+        + (" Unscored rows are left out of δ." if lost else " No row was lost.")
     )
     rows = tuple(
         _forest_row(part, label) for part, label in zip(compared, labels(compared), strict=True)
@@ -66,14 +103,21 @@ def forest(compared: Sequence[Compared], family_size: int) -> Table:
 
 def _forest_row(part: Compared, label: str) -> dict[str, Any]:
     entry = part.primary
-    flags = [*part.cell["flags"], *entry["flags"]]
     return {
         "comparison": label, "control_mean": entry["control_mean"],
         "arm_mean": entry["arm_mean"], "delta": part.estimate(part.stats.primary),
         "p_adjusted": entry["p_adjusted"], "delta_itt": entry["delta_itt"],
         "bounds": _bounds(entry),
-        "verdict": part.block["verdict"], "flags": ", ".join(dict.fromkeys(flags)) or "none",
+        "verdict": part.block["verdict"], "flags": ", ".join(_flags(part)) or "none",
     }  # fmt: skip
+
+
+def _flags(part: Compared) -> list[str]:
+    return list(dict.fromkeys([*part.cell["flags"], *part.primary["flags"]]))
+
+
+def _any_lost(compared: Sequence[Compared]) -> bool:
+    return any(lost for part in compared for lost in part.cell["unscored"].values())
 
 
 def metrics(compared: Sequence[Compared]) -> Table:
@@ -82,12 +126,12 @@ def metrics(compared: Sequence[Compared]) -> Table:
         Column("comparison", "comparison", kind=TEXT), Column("metric", "metric", kind=TEXT),
         Column("role", "role", kind=TEXT), Column("control_mean", "reference", 3),
         Column("arm_mean", "arm", 3), Column("delta", "δ, arm − reference", 3, kind="estimate"),
-        Column("bounds", "bounds", kind=TEXT), Column("p_adjusted", "Holm p"),
-        Column("q_value", "BH q"),
+        *((BOUNDS,) if (lost := _any_lost(compared)) else ()),
+        Column("p_adjusted", "Holm p"), Column("q_value", "BH q"),
     )  # fmt: skip
     note = (
         "Secondary metrics stand behind the gate of the primary ones; the rest is exploratory."
-        " Bounds: the least and the most that unscored rows could make of δ."
+        + (" Bounds: the least and the most that unscored rows could make of δ." if lost else "")
     )
     return Table("metrics", "Other metrics", columns, tuple(_metric_rows(compared)), note)
 
@@ -119,7 +163,8 @@ def _bounds(entry: Mapping[str, Any]) -> str:
 def omnibus(tests: Sequence[tuple[Comparison, dict[str, Any]]]) -> Table:
     """Three arms or more: do they all share one mean?"""
     columns = (
-        Column("trial", "trial", kind=TEXT), Column("items", "items", kind=TEXT),
+        *_trial_column([at.trial.record.slug for at, _ in tests]),
+        Column("items", "items", kind=TEXT),
         Column("arms", "arms", 0), Column("range", "largest − smallest mean", 3, kind="estimate"),
         Column("p", "p"), Column("method", "method", kind=TEXT),
     )  # fmt: skip
@@ -139,7 +184,7 @@ def omnibus(tests: Sequence[tuple[Comparison, dict[str, Any]]]) -> Table:
 def arms(trials: Sequence[TrialData]) -> Table:
     """The prompts: hash, length, ratio to the control's."""
     columns = (
-        Column("trial", "trial", kind=TEXT), Column("arm", "arm", kind=TEXT),
+        *_trial_column(_slugs(trials)), Column("arm", "arm", kind=TEXT),
         Column("path", "file", kind=TEXT), Column("sha", "SHA-256", kind=TEXT),
         Column("tokens", "tokens", 0), Column("ratio", "length / control", 2),
     )  # fmt: skip
@@ -174,7 +219,7 @@ def shown_path(path: str | None) -> str:
 def ranking(trials: Sequence[TrialData]) -> Table:
     """Arms of each trial by their mean, for trials with three arms or more."""
     columns = (
-        Column("trial", "trial", kind=TEXT), Column("items", "items", kind=TEXT),
+        *_trial_column(_slugs(trials)), Column("items", "items", kind=TEXT),
         Column("rank", "rank", 0), Column("arm", "arm", kind=TEXT),
         Column("mean", "mean", 3), Column("n", "n", 0), Column("missing", "missing", 0),
     )  # fmt: skip
@@ -200,7 +245,7 @@ def _ranked(trial: TrialData) -> Iterator[dict[str, Any]]:
 def costs(trials: Sequence[TrialData]) -> Table:
     """Money, tokens and time of each arm."""
     columns = (
-        Column("trial", "trial", kind=TEXT), Column("arm", "arm", kind=TEXT),
+        *_trial_column(_slugs(trials)), Column("arm", "arm", kind=TEXT),
         Column("rows", "rows", 0), Column("prompt_tokens", "tokens in", 0),
         Column("completion_tokens", "tokens out", 0), Column("usd", "USD", 6, kind="usd"),
         Column("usd_spent", "USD spent", 6, kind="usd"),
@@ -296,13 +341,15 @@ def _item_mean(block: Any) -> Any:
 def flips(trial: TrialData) -> Table:
     """Gains and losses with both texts, twenty each."""
     columns = (
-        Column("direction", "", kind=TEXT), Column("arm", "arm", kind=TEXT),
+        Column("direction", "change", kind=TEXT), Column("arm", "arm", kind=TEXT),
         Column("question", "question", kind=TEXT), Column("golds", "accepted", kind=TEXT),
         Column("control_text", "control said", kind=TEXT), Column("arm_text", "arm said", kind=TEXT),
     )  # fmt: skip
     rows = list(flip_rows(trial))
     shown = [
-        row | {name: _short(row[name]) for name in ("question", "control_text", "arm_text")}
+        row
+        | {name: _short(row[name]) for name in ("question", "control_text", "arm_text")}
+        | {"golds": row["golds"] or "none: unanswerable"}
         for way in ("gain", "loss")
         for row in [r for r in rows if r["direction"] == way][:FLIPS_SHOWN]
     ]
