@@ -107,7 +107,7 @@ def main() -> None:
         "calls",
     )
     for method in ("group-sequential", "e-process", "confidence-sequence"):
-        rule = StopRule(method, 5_000, score_range=(0.0, 1.0))
+        rule = StopRule(method, 5_000, value_range=(-1.0, 1.0))
         signs = np.sign(rng.normal(size=5_000))
         line(
             f"stop rule, {method}, 5,000 pairs",

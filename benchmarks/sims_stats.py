@@ -185,7 +185,7 @@ def continuous_looks(runs: int, rng: np.random.Generator) -> Iterator[Row]:
     log_e = log_e_value(np.cumsum(signs, axis=1), np.cumsum(1 - signs, axis=1))
     crossed = int((log_e.max(axis=1) >= math.log(20)).sum())
     yield rate("e-process, every pair: type I", "300 discordant pairs", crossed, count, EXACT)
-    rule = StopRule("confidence-sequence", units=400, score_range=(0.0, 1.0))
+    rule = StopRule("confidence-sequence", units=400, value_range=(-1.0, 1.0))
     few = max(100, runs // 4)
     stopped = 0
     for _ in range(few):

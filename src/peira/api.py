@@ -129,7 +129,7 @@ def run(study: Study | str | Path | Question, options: Options | None = None) ->
     target = RunDir(options.run_dir) if options.run_dir else question.run_dir(options.simulated)
     if options.must_exist and not target.exists:
         raise InputError(f"{target.path}: nothing to resume\n  remedy: run without --resume")
-    stop.check(question.study, question.family, len(question.cells()))
+    stop.check(question.study, question.family, question.cells())
     target.create()
     with target.locked():
         if options.fresh:

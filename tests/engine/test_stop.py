@@ -92,6 +92,43 @@ def test_group_sequential_stops_at_a_look(tmp_path):
     assert 0 < note["estimate"]["low"] < 0.5 < note["estimate"]["high"] < 0.65
 
 
+@pytest.mark.parametrize(
+    ("rule", "why", "blocks"),
+    [
+        ({"rule": "e_process"}, "null excluded", 10),
+        ({"rule": "confidence_sequence"}, "null excluded", 28),
+        ({"rule": "group_sequential", "spending": "pocock"}, "null excluded", 60),
+        ({"rule": "group_sequential", "null": 7.0, "futility": 0.2}, "futility", None),
+        ({"half_width": 4.0, "null": 7.0}, "precision", None),
+        ({"margin": 6.0, "null": 7.0}, "equivalence", None),
+    ],
+)
+def test_two_levels_of_a_factor_are_compared_block_by_block(tmp_path, rule, why, blocks):
+    declared = {"outcome": "total", "range": (0, 24), "factor": "calls", "minimum": 10} | rule
+    execute(tmp_path, study(factors={"calls": [2, 4]}, stop=declared))
+    note = stopped(tmp_path)
+    assert note["why"] == why
+    assert blocks is None or note["blocks"] == blocks
+    with RunView(tmp_path) as run:
+        frame = run.frame()
+    wide = frame.pivot(index="seed", columns="calls", values="total")
+    estimate = note["estimate"]
+    assert estimate["low"] < (wide[4] - wide[2]).mean() < estimate["high"]
+    assert "treatment - control of calls" in estimate["estimand"]
+
+
+def test_the_treatment_is_the_level_named_second(tmp_path):
+    rule = {
+        "outcome": "total",
+        "range": (0, 24),
+        "factor": "calls",
+        "levels": [4, 2],
+        "minimum": 10,
+    }
+    execute(tmp_path, study(factors={"calls": [2, 4]}, stop=rule))
+    assert stopped(tmp_path)["estimate"]["high"] < 0
+
+
 def test_a_rule_that_is_not_met_runs_to_the_planned_end(tmp_path):
     report = execute(tmp_path, study(replicates=12, stop=RULE | {"half_width": 0.001}))
     assert report.tally == Tally(done=12)
@@ -123,6 +160,10 @@ def test_the_analysis_carries_the_rule_s_interval(tmp_path):
         ({"rule": "group_sequential"}, "without half_width"),
         ({"range": (1.0, 0.0)}, "lowest, highest"),
         ({"minimum": 301}, "more replicates"),
+        ({"factor": "level"}, "allowed: none"),
+        ({"levels": [0, 1]}, "of which factor"),
+        ({"rule": "e_process"}, "not for e_process"),
+        ({"futility": 0.1}, "not for confidence_sequence"),
     ],
 )
 def test_a_rule_that_cannot_hold_is_refused_before_the_first_trial(tmp_path, changes, words):

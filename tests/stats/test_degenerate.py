@@ -69,7 +69,7 @@ def _plain(values: list[Any]) -> np.ndarray:
 
 
 Case = Callable[[list[Any], list[Any]], Any]
-RULE = ps.StopRule("confidence-sequence", 100, score_range=(0, 1))
+RULE = ps.StopRule("confidence-sequence", 100, value_range=(-1, 1))
 
 ON_SCORES: dict[str, Case] = {
     "anova": lambda t, c: ps.anova([*t, *c], {"arm": _long(t, c)[2]}),

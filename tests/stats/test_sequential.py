@@ -159,9 +159,9 @@ def test_e_bh_and_bad_range():
 RULES = [
     StopRule("group-sequential", 200),
     StopRule("group-sequential", 200, futility=0.1),
-    StopRule("e-process", 200, score_range=(0, 1)),
-    StopRule("confidence-sequence", 200, score_range=(0, 1)),
-    StopRule("confidence-sequence", 200, score_range=(0, 1), margin=0.2),
+    StopRule("e-process", 200, value_range=(-1, 1)),
+    StopRule("confidence-sequence", 200, value_range=(-1, 1)),
+    StopRule("confidence-sequence", 200, value_range=(-1, 1), margin=0.2),
 ]
 
 
@@ -195,7 +195,7 @@ def test_nothing_to_find_runs_to_the_planned_end(rule):
 
 
 def test_a_margin_stops_for_equivalence():
-    rule = StopRule("confidence-sequence", 2000, score_range=(0, 1), margin=0.2)
+    rule = StopRule("confidence-sequence", 2000, value_range=(-1, 1), margin=0.2)
     d = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], p=[0.02, 0.96, 0.02], size=2000)
     assert decide(rule, d).why == "equivalence"
 

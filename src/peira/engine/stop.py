@@ -1,16 +1,17 @@
 """A declared stop rule: no new trials once it is met.
 
 The unit that is monitored is a block: one replicate (seed) over all cells of the design, its value
-the mean of the declared outcome. Blocks count in their planned order and only as far as all before
-them have ended, so neither fast trials nor parallelism select what is looked at. Invariants: the rule
-is part of the study, hence of its hash; the interval that is reported is the one the rule keeps
-honest (specs: statistics, section 7); trials in flight at the stop are finished and kept.
+the mean of the declared outcome or the difference of two levels of a factor. Blocks count in their
+planned order and only as far as all before them have ended, so neither fast trials nor parallelism
+select what is looked at. Invariants: the rule is part of the study, hence of its hash; the interval
+that is reported is the one the rule keeps honest (specs: statistics, section 7); trials in flight at
+the stop are finished and kept.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,13 +20,24 @@ import orjson
 from peira.engine.attempt import TrialResult
 from peira.engine.journal import Journal
 from peira.engine.ledger import Ledger
+from peira.engine.plan import PlannedCell
 from peira.engine.states import Cause, State
 from peira.errors import InputError, RunHalted
 from peira.stats.result import Estimate
 from peira.study.study import StopRule, Study
 
-LONG = 5000  # planned blocks beyond which the interval is the one that is cheap to follow
+METHODS = {
+    "confidence_sequence": "confidence-sequence", "group_sequential": "group-sequential",
+    "e_process": "e-process",
+}  # fmt: skip
+WORDS = {"efficacy": "null excluded", "planned end": None}
+ALLOWED = {
+    "confidence_sequence": "null or factor, half_width, margin",
+    "group_sequential": "null or factor, looks, spending, futility, without half_width",
+    "e_process": "null or factor",
+}
 ESTIMAND = "mean over blocks (one replicate of every cell)"
+DIFFERENCE = "mean difference over blocks (replicates), treatment - control"
 
 
 class Typed(Protocol):
@@ -36,8 +48,8 @@ class Typed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a rule is met, why ("precision", "null excluded"), after how many blocks, and the
-    estimate with the rule's own interval."""
+    """Whether a rule is met, why ("null excluded", "precision", "equivalence", "futility"), after
+    how many blocks, and the estimate with the rule's own interval."""
 
     met: bool
     why: str | None
@@ -45,7 +57,7 @@ class Verdict:
     estimate: Estimate
 
 
-def check(study: Study, family: Typed, cells: int) -> None:
+def check(study: Study, family: Typed, cells: Sequence[PlannedCell]) -> None:
     """Refuse a rule that could never do what it says. Raises InputError."""
     rule = study.stop
     if rule is None:
@@ -60,92 +72,93 @@ def check(study: Study, family: Typed, cells: int) -> None:
             f"stop.outcome: {rule.outcome}\n  allowed: {', '.join(known)}"
             + (f"\n  remedy: {hint}" if hint else "")
         )
-    if rule.half_width is None and rule.null is None:
-        raise InputError(
-            "stop: no aim\n  allowed: half_width (a precision), null (a value), or both"
-        )
-    if rule.rule == "group_sequential" and (rule.null is None or rule.half_width is not None):
-        raise InputError(
-            "stop: group_sequential tests a value\n  allowed: null, without half_width"
-        )
+    _check_aim(rule)
     if rule.range[0] >= rule.range[1]:
         raise InputError(f"stop.range: {list(rule.range)}\n  allowed: [lowest, highest]")
+    compared(rule, [cell.factors for cell in cells])
     blocks = len(study.trial_seeds)
     if blocks < rule.minimum:
         raise InputError(
-            f"stop.minimum: {rule.minimum}, but the study has {blocks} replicates of its {cells}"
+            f"stop.minimum: {rule.minimum}, but the study has {blocks} replicates of its {len(cells)}"
             " cells\n  allowed: a stop looks at whole replicates\n  remedy: more replicates, or"
             " a lower minimum"
         )
 
 
+def _check_aim(rule: StopRule) -> None:
+    tests = rule.null is not None or rule.factor is not None
+    if not tests and rule.half_width is None:
+        raise InputError(
+            "stop: no aim\n  allowed: half_width (a precision), null (a value), or factor (a"
+            " difference from 0)"
+        )
+    if rule.rule == "confidence_sequence":
+        only = {"futility": rule.futility}
+    else:
+        only = {"half_width": rule.half_width, "margin": rule.margin}
+    wrong = [name for name, value in only.items() if value is not None]
+    if rule.rule == "e_process" and rule.futility is not None:
+        wrong.append("futility")
+    if wrong:
+        raise InputError(f"stop.{wrong[0]}: not for {rule.rule}\n  allowed: {ALLOWED[rule.rule]}")
+
+
+def compared(rule: StopRule, cells: Sequence[Mapping[str, Any]]) -> tuple[Any, Any] | None:
+    """(control, treatment) levels of the compared factor; None without one. Raises InputError."""
+    if rule.factor is None:
+        if rule.levels is not None:
+            raise InputError("stop.levels: of which factor?\n  remedy: give stop.factor")
+        return None
+    names = list(dict.fromkeys(name for cell in cells for name in cell))
+    if rule.factor not in names:
+        raise InputError(f"stop.factor: {rule.factor}\n  allowed: {', '.join(names) or 'none'}")
+    found = [cell.get(rule.factor) for cell in cells]
+    known = [level for i, level in enumerate(found) if level not in found[:i]]
+    levels = rule.levels if rule.levels is not None else tuple(known)
+    if len(levels) != 2 or any(level not in known for level in levels):
+        raise InputError(
+            f"stop.levels: {list(levels)}\n  allowed: [control, treatment], two of {known}"
+        )
+    return levels[0], levels[1]
+
+
+def declared(rule: StopRule, planned: int) -> Any:
+    """The rule in the words of the statistics."""
+    from peira.stats.sequential import StopRule as Declared
+
+    width = rule.range[1] - rule.range[0]
+    return Declared(
+        METHODS[rule.rule], units=planned, alpha=rule.alpha, spending=rule.spending,
+        looks=tuple((k + 1) / rule.looks for k in range(rule.looks)), fewest=rule.minimum,
+        value_range=rule.range if rule.factor is None else (-width, width),
+        null=0.0 if rule.null is None and rule.factor is not None else rule.null,
+        half_width=rule.half_width, margin=rule.margin, futility=rule.futility,
+    )  # fmt: skip
+
+
 def judge(rule: StopRule, values: list[float], planned: int) -> Verdict:
     """What the rule says of the blocks so far, in order. Pure."""
-    if rule.rule == "group_sequential":
-        return _by_looks(rule, values, planned)
-    return _by_sequence(rule, values, planned)
-
-
-def _by_looks(rule: StopRule, values: list[float], planned: int) -> Verdict:
-    from peira.stats.sequential import StopRule as Looks
     from peira.stats.sequential import decide
 
-    null = rule.null or 0.0
-    looks = tuple((k + 1) / rule.looks for k in range(rule.looks))
-    declared = Looks(
-        "group-sequential", units=planned, alpha=rule.alpha, looks=looks, fewest=rule.minimum
-    )
-    decision = decide(declared, [value - null for value in values])
-    met = decision.stop and decision.why == "efficacy" and decision.units >= rule.minimum
-    estimate = _moved(decision.estimate, null)
-    return Verdict(met, "null excluded" if met else None, decision.units, estimate)
-
-
-def _moved(estimate: Estimate, by: float) -> Estimate:
-    """An estimate of a difference from the null, as one of the mean itself."""
-    shifted = {
-        name: None if getattr(estimate, name) is None else getattr(estimate, name) + by
-        for name in ("estimate", "low", "high")
-    }
-    return estimate.with_(**shifted, estimand=ESTIMAND)
-
-
-def _by_sequence(rule: StopRule, values: list[float], planned: int) -> Verdict:
-    import numpy as np
-
-    from peira.stats.confidence_sequences import betting_sequence, empirical_bernstein_sequence
-
-    follow = empirical_bernstein_sequence if planned > LONG else betting_sequence
-    sequence = follow(values, rule.range, alpha=rule.alpha)
-    late = np.arange(1, len(values) + 1) >= rule.minimum
-    precise = np.zeros(len(values), dtype=bool)
-    if rule.half_width is not None:
-        precise = late & ((sequence.high - sequence.low) / 2 <= rule.half_width)
-    excluded = np.zeros(len(values), dtype=bool)
-    if rule.null is not None:
-        excluded = late & ((sequence.low > rule.null) | (sequence.high < rule.null))
-    stops = np.flatnonzero(precise | excluded)
-    at = int(stops[0]) if stops.size else len(values) - 1
-    low, high = float(sequence.low[at]), float(sequence.high[at])
-    estimate = Estimate(
-        float(np.mean(values[: at + 1])), low, high, 1 - rule.alpha, n=at + 1,
-        method=f"confidence sequence ({sequence.method})", estimand=ESTIMAND,
-        flags=("stopped_by_rule",) if stops.size else (),
-        reason=None if low <= high else "not_identified",
-    )  # fmt: skip
-    why = None
-    if stops.size:
-        why = "null excluded" if excluded[at] else "precision"
-    return Verdict(bool(stops.size), why, at + 1, estimate)
+    decision = decide(declared(rule, planned), values)
+    why = None if decision.why is None else WORDS.get(decision.why, decision.why)
+    estimand = ESTIMAND if rule.factor is None else f"{DIFFERENCE} of {rule.factor}"
+    return Verdict(why is not None, why, decision.units, decision.estimate.with_(estimand=estimand))
 
 
 @dataclass(slots=True)
 class Block:
-    """One replicate: how many of its trials have still to end, and what the others said."""
+    """One replicate: how many of its trials have still to end, and what the others said, by arm
+    (one arm, 0, unless two levels are compared: control 0, treatment 1)."""
 
     waiting: int
-    values: list[float] = field(default_factory=list)
+    values: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
     failed: int = 0
+
+    def value(self) -> float:
+        """Mean of the block, or treatment less control."""
+        means = [sum(values) / len(values) for values in self.values if values]
+        return means[0] if len(means) == 1 else means[1] - means[0]
 
 
 class Monitor:
@@ -159,19 +172,35 @@ class Monitor:
         self.verdict: Verdict | None = None
         self.missing = 0
         self._values: list[float] = []
-        self._blocks = {
-            replicate: Block(count)
-            for replicate, count in journal.read(
-                "SELECT replicate, COUNT(*) FROM trials WHERE position IS NOT NULL GROUP BY replicate"
-                " ORDER BY replicate"
-            )
-        }
+        self._arms = self._arms_of_cells()
+        self._blocks: dict[int, Block] = {}
+        for replicate, cell, count in journal.read(
+            "SELECT replicate, cell, COUNT(*) FROM trials WHERE position IS NOT NULL"
+            " GROUP BY replicate, cell"
+        ):
+            if cell in self._arms:
+                self._blocks.setdefault(replicate, Block(0)).waiting += count
         self._order = iter(sorted(self._blocks))
         self._head = next(self._order, None)
         self._look_at = rule.minimum
-        for replicate, state, outcome in self._ended_before():
-            self._count(replicate, state, outcome)
+        for replicate, cell, state, outcome in self._ended_before():
+            self._count(replicate, cell, state, outcome)
         self._advance()
+
+    def _arms_of_cells(self) -> dict[int, int]:
+        """Arm of each planned cell: all in one, or control 0 and treatment 1 of what is compared."""
+        cells = {
+            number: orjson.loads(factors)
+            for number, factors in self.journal.read(
+                "SELECT number, factors FROM cells WHERE number IN"
+                " (SELECT cell FROM trials WHERE position IS NOT NULL)"
+            )
+        }
+        levels = compared(self.rule, list(cells.values()))
+        if levels is None:
+            return dict.fromkeys(cells, 0)
+        at = {number: factors.get(self.rule.factor) for number, factors in cells.items()}
+        return {number: levels.index(level) for number, level in at.items() if level in levels}
 
     @property
     def met(self) -> bool:
@@ -182,9 +211,12 @@ class Monitor:
         """One more trial ended."""
         if self.met or result.state == State.HALTED:
             return
-        rows = self.journal.read("SELECT replicate FROM trials WHERE number=?", (result.number,))
+        rows = self.journal.read(
+            "SELECT replicate, cell FROM trials WHERE number=?", (result.number,)
+        )
         try:
-            self._count(rows[0][0], result.state, result.outcome)
+            replicate, cell = rows[0]
+            self._count(replicate, cell, result.state, result.outcome)
             self._advance()
         except InputError as error:
             self.ledger.stop(RunHalted(Cause.STOPPED, str(error)))
@@ -199,20 +231,22 @@ class Monitor:
         met = f"stop rule met ({self.verdict.why})" if self.met else "stop rule not met"
         return f"{met}: {found} of {self.planned} blocks"
 
-    def _ended_before(self) -> Iterator[tuple[int, str, bytes | None]]:
+    def _ended_before(self) -> Iterator[tuple[int, int, str, bytes | None]]:
         yield from self.journal.read(
-            "SELECT replicate, state, outcome FROM trials WHERE position IS NOT NULL"
+            "SELECT replicate, cell, state, outcome FROM trials WHERE position IS NOT NULL"
             " AND state IN ('done', 'failed')"
         )
 
-    def _count(self, replicate: int, state: str, outcome: bytes | None) -> None:
+    def _count(self, replicate: int, cell: int, state: str, outcome: bytes | None) -> None:
+        if cell not in self._arms:
+            return
         block = self._blocks[replicate]
         block.waiting -= 1
         value = None if outcome is None or state != State.DONE else self._value(outcome)
         if value is None:
             block.failed += 1
         else:
-            block.values.append(value)
+            block.values[self._arms[cell]].append(value)
 
     def _value(self, outcome: bytes) -> float | None:
         value: Any = orjson.loads(outcome)
@@ -239,7 +273,7 @@ class Monitor:
             if block.failed:
                 self.missing += 1
             else:
-                self._values.append(sum(block.values) / len(block.values))
+                self._values.append(block.value())
             self._head = next(self._order, None)
         count = len(self._values)
         if count >= self._look_at or (self._head is None and count >= 2):
@@ -258,7 +292,8 @@ def record(journal: Journal, monitor: Monitor, *, complete: bool) -> dict[str, A
     if verdict.met and complete:
         spared = journal.transaction(_unplan)
     note = {
-        "outcome": monitor.rule.outcome, "rule": monitor.rule.rule, "met": verdict.met,
+        "outcome": monitor.rule.outcome, "factor": monitor.rule.factor,
+        "rule": monitor.rule.rule, "met": verdict.met,
         "why": verdict.why, "blocks": verdict.blocks, "planned_blocks": monitor.planned,
         "missing_blocks": monitor.missing, "trials_not_needed": spared,
         "estimate": verdict.estimate.with_(missing=monitor.missing).to_dict(), "time": time.time(),

@@ -41,10 +41,11 @@ def with_stop(run: RunView, analysis: Analysis) -> Analysis:
 
 
 def _claim(note: dict[str, Any]) -> str:
+    what = note["outcome"] + (f", difference by {note['factor']}" if note.get("factor") else "")
     where = f"after {note['blocks']} of {note['planned_blocks']} blocks"
     if not note["met"]:
-        return f"mean {note['outcome']} over blocks; the rule was not met {where}"
-    return f"mean {note['outcome']} over blocks; stopped {where}: {note['why']}"
+        return f"mean {what} over blocks; the rule was not met {where}"
+    return f"mean {what} over blocks; stopped {where}: {note['why']}"
 
 
 def _estimate(data: dict[str, Any]) -> Estimate:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +22,7 @@ from peira.stats.confidence_sequences import (
     anytime_p,
     asymptotic_sequence,
     betting_sequence,
+    empirical_bernstein_sequence,
 )
 from peira.stats.group_sequential import (
     Bounds,
@@ -41,18 +42,22 @@ from peira.stats.result import (
 
 METHODS = ("group-sequential", "e-process", "confidence-sequence")
 ESTIMAND = "mean difference over units, treatment - control"
+#: Planned units beyond which the sequence is the one that is cheap to follow.
+LONG = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
     """A declared stop rule.
 
-    `units` is the planned largest number of pairs. `looks` are the fractions of it at which a
-    group-sequential rule looks. `score_range` is the range of a score, which the sequences need
-    (without it the confidence sequence is asymptotic). `futility` stops a group-sequential rule,
-    non-binding, when conditional power under the current trend falls below it; `margin` stops a
-    confidence sequence once it lies within (-margin, margin). `fewest` pairs come before any
-    stop.
+    `units` is the planned largest number of pairs (or of blocks, each with one value). `looks` are
+    the fractions of it at which a group-sequential rule looks. `value_range` is the range of a
+    monitored value, (-1, 1) for differences of scores in (0, 1), which the sequences need (without
+    it the confidence sequence is asymptotic). `null` is the mean that efficacy excludes; None
+    tests nothing. `half_width` stops a sequence once its interval is that narrow, `margin` once it
+    lies within (null - margin, null + margin). `futility` stops a group-sequential rule,
+    non-binding, when conditional power under the current trend falls below it. `fewest` units come
+    before any stop.
     """
 
     method: str
@@ -60,7 +65,9 @@ class StopRule:
     alpha: float = 0.05
     looks: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     spending: str = "obrien-fleming"
-    score_range: tuple[float, float] | None = None
+    value_range: tuple[float, float] | None = None
+    null: float | None = 0.0
+    half_width: float | None = None
     futility: float | None = None
     margin: float | None = None
     fewest: int = 20
@@ -72,6 +79,8 @@ class StopRule:
             raise ValueError(f"need units >= 2 and 0 < alpha < 1; got {self.units}, {self.alpha}")
         if self.method == "group-sequential" and abs(self.looks[-1] - 1) > 1e-9:
             raise ValueError(f"the last look must be at 1.0; got {self.looks}")
+        if self.null is None and self.method != "confidence-sequence":
+            raise ValueError(f"{self.method} tests a null; only a confidence sequence does without")
 
     @property
     def look_sizes(self) -> tuple[int, ...]:
@@ -81,8 +90,8 @@ class StopRule:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to stop, why ("efficacy", "futility", "equivalence", "planned end", or None to go
-    on), the units the decision used, and the estimate with the rule's own interval."""
+    """Whether to stop, why ("efficacy", "precision", "equivalence", "futility", "planned end", or
+    None to go on), the units the decision used, and the estimate with the rule's own interval."""
 
     stop: bool
     why: str | None
@@ -97,6 +106,11 @@ def decide(rule: StopRule, differences: ArrayLike | Sequence[float | None]) -> D
     first stop are ignored, so a decision does not change when late pairs come in.
     """
     given = floats(differences)
+    null = rule.null or 0.0
+    if null:
+        shifted = replace(rule, null=0.0, value_range=_around(rule.value_range, null))
+        found = decide(shifted, given - null)
+        return replace(found, estimate=_moved(found.estimate, null))
     d = given[np.isfinite(given)][: rule.units]
     missing = int(np.isnan(given).sum())
     if d.size < 2:
@@ -108,6 +122,16 @@ def decide(rule: StopRule, differences: ArrayLike | Sequence[float | None]) -> D
         "confidence-sequence": _by_confidence_sequence,
     }
     return deciders[rule.method](rule, d, missing)
+
+
+def _around(limits: tuple[float, float] | None, null: float) -> tuple[float, float] | None:
+    return None if limits is None else (limits[0] - null, limits[1] - null)
+
+
+def _moved(estimate: Estimate, by: float) -> Estimate:
+    """An estimate of a mean's distance from the null, as one of the mean itself."""
+    told = {name: getattr(estimate, name) for name in ("estimate", "low", "high")}
+    return estimate.with_(**{k: None if v is None else v + by for k, v in told.items()})
 
 
 def _nothing(rule: StopRule, d: Floats, missing: int, reason: str) -> Estimate:
@@ -128,7 +152,7 @@ def _by_group_sequential(rule: StopRule, d: Floats, missing: int) -> Decision:
     reached = [k for k, size in enumerate(sizes) if size <= d.size]
     for k in reached:
         z = _z_of(d[: sizes[k]])
-        if z is None:
+        if z is None or (sizes[k] < rule.fewest and k < len(sizes) - 1):
             continue
         why = _why_stop(rule, bounds, k, z)
         if why:
@@ -229,19 +253,19 @@ def _late_enough(rule: StopRule, d: Floats) -> np.ndarray:
     return np.asarray(np.arange(1, d.size + 1) >= min(rule.fewest, rule.units))
 
 
-def _score_range(rule: StopRule, d: Floats) -> tuple[float, float] | None:
-    """The declared range; (0, 1) when an e-process watches differences of passes and fails."""
-    if rule.score_range is None and rule.method == "e-process" and np.isin(d, (-1, 0, 1)).all():
-        return 0.0, 1.0
-    return rule.score_range
+def _value_range(rule: StopRule, d: Floats) -> tuple[float, float] | None:
+    """The declared range; (-1, 1) when an e-process watches differences of passes and fails."""
+    if rule.value_range is None and rule.method == "e-process" and np.isin(d, (-1, 0, 1)).all():
+        return -1.0, 1.0
+    return rule.value_range
 
 
 def _sequence(rule: StopRule, d: Floats) -> ConfidenceSequence:
-    score_range = _score_range(rule, d)
-    if score_range is None:
+    limits = _value_range(rule, d)
+    if limits is None:
         return asymptotic_sequence(d, best_at=max(20, rule.units // 2), alpha=rule.alpha)
-    width = score_range[1] - score_range[0]
-    return betting_sequence(d, (-width, width), alpha=rule.alpha)
+    follow = empirical_bernstein_sequence if rule.units > LONG else betting_sequence
+    return follow(d, limits, alpha=rule.alpha)
 
 
 def _sequence_estimate(rule: StopRule, d: Floats, missing: int) -> Estimate:
@@ -265,13 +289,16 @@ def _sequence_estimate(rule: StopRule, d: Floats, missing: int) -> Estimate:
 def _by_confidence_sequence(rule: StopRule, d: Floats, missing: int) -> Decision:
     sequence = _sequence(rule, d)
     late = _late_enough(rule, d)
-    decisive = late & ((sequence.low > 0) | (sequence.high < 0))
-    within = np.zeros(d.size, dtype=bool)
-    if rule.margin is not None:
-        within = late & (sequence.low > -rule.margin) & (sequence.high < rule.margin)
-    stops = np.flatnonzero(decisive | within)
+    margin = -math.inf if rule.margin is None else rule.margin
+    narrow = -math.inf if rule.half_width is None else rule.half_width
+    tests = {
+        "efficacy": ((sequence.low > 0) | (sequence.high < 0)) & (rule.null is not None),
+        "precision": (sequence.high - sequence.low) / 2 <= narrow,
+        "equivalence": (sequence.low > -margin) & (sequence.high < margin),
+    }
+    stops = np.flatnonzero(late & np.any(list(tests.values()), axis=0))
     at = int(stops[0]) + 1 if stops.size else d.size
-    why = "efficacy" if stops.size and decisive[stops[0]] else "equivalence"
+    why = next((name for name, met in tests.items() if stops.size and met[stops[0]]), "")
     return _decision(rule, bool(stops.size), why, at, _sequence_estimate(rule, d[:at], missing))
 
 

@@ -37,18 +37,32 @@ class Limits(BaseModel):
 
 
 class StopRule(BaseModel):
-    """When to start no new trials, declared before the first (statistics §7)."""
+    """When to start no new trials, declared before the first (statistics §7).
+
+    What is monitored has one value a replicate: the mean of the outcome over its cells or, with
+    `factor`, the difference of two levels of that factor (treatment - control)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     outcome: str = Field(description="numeric outcome that is monitored")
-    rule: str = Field("confidence_sequence", pattern="^(confidence_sequence|group_sequential)$")
+    rule: str = Field(
+        "confidence_sequence", pattern="^(confidence_sequence|group_sequential|e_process)$"
+    )
+    factor: str | None = Field(None, description="compare two levels of this factor")
+    levels: tuple[Any, Any] | None = Field(None, description="[control, treatment]")
     alpha: float = Field(0.05, gt=0, lt=1)
     half_width: float | None = Field(
         None, gt=0, description="stop once the interval is this narrow"
     )
     null: float | None = Field(None, description="stop once the interval excludes this value")
     range: tuple[float, float] = Field((0.0, 1.0), description="bounds of the outcome")
+    margin: float | None = Field(
+        None, gt=0, description="stop once the interval lies within this distance of the null"
+    )
+    futility: float | None = Field(
+        None, gt=0, lt=1, description="stop once power under the trend is below this"
+    )
+    spending: str = Field("obrien-fleming", pattern="^(obrien-fleming|pocock)$")
     looks: int = Field(5, ge=1, le=100)
     minimum: int = Field(20, ge=2, description="trials before the first look")
 
