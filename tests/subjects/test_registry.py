@@ -45,6 +45,12 @@ def test_every_model_of_the_recorded_games_has_a_capability(shared_data):
     assert {name for name in names if not capability(name)} == set()
 
 
+def test_a_score_from_memory_says_so_and_a_checked_one_says_when():
+    scores = catalogue().models["gpt-oss-120b"].scores
+    assert str(scores["mmlu_pro"]).startswith("~") and scores["mmlu_pro"].remembered
+    assert str(scores["params_b"]) == "116.8" and scores["params_b"].checked == "2026-11-29"
+
+
 def test_every_score_has_a_source_and_a_date():
     entries = catalogue().models.values()
     scores = [(scale, s) for entry in entries for scale, s in entry.scores.items()]

@@ -100,7 +100,8 @@ def _print(cards: list[Card], pattern: str | None, near: list[str]) -> int:
         hint = f"did you mean {', '.join(near)}?" if near else "peira models lists all"
         raise InputError(f"no model{wanted}\n  remedy: {hint}")
     table(f"{len(cards)} models", HEADER, [_row(card) for card in cards])
-    note("in, out: US dollars per million tokens. peira models NAME: sources and dates of scores")
+    note("in, out: US dollars per million tokens. ~: from memory, not checked against its source"
+         " (peira models NAME)")  # fmt: skip
     return 0
 
 
@@ -108,10 +109,7 @@ def _row(card: Card) -> list[str]:
     prices = ["free", "free"] if card.free else ["?", "?"]
     if card.price is not None:
         prices = [f"{_rate(card, kind):g}" for kind in ("input", "output")]
-    scores = [
-        f"{card.scores[scale].value:g}" if scale in card.scores else ""
-        for scale in ("mmlu_pro", "arena_elo", "params_b")
-    ]
+    scores = [str(card.scores.get(scale, "")) for scale in ("mmlu_pro", "arena_elo", "params_b")]
     key = "set" if card.ready and card.keys else ("none needed" if not card.keys else "missing")
     window = f"{card.context_window // 1000}k" if card.context_window else "?"
     return [card.name, f"{card.provider} {card.model}", window, *prices, *scores, key]
@@ -133,7 +131,9 @@ def _show(name: str, card: Card, json: bool) -> int:
     else:
         say("  free" if card.free else "  no price known: state one under a budget")
     for scale, score in card.scores.items():
-        say(f"  {scale} {score.value:g} ({score.source}, {score.date})")
+        state = "from memory, not checked" if score.remembered else f"checked {score.checked}"
+        about = score.source if not score.date else f"{score.source}, {score.date}; {state}"
+        say(f"  {scale} {score} ({about})")
     say(f"  takes {', '.join(data['carries'])}")
     if card.keys:
         say(f"  key {card.key_name}: {'set' if card.ready else 'not set'}")

@@ -36,11 +36,22 @@ class Part(BaseModel):
 
 
 class Score(Part):
-    """A capability score. `source` and `date` say who measured it and when."""
+    """A capability score. `source` and `date` say who measured it and when, `checked` when that was
+    last read; without it a shipped score is from memory."""
 
     value: float
     source: str = "user"
     date: str = ""
+    checked: str = ""
+
+    @property
+    def remembered(self) -> bool:
+        """True for a number that nobody has compared with its source."""
+        return not self.checked and self.source != "user"
+
+    def __str__(self) -> str:
+        mark = "~" if self.remembered else ""
+        return f"{mark}{self.value:g}"
 
 
 class ProviderEntry(Part):
@@ -170,7 +181,7 @@ def _score(raw: Any, data: dict[str, Any]) -> Any:
     if isinstance(raw, list) and len(raw) == 2:
         source = data.get("sources", {}).get(raw[1], {})
         return {"value": raw[0], "source": source.get("text", str(raw[1])),
-                "date": str(source.get("date", ""))}  # fmt: skip
+                **{key: str(source.get(key, "")) for key in ("date", "checked")}}  # fmt: skip
     return {"value": raw} if isinstance(raw, int | float) else raw
 
 
