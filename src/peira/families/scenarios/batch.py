@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from peira.store.records import Record, RunView
 
 MANUAL = "manual-metrics.csv"
+DRAWN = 6  # metrics that have figures
 REMEASURED = "remeasured.json"
 MANUAL_FIELDS = ("run_id", "turn", "metric", "value", "coder")
 Values = Mapping[str, Value | None]
@@ -101,6 +102,22 @@ class Batch:
     def variations(self) -> dict[int, str]:
         """Number -> description, in order."""
         return dict(sorted({t.variation: t.description for t in self.trials}.items()))
+
+    @property
+    def varied(self) -> list[str]:
+        """The factors with more than one level."""
+        return [name for name, levels in self.factors.items() if len(levels) > 1]
+
+    @property
+    def drawn(self) -> list[str]:
+        """Numeric metrics that have something to show, primary ones first, no more than DRAWN."""
+        names = [n for n, metric in self.metrics.items() if metric.numeric and self._moves(n)]
+        return sorted(names, key=lambda name: not self.metrics[name].primary)[:DRAWN]
+
+    def _moves(self, name: str) -> bool:
+        """True when some two values of a metric differ."""
+        seen = {turn.get(name) for trial in self.done for turn in trial.by_turn.values()}
+        return len((seen | {trial.final.get(name) for trial in self.done}) - {None}) > 1
 
     @property
     def replicates(self) -> int:

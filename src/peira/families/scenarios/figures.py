@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from peira.store.records import RunView
 
-MOST = 6  # metrics that are drawn
 FAINT_UP_TO = 8  # variations; with more, single trials would hide the means
 DASHES = ("-", "--", ":", "-.")
 
@@ -39,30 +38,17 @@ def makers(results: Results) -> dict[str, Callable[[], Figure]]:
     """The same from results; the main metric's figures have the plain names."""
     batch = results.batch
     found: dict[str, Callable[[], Figure]] = {}
-    for place, name in enumerate(drawn_metrics(batch)):
+    for place, name in enumerate(batch.drawn):
         tail = "" if place == 0 else f"-{name}"
         if batch.length > 1:
             found[f"trajectories{tail}"] = partial(trajectories, results, name)
         if len(batch.variations) > 1:
             found[f"comparison{tail}"] = partial(comparison, results, name)
-        if len(_varied(batch)) >= 2 and place == 0:
+        if len(batch.varied) >= 2 and place == 0:
             found["heat"] = partial(heat, results, name)
         if batch.spent > 0 and place == 0:
             found["cost"] = partial(cost, results, name)
     return found
-
-
-def drawn_metrics(batch: Batch) -> list[str]:
-    """Numeric metrics with values, primary ones first."""
-    names = [
-        name for name, metric in batch.metrics.items()
-        if metric.numeric and any(trial.final.get(name) is not None for trial in batch.done)
-    ]  # fmt: skip
-    return sorted(names, key=lambda name: not batch.metrics[name].primary)[:MOST]
-
-
-def _varied(batch: Batch) -> list[str]:
-    return [name for name, levels in batch.factors.items() if len(levels) > 1]
 
 
 def _label(batch: Batch, name: str) -> str:
@@ -80,26 +66,36 @@ def _short(text: str, limit: int = 44) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def _names(batch: Batch) -> tuple[str, dict[int, str]]:
+    """A heading, and a name for each variation: its levels alone, so that names stay apart."""
+    factors = batch.varied
+    cells = {trial.variation: trial.factors for trial in batch.trials}
+    levels = {n: " · ".join(_short(cell.get(f, ""), 22) for f in factors) or batch.variations[n]
+              for n, cell in sorted(cells.items())}  # fmt: skip
+    return " · ".join(factors) or "variation", {n: f"{n}: {text}" for n, text in levels.items()}
+
+
 # -- trajectories ---
 def trajectories(results: Results, name: str) -> Figure:
     """Variation means over the turns with bands, single trials faint behind."""
     batch = results.batch
     with style():
         figure, axes = canvas(6.4, 3.8)
-        for place, (number, text) in enumerate(batch.variations.items()):
+        heading, names = _names(batch)
+        for place, (number, text) in enumerate(names.items()):
             colour = PALETTE[place % len(PALETTE)]
             trials = [t for t in batch.done if t.variation == number]
             if len(batch.variations) <= FAINT_UP_TO:
                 _faint(axes, name, trials, colour)
             points = results.metrics[name]["trajectory"].get(str(number), {})
-            _mean_line(axes, points, colour, place, f"{number}: {_short(text)}")
+            _mean_line(axes, points, colour, place, text)
         unit = batch.turn_duration
         axes.set_xlabel(f"turn ({unit} each)" if unit else "turn")
         axes.set_ylabel(_label(batch, name))
         axes.set_title(f"{name} over the turns")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if len(batch.variations) > 1:
-            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="variation")
+            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title=heading)
         caption = "Lines are means, bands pointwise 95 % t intervals."
         if len(batch.variations) <= FAINT_UP_TO:
             caption = f"{caption[:-1]}, faint lines single trials."
@@ -132,15 +128,15 @@ def _mean_line(axes: Axes, points: Mapping[str, Any], colour: str, place: int, l
 def comparison(results: Results, name: str) -> Figure:
     """A dot and an interval per variation, with how many values are missing."""
     batch = results.batch
-    rows = [(n, text, results.variations[str(n)]["metrics"][name])
-            for n, text in batch.variations.items()]  # fmt: skip
+    heading, names = _names(batch)
+    entries = [results.variations[str(n)]["metrics"][name] for n in names]
     with style():
-        figure, axes = canvas(6.4, max(1.8, 0.9 + 0.32 * len(rows)))
-        for place, (_, _, entry) in enumerate(rows):
+        figure, axes = canvas(6.4, max(1.8, 0.9 + 0.32 * len(names)))
+        for place, entry in enumerate(entries):
             _dot(axes, entry, place)
-        axes.set_yticks(range(len(rows)))
-        axes.set_yticklabels([f"{n}: {_short(text)}" for n, text, _ in rows])
-        axes.invert_yaxis()
+        axes.set_yticks(range(len(names)), names.values())
+        axes.set_ylabel(heading)
+        axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel(_label(batch, name))
         axes.set_title(f"{name} by variation")
         axes.grid(visible=False, axis="y")
@@ -167,7 +163,7 @@ def _dot(axes: Axes, entry: Mapping[str, Any], place: int) -> None:
 def heat(results: Results, name: str) -> Figure:
     """Mean, half-width and n in the cells of two factors; a third gives panels."""
     batch = results.batch
-    first, second, *others = _varied(batch)
+    first, second, *others = batch.varied
     third = others[0] if others else None
     panels: list[str | None] = list(batch.factors[third]) if third else [None]
     rows, columns = batch.factors[first], batch.factors[second]
@@ -253,7 +249,8 @@ def cost(results: Results, name: str) -> Figure:
     with style():
         figure, axes = canvas(6.4, 3.8)
         means: list[tuple[float, float]] = []
-        for place, (number, text) in enumerate(batch.variations.items()):
+        heading, names = _names(batch)
+        for place, (number, text) in enumerate(names.items()):
             colour, mark = (
                 PALETTE[place % len(PALETTE)],
                 MARKERS[(place + place // len(PALETTE)) % len(MARKERS)],
@@ -263,7 +260,7 @@ def cost(results: Results, name: str) -> Figure:
                 if t.variation == number and (value := as_number(t.final.get(name))) is not None
             ]  # fmt: skip
             if pairs:
-                means.append(_cost_point(axes, pairs, colour, mark, f"{number}: {_short(text)}"))
+                means.append(_cost_point(axes, pairs, colour, mark, text))
         line = _pareto(means, minimise=goal == "minimise")
         if len(line) > 1:
             axes.plot(*zip(*line, strict=True), color=INK, linewidth=0.9, linestyle="--",
@@ -271,7 +268,7 @@ def cost(results: Results, name: str) -> Figure:
         axes.set_xlabel("cost of a trial (US dollars)")
         axes.set_ylabel(_label(batch, name))
         axes.set_title(f"Cost and {name}")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title=heading)
         caption = (
             "Small marks are trials, large ones means with 95 % t intervals in both directions."
         )

@@ -284,12 +284,13 @@ def best_variation(batch: Batch) -> dict[str, Any] | None:
         )
     if not any(hits for hits, _ in rates.values()):
         return None
-    number = max(rates, key=lambda v: (rates[v][0] / rates[v][1], -v))
+    highest = max(hits / n for hits, n in rates.values())
+    number, *tied = [v for v, (hits, n) in rates.items() if hits / n == highest]
     hits, n = rates[number]
     together = wilson(hits, n, 1 - ALPHA / len(rates))
     return {
         "variation_id": number, "description": batch.variations[number], "success_rate": hits / n,
-        "shrunken": shrunken(rates)[number], "ci": limits(together),
+        "tied_with": tied, "shrunken": shrunken(rates)[number], "ci": limits(together),
         "interval": f"Wilson, simultaneous over {len(rates)} variations (Bonferroni)",
     }  # fmt: skip
 

@@ -134,25 +134,21 @@ def metrics(results: Results, story: Story) -> Iterator[str]:
     rows: Rows = []
     for name, metric in results.batch.metrics.items():
         entry = results.metrics[name]
-        reasons = ", ".join(f"{why} {n}" for why, n in entry["missing_reasons"].items())
+        whole = "" if entry["min"] is None else f"{number(entry['min'])} to {number(entry['max'])}"
         rows.append({
-            "metric": name, "unit": metric.unit, "mean": _estimate(entry, "mean"),
-            "std": entry["std"], "median": entry["median"],
-            "range": f"{number(entry['min'])} to {number(entry['max'])}"
-            if entry["min"] is not None else None,
-            "levels": _levels(entry), "n": entry["n"], "missing": entry["missing"],
-            "reasons": reasons,
+            "metric": f"{name} ({metric.unit})" if metric.unit else name,
+            "mean": _estimate(entry, "mean"), "std": entry["std"], "median": entry["median"],
+            "values": _levels(entry) or whole, "n": entry["n"], "missing": _missing(entry),
         })  # fmt: skip
     if not rows:
         yield "The scenario defines no metrics."
         return
     yield "Over done trials; missing values are left out and counted, with their reasons."
     columns = (
-        Column("metric", "metric", kind="text"), Column("unit", "unit", kind="text"),
+        Column("metric", "metric", kind="text"),
         Column("mean", "mean [95 % interval]", kind="estimate"), Column("std", "std"),
-        Column("median", "median"), Column("range", "min to max", kind="text"),
-        Column("levels", "levels", kind="text"), Column("n", "n", digits=0),
-        Column("missing", "missing", digits=0), Column("reasons", "why missing", kind="text"),
+        Column("median", "median"), Column("values", "range, or shares", kind="text"),
+        Column("n", "n", digits=0), Column("missing", "missing, and why", kind="text"),
     )  # fmt: skip
     note = "Intervals are t, over replicate means when there are several variations."
     yield story.place("metrics", "Run values of the metrics", columns, rows, note)
@@ -169,6 +165,12 @@ def _estimate(entry: Mapping[str, Any], key: str) -> Estimate | None:
     reason = entry.get("reason")
     return Estimate(entry[key], low, high, n=entry["n"], missing=entry["missing"], method="t",
                     reason=reason)  # fmt: skip
+
+
+def _missing(entry: Mapping[str, Any]) -> str:
+    reasons = entry["missing_reasons"]
+    said = ", ".join(reasons if len(reasons) == 1 else (f"{why} {n}" for why, n in reasons.items()))
+    return f"{entry['missing']}: {said}" if said else str(entry["missing"])
 
 
 def _levels(entry: Mapping[str, Any]) -> str:
@@ -205,7 +207,8 @@ def comparison(results: Results, story: Story) -> Iterator[str]:
         Column(name, name, unit=batch.metrics[name].unit, kind="estimate") for name in chosen
     ]
     yield story.place("variations", "Means by variation", columns, rows, "95 % t intervals.")
-    yield "[figure: comparison]"
+    if batch.drawn:
+        yield "[figure: comparison]"
     pairs = [
         e for e in results.effects.all
         if e.kind == "pair" and e.estimate.estimate is not None and e.outcome in shown
@@ -272,7 +275,7 @@ def effects(results: Results, story: Story) -> Iterator[str]:
                           [_effect_row(e) for e in rest])  # fmt: skip
     yield from _categories(results, story)
     yield from _variance(results, story)
-    if len(results.batch.factors) >= 2:
+    if len(results.batch.varied) >= 2 and results.batch.drawn:
         yield "[figure: heat]"
 
 
@@ -328,7 +331,8 @@ def trajectories(results: Results, story: Story) -> Iterator[str]:
     )  # fmt: skip
     yield story.place("trajectories", "From the first turn to the last", columns, rows,
                       "Pointwise 95 % t intervals.")  # fmt: skip
-    yield "[figure: trajectories]"
+    if batch.drawn:
+        yield "[figure: trajectories]"
 
 
 def _point(entry: Mapping[str, Any]) -> Estimate | None:
@@ -360,26 +364,28 @@ def patterns(results: Results, story: Story) -> Iterator[str]:
         yield story.place("failure-modes", "How trials fall short", columns, rows)
     best = found["best_variation"]
     if best:
+        tied = ", ".join(map(str, best["tied_with"]))
         yield (
             f"Highest rate: variation {best['variation_id']} ({markdown_text(best['description'])}),"
-            f" {percent(best['success_rate'])}; shrunken towards the mean"
+            f" {percent(best['success_rate'])}{f', as in {tied}' if tied else ''}; shrunken towards the mean"
             f" {percent(best['shrunken'])}{between(*best['ci'], share=True)} ({best['interval']})."
         )
 
 
 def _factors(found: Mapping[str, Any], story: Story) -> Iterator[str]:
     rows = [
-        {**row, "status": "confirmed" if row["confirmed"] else "candidate",
+        {**row, "what": f"{row['factor']}: {row['level']}",
+         "status": "confirmed" if row["confirmed"] else "candidate",
          "odds": _odds(row), "simpson": "yes" if row["simpson"] else "no"}
         for row in (*found["success_factors"], *found["candidates"])
     ]  # fmt: skip
     if rows:
         columns = (
-            Column("factor", "factor", kind="text"), Column("level", "level", kind="text"),
-            Column("kind", "kind", kind="text"), Column("odds", "odds ratio", kind="estimate"),
+            Column("what", "what", kind="text"), Column("kind", "kind", kind="text"),
+            Column("odds", "odds ratio", kind="estimate"),
             Column("p_found", "found (p)"), Column("p_confirmed", "confirmed (p)"),
             Column("simpson", "reversed in a stratum", kind="text"),
-            Column("status", "status", kind="text"), Column("n", "trials", digits=0),
+            Column("status", "status", kind="text"),
         )  # fmt: skip
         yield story.place("success-factors", "What goes with success", columns, rows)
 
@@ -412,7 +418,8 @@ def cost(results: Results, story: Story) -> Iterator[str]:
         Column("on", "on the Pareto line", kind="text"),
     )  # fmt: skip
     yield story.place("cost", "Cost efficiency (US dollars)", columns, rows)
-    yield "[figure: cost]"
+    if results.batch.drawn:
+        yield "[figure: cost]"
 
 
 def quality(results: Results, story: Story) -> Iterator[str]:
@@ -485,8 +492,6 @@ def limits(results: Results) -> Iterator[str]:
         )
     if not batch.criteria:
         yield "Without success criteria, completion says whether trials ran, not how they went."
-    if batch.simulated:
-        yield "Subjects were simulated: this tests the pipeline and says nothing about a model."
     lost = batch.counts()["planned"] - batch.counts()["done"]
     if lost:
         yield f"{lost} planned trials are not done; means are over the others."
