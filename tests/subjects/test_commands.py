@@ -85,6 +85,20 @@ def test_doctor_tells_of_a_server_of_ones_own_what_to_mend(capsys, tmp_path, sta
     assert code == 3 and words in text and "None" not in text
 
 
+def test_without_the_network_only_what_is_on_this_machine_is_asked(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # restored after the test
+    study = tmp_path / "study.yaml"
+    head = "family: negotiation\nfixed: {models: [a, a], max_rounds: 1}\nseeds: [1]\n"
+    study.write_text(head + "subjects: {a: {model: gpt-4o}}\n")
+    flags = ["--no-network", "--output-dir", str(tmp_path / "run")]
+    assert cli.run(["run", str(study), *flags]) == 2
+    assert "not on this machine" in capsys.readouterr().err
+    with FaultServer().running() as server:
+        study.write_text(head + f"subjects: {{a: {{base_url: '{server.url}/v1'}}}}\n")
+        cli.run(["run", str(study), *flags])
+        assert server.log
+
+
 def test_doctor_says_which_name_was_meant_and_which_key_is_missing(capsys):
     code, text = peira(capsys, "doctor", "gpt-4p", "gpt-4o", "--no-network")
     assert code == 3 and "did you mean" in text and "export OPENAI_API_KEY" in text

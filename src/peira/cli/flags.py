@@ -53,6 +53,14 @@ Simulate = Annotated[
     bool,
     typer.Option("--simulate", "--offline", rich_help_panel=FREE, help="= --subjects simulated."),
 ]
+Network = Annotated[
+    bool,
+    typer.Option(
+        "--network/--no-network",
+        rich_help_panel=FREE,
+        help="Without: only models on this machine, else refused before the first call.",
+    ),
+]
 Fresh = Annotated[
     bool,
     typer.Option("--fresh", rich_help_panel=WORK, help="Set an existing run aside and start anew."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ def command(
     output_dir: flags.OutputDir = None,
     subjects: flags.Subjects = None,
     simulate: flags.Simulate = False,
+    network: flags.Network = True,
     resume: flags.Resume = False,
     retry_failed: flags.RetryFailed = False,
     fresh: flags.Fresh = False,
@@ -36,6 +38,8 @@ def command(
     from peira import api
     from peira.cli.display import watcher
 
+    if not network:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # so that hf:NAME is looked for on this disk only
     question = api.ask(study)
     options = api.Options(
         run_dir=output_dir,
@@ -48,6 +52,7 @@ def command(
         fresh=fresh,
         must_exist=resume,
         simulated=flags.simulated(subjects, simulate),
+        offline=not network,
         on_start=watcher(json),
     )
     if dry_run:

@@ -23,7 +23,7 @@ from peira.subjects.wire import DIALECTS
 from peira.subjects.wire.dialect import Endpoint, Fit
 from peira.subjects.wire.http import HttpClient, HttpWire
 
-__all__ = ["Card", "Outlets", "capability", "describe_model", "open_model"]
+__all__ = ["Card", "Outlets", "capability", "describe_model", "open_model", "stays_here"]
 
 PACE_FIELDS = frozenset(PaceOptions.model_fields)
 
@@ -96,6 +96,15 @@ def open_model(
             " output_per_million: …}}}, or price: free"
         )
     return route
+
+
+def stays_here(name: str, overrides: Mapping[str, Any]) -> bool:
+    """True if no call to this subject leaves the machine."""
+    options = read_options(name, overrides)
+    wanted = options.model or name
+    if wanted.startswith(tuple(SPECIAL)):
+        return not wanted.startswith("pydantic-ai:")
+    return card_of(name, options).local
 
 
 def _open(name: str, options: SubjectOptions, outlets: Outlets) -> Route:

@@ -149,17 +149,16 @@ class Routes:
         actual = self.stand_in(name) if self.stand_in is not None else name
         if actual.startswith(PREFIX):
             return _simulated(name, actual, self.kinds)
-        from peira.subjects.registry import Outlets, open_model
+        from peira.subjects.registry import Outlets, open_model, stays_here
 
         self._outlets = self._outlets or Outlets()
         overrides = self.overrides.get(name, {})
-        route = open_model(actual, overrides, budgeted=self.budgeted, outlets=self._outlets)
-        if self.offline and route.provider not in ("local", "script", "replay", "human"):
+        if self.offline and not stays_here(actual, overrides):
             raise InputError(
-                f"subject {name!r}: --offline forbids the network ({route.provider})\n"
-                "  remedy: --subjects simulated, or a local model (hf:PATH)"
+                f"subject {name!r}: it is not on this machine, and --no-network is set\n"
+                "  remedy: --subjects simulated, or a local model (hf:PATH, a server on this machine)"
             )
-        return route
+        return open_model(actual, overrides, budgeted=self.budgeted, outlets=self._outlets)
 
 
 def _simulated(name: str, actual: str, kinds: SimulatedKinds) -> Route:
