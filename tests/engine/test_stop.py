@@ -148,6 +148,7 @@ def test_the_analysis_carries_the_rule_s_interval(tmp_path):
     execute(tmp_path, study())
     analysis = api.analyse(RunDir(tmp_path))
     assert analysis.findings[0].name == "stop rule"
+    assert analysis.answer.startswith("Mean draw over blocks; stopped after")
     assert "confidence sequence" in analysis.findings[0].estimate.method
     assert "stopped by its declared rule" in analysis.notes[0]
 

@@ -215,6 +215,9 @@ def test_a_clean_sweep_has_an_interval_of_its_own():
     assert (got.why, got.units) == ("efficacy", 20)
     assert 0 < got.estimate.low < got.estimate.high <= 1
     assert got.estimate.p <= 0.05
+    assert got.estimate.extra["theta_low"] > 0.5
+    uneven = decide(StopRule("e-process", 50, value_range=(-9, 9)), [0.1] * 40).estimate
+    assert "interval_and_test_disagree" in uneven.flags
     flat = decide(StopRule("confidence-sequence", 50), [1.0] * 40).estimate
     assert (flat.low, flat.reason) == (None, "not_identified")
 

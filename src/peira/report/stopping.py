@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from peira.report.analysis import Analysis, Finding
+from peira.report.tables import estimate
 from peira.stats.result import Estimate
 from peira.store.records import RunView
 
@@ -36,8 +37,15 @@ def with_stop(run: RunView, analysis: Analysis) -> Analysis:
         "stop rule", _claim(note), _estimate(note["estimate"]), role="confirmatory",
         family="stop rule", unit="block",
     )  # fmt: skip
-    notes = (WARNING, *analysis.notes) if note["met"] else analysis.notes
-    return replace(analysis, findings=(finding, *analysis.findings), notes=notes)
+    findings = (finding, *analysis.findings)
+    if not note["met"]:
+        return replace(analysis, findings=findings)
+    # The rule's interval comes first: that of a fixed sample does not hold after a stop.
+    claim = finding.claim[:1].upper() + finding.claim[1:]
+    answer = f"{claim}. It is {estimate(finding.estimate)}. {analysis.answer}"
+    others = (n.replace("No hypothesis was", "No other hypothesis was") for n in analysis.notes)
+    notes = (WARNING, *others)
+    return replace(analysis, answer=answer, findings=findings, notes=notes)
 
 
 def _claim(note: dict[str, Any]) -> str:

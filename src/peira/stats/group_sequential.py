@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -84,6 +85,12 @@ def spending_bounds(
     return Bounds(tuple(t), tuple(critical), tuple(spent), alpha, sides, spending)
 
 
+@cache
+def _quadrature() -> tuple[Floats, Floats]:
+    """Gauss-Legendre points and weights on (-1, 1)."""
+    return np.polynomial.legendre.leggauss(_NODES)
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
     """Sub-density of Z over a continuation region: nodes, and density times quadrature weight."""
@@ -129,7 +136,7 @@ class _Step:
         low, high = max(low, centre - _FAR), min(high, centre + _FAR)
         if low >= high:
             return _State(np.zeros(1), np.zeros(1))
-        points, weights = np.polynomial.legendre.leggauss(_NODES)
+        points, weights = _quadrature()
         nodes = (high - low) / 2 * points + (high + low) / 2
         scaled = weights * (high - low) / 2 / math.sqrt(2 * math.pi)
         if state is None:

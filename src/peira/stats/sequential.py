@@ -23,6 +23,8 @@ from peira.stats.confidence_sequences import (
     asymptotic_sequence,
     betting_sequence,
     empirical_bernstein_sequence,
+    log_e_value,
+    theta_limits,
 )
 from peira.stats.group_sequential import (
     Bounds,
@@ -33,6 +35,7 @@ from peira.stats.group_sequential import (
 from peira.stats.intervals import is_constant
 from peira.stats.result import (
     EMPTY,
+    INTERVAL_AND_TEST_DISAGREE,
     NOT_IDENTIFIED,
     SINGLE_UNIT,
     ZERO_VARIANCE,
@@ -239,14 +242,21 @@ def _repeated(bounds: Bounds, k: int, d: Floats, missing: int) -> Estimate:
 
 
 def _by_e_process(rule: StopRule, d: Floats, missing: int) -> Decision:
-    from peira.stats.confidence_sequences import log_e_value
-
     log_e = log_e_value(np.cumsum(d > 0), np.cumsum(d < 0))
     crossed = np.flatnonzero((log_e >= math.log(1 / rule.alpha)) & _late_enough(rule, d))
     at = int(crossed[0]) + 1 if crossed.size else d.size
-    estimate = _sequence_estimate(rule, d[:at], missing).with_(p=anytime_p(d[:at]))
-    method = f"e-process on discordant pairs + {estimate.method}"
-    return _decision(rule, bool(crossed.size), "efficacy", at, estimate.with_(method=method))
+    gains, losses = int((d[:at] > 0).sum()), int((d[:at] < 0).sum())
+    low, high = theta_limits(gains, losses, rule.alpha)
+    found = _sequence_estimate(rule, d[:at], missing).with_(
+        p=anytime_p(d[:at]),
+        extra={"gains": gains, "losses": losses, "theta_low": low, "theta_high": high},
+    )
+    # The test counts signs and the interval is that of the mean: two questions.
+    excludes = found.low is not None and found.high is not None and found.low * found.high > 0
+    flags = (INTERVAL_AND_TEST_DISAGREE,) if crossed.size and not excludes else ()
+    method = f"e-process on discordant pairs + {found.method}"
+    found = found.with_(method=method, flags=(*found.flags, *flags))
+    return _decision(rule, bool(crossed.size), "efficacy", at, found)
 
 
 def _late_enough(rule: StopRule, d: Floats) -> np.ndarray:
