@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,11 @@ from peira.families.scenarios.variations import describe, target
 
 if TYPE_CHECKING:
     from peira.store.records import RunView
+
+INTERVALS = (
+    "SELECT started, finished FROM attempts WHERE started IS NOT NULL AND finished IS NOT NULL"
+    " ORDER BY started"
+)
 
 
 def run_files(run: RunView) -> Iterator[tuple[str, bytes]]:
@@ -122,10 +127,19 @@ def summary(run: RunView, batch: Batch) -> dict[str, Any]:
         "runs_failed": counts["failed"], "runs_halted": counts["halted"],
         "runs_pending": counts["pending"],
         "success_rate": hits / out_of if out_of else None, "success_basis": basis,
-        "duration_seconds": round(sum(trial.seconds for trial in batch.trials), 3),
+        "duration_seconds": elapsed(run.query(INTERVALS)),
         "cost_summary": _cost_summary(batch),
         "failed_runs": _ended(batch, "failed"), "halted_runs": _ended(batch, "halted"),
     }  # fmt: skip
+
+
+def elapsed(intervals: Iterable[tuple[float, float]]) -> float:
+    """Seconds in which any trial ran, over all sessions; `intervals` by their start."""
+    total = latest = 0.0
+    for began, ended in intervals:
+        total += max(0.0, ended - max(began, latest))
+        latest = max(latest, ended)
+    return round(total, 3)
 
 
 def _cost_summary(batch: Batch) -> dict[str, Any]:

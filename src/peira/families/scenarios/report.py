@@ -367,8 +367,9 @@ def patterns(results: Results, story: Story) -> Iterator[str]:
         tied = ", ".join(map(str, best["tied_with"]))
         yield (
             f"Highest rate: variation {best['variation_id']} ({markdown_text(best['description'])}),"
-            f" {percent(best['success_rate'])}{f', as in {tied}' if tied else ''}; shrunken towards the mean"
-            f" {percent(best['shrunken'])}{between(*best['ci'], share=True)} ({best['interval']})."
+            f" {percent(best['success_rate'])}{between(*best['ci'], share=True)}"
+            f" ({best['interval']}){f', as in {tied}' if tied else ''}; shrunken towards the mean"
+            f" {percent(best['shrunken'])}."
         )
 
 
