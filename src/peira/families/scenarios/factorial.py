@@ -101,7 +101,8 @@ def layout(
 
 @dataclass(frozen=True)
 class Fit:
-    """Least squares on cell and block dummies: pseudo-inverse, residuals, leverages."""
+    """Least squares on cells and blocks, the blocks swept out (Frisch and Waugh 1933): its weights
+    serve contrasts, which sum to zero over the cells. Pseudo-inverse, residuals, leverages."""
 
     cells: tuple[int, ...]
     weights: Floats
@@ -114,12 +115,13 @@ class Fit:
     def of(cls, data: Layout) -> Fit:
         """Fit one layout."""
         cells = tuple(sorted(set(data.cell.tolist())))
-        x = np.hstack([_dummies(data.cell, cells), _blocks(data.block)])
+        x = within(data.block, _dummies(data.cell, cells))
         weights: Floats = np.asarray(np.linalg.pinv(x), dtype=np.float64)
-        residuals = data.y - x @ (weights @ data.y)
-        leverage = np.einsum("ij,ji->i", x, weights)
+        y = within(data.block, data.y[:, None])[:, 0]
+        sizes = np.bincount(data.block)
+        leverage = np.einsum("ij,ji->i", x, weights) + 1.0 / sizes[data.block]
         df = data.n - round(float(leverage.sum()))
-        return cls(cells, weights, weights @ x, residuals, leverage, df)
+        return cls(cells, weights, weights @ x, y - x @ (weights @ y), leverage, df)
 
     def unit_weights(self, on_cells: Mapping[int, float]) -> Floats | None:
         """The weight of each unit in a contrast of cells; None when it is not estimable."""
@@ -145,12 +147,13 @@ def _dummies(codes: Ints, values: Sequence[int]) -> Floats:
     return np.asarray(codes[:, None] == np.array(values)[None, :], dtype=np.float64)
 
 
-def _blocks(block: Ints) -> Floats:
-    """Block dummies less the first, centred so that cell means stay means over blocks."""
-    blocks = sorted(set(block.tolist()))
-    dummies = _dummies(block, blocks[1:])
-    centred: Floats = dummies - 1.0 / max(1, len(blocks))
-    return centred
+def within(block: Ints, columns: Floats) -> Floats:
+    """The columns less their means over each block."""
+    sums = np.zeros((int(block.max(initial=-1)) + 1, columns.shape[1]))
+    np.add.at(sums, block, columns)
+    means = sums / np.maximum(1, np.bincount(block, minlength=len(sums)))[:, None]
+    swept: Floats = columns - means[block]
+    return swept
 
 
 # -- contrasts ---
@@ -355,22 +358,27 @@ def _terms(data: Layout) -> dict[str, tuple[str, ...]]:
 
 
 def _rss(data: Layout, terms: Mapping[str, tuple[str, ...]]) -> tuple[float, int]:
-    columns = [np.ones((data.n, 1))]
-    for factors in terms.values():
-        parts = [_term_columns(data, factor) for factor in factors]
-        block = parts[0]
-        for part in parts[1:]:
-            block = (block[:, :, None] * part[:, None, :]).reshape(data.n, -1)
-        columns.append(block)
-    x = np.hstack(columns)
-    beta, _, rank, _ = np.linalg.lstsq(x, data.y, rcond=None)
-    return float(((data.y - x @ beta) ** 2).sum()), int(rank)
+    """Residual sum of squares and rank; replicates are swept out, where they are a term."""
+    blocks = "replicate" in terms
+    group = data.block if blocks else np.zeros(data.n, dtype=np.int64)
+    x = np.hstack([
+        np.empty((data.n, 0)),
+        *(_term_columns(data, factors) for factors in terms.values() if factors != ("replicate",)),
+    ])  # fmt: skip
+    x, y = within(group, x), within(group, data.y[:, None])[:, 0]
+    beta, _, rank, _ = np.linalg.lstsq(x, y, rcond=None)
+    return float(((y - x @ beta) ** 2).sum()), int(rank) + len(set(group.tolist()))
 
 
-def _term_columns(data: Layout, factor: str) -> Floats:
-    codes = data.block if factor == "replicate" else data.codes[factor]
-    values = sorted(set(codes.tolist()))
-    return _dummies(codes, values[1:]) - _dummies(codes, values[:1])
+def _term_columns(data: Layout, factors: Sequence[str]) -> Floats:
+    """Effect-coded columns of a factor, or of the product of several."""
+    columns = np.ones((data.n, 1))
+    for factor in factors:
+        codes = data.codes[factor]
+        values = sorted(set(codes.tolist()))
+        part = _dummies(codes, values[1:]) - _dummies(codes, values[:1])
+        columns = (columns[:, :, None] * part[:, None, :]).reshape(data.n, -1)
+    return columns
 
 
 def _share(ss: float, df: int, total: float, mse: float | None, rest: float, df_rest: int) -> Share:
