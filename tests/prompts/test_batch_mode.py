@@ -109,6 +109,8 @@ def test_detaching_leaves_the_jobs_to_the_provider_and_resuming_finds_them(
     assert "job-0001" in capsys.readouterr().err
     assert run([*command, "--resume"]) == 0
     assert set(server.jobs.rows.values()) == {1} and len(server.jobs.rows) == 80
+    (inputs,) = Path("experiments/run_d/batch_inputs").glob("*.jsonl")
+    assert len(inputs.read_bytes().splitlines()) == 80
 
 
 def test_rows_that_a_job_does_not_deliver_are_asked_for_again(

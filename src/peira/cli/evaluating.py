@@ -103,6 +103,8 @@ class Evaluation:
             on_start=watcher(request.json),
         )  # fmt: skip
         report = api.run(self.question, options)
+        if "build" in self.phases:
+            planning.write_inputs(self.question, target.path, request.simulated)
         if request.json:
             as_json(report_dict(report))
         else:

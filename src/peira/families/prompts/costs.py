@@ -6,6 +6,7 @@ only, so a run's spend is the sum of `usd_spent`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,7 +139,7 @@ def _totals(columns: Mapping[str, Any], costs: RowCosts, mask: Any) -> dict[str,
         "cached_tokens": sums["cached_tokens"],
         "cache_write_tokens": sums["cache_write_tokens"],
         "reasoning_tokens": sums["reasoning_tokens"],
-        "usd": float(sum(costs.usd[n] for n in chosen)),
-        "usd_spent": float(sum(costs.usd[n] for n in chosen if costs.first[n])),
+        "usd": math.fsum(costs.usd[n] for n in chosen),
+        "usd_spent": math.fsum(costs.usd[n] for n in chosen if costs.first[n]),
         "usage_records": len(usage),
     }  # fmt: skip

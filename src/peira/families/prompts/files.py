@@ -227,7 +227,7 @@ def _manifest_trial(record: Record, trial: TrialData | None) -> dict[str, Any]:
     return {
         "slug": record.slug, "trial_id": record.id, "state": str(record.state),
         "cause": record.cause, "model_id": _model(settings), "prompt_set": settings["prompt_set"],
-        "arms": {} if trial is None else _manifest_arms(trial), "temps": settings["temps"],
+        "arms": _manifest_arms(settings, trial), "temps": settings["temps"],
         "samples_per_item": samples, "top_p": settings["top_p"], "top_k": settings["top_k"],
         "max_new_tokens": settings["max_new_tokens"],
         "rows": {} if trial is None else {s: trial.counts.get(s, 0) for s in STATUSES},
@@ -240,14 +240,13 @@ def _model(settings: Mapping[str, Any]) -> str:
     return str(settings["model_aliases"].get(settings["model"], settings["model"]))
 
 
-def _manifest_arms(trial: TrialData) -> dict[str, Any]:
-    return {
-        arm: {
-            "path": prompt["path"], "sha256": prompt["sha256"],
-            "tokens": prompt["tokens"],
-        }
-        for arm, prompt in trial.arms.items()
-    }  # fmt: skip
+def _manifest_arms(settings: Mapping[str, Any], trial: TrialData | None) -> dict[str, Any]:
+    """Path, hash and tokens of each arm's prompt; of a trial that never started the path alone."""
+    if trial is None:
+        paths = settings["prompt_sets"][settings["prompt_set"]]
+        return {arm: {"path": p, "sha256": None, "tokens": None} for arm, p in paths.items()}
+    kept = ("path", "sha256", "tokens")
+    return {arm: {name: prompt[name] for name in kept} for arm, prompt in trial.arms.items()}
 
 
 def _link_trials(run: RunView, trials: Sequence[TrialData]) -> None:
