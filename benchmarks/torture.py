@@ -25,6 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peira import api
+from peira.cli.finish import finish
+from peira.cli.main import run as command
+from peira.cli.new import experiment
 from peira.errors import PeiraError
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
@@ -327,9 +330,94 @@ def read_only(question: api.Question, family: str, folder: Path, seconds: float)
     )
 
 
+# -- hostile model output ---------------------------------------------------------------------
+def hostile(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
+    """Every reply is hostile: megabytes, escapes, half characters, deep JSON, injections. Trials end
+    as done or failed for a stated cause, no text runs on a page, drives a terminal or names a file."""
+    from peira.testing import FaultServer
+    from peira.testing.hostile import TEXTS, answer
+
+    if family == "representations":
+        return Row("hostile model output", family, 0, "no replies: activations only", True)
+    with FaultServer(answer=answer).running() as server:
+        target = folder / "run"
+        code = drive(_asking(family, server.url, folder), target)
+        replies = len(server.answered())
+    wrong = [] if code in (0, 3) else [f"exit {code}"]
+    with RunView(RunDir(target)) as run:
+        tally = run.tally
+        if tally.pending or tally.planned != tally.done + tally.failed + tally.halted:
+            wrong.append(f"counts: {tally}")
+        wrong += [
+            f"{r.slug}: our fault: {r.message}"[:200] for r in run.records() if r.cause == "code"
+        ]
+        mixed = run.query("SELECT COUNT(*) FROM replies WHERE state='unsettled'")[0][0]
+    wrong += [f"{mixed} calls unsettled"] if mixed else []
+    finish(target, quiet=True)
+    wrong += unsafe(target)
+    said = f"{replies} replies of {len(TEXTS)} kinds: {tally.done} done, {tally.failed} failed in words, nothing ran"
+    return Row(
+        "hostile model output", family, tally.planned, "; ".join(wrong)[:300] or said, not wrong
+    )
+
+
+def _asking(family: str, url: str, folder: Path) -> api.Question:
+    """A small study of a family, put to the hostile server."""
+    subjects = {"evil": {"base_url": f"{url}/v1", "model": "evil", "price": "free",
+                         "context_window": 100_000_000, "max_output": 10_000}}  # fmt: skip
+    limits = {"max_parallel": 8, "retries": 1}
+    if family == "negotiation":
+        fixed = {"models": ["evil", "evil"], "max_rounds": 1, "discussion_turns": 1, "num_items": 3}
+        return api.ask(Study(family="negotiation", name="evil", fixed=fixed, replicates=8,
+                             subjects=subjects, limits=limits))  # fmt: skip
+    if family == "toy":  # the family that `peira new experiment` writes
+        experiment("add_two", folder)
+        return api.ask(Study(family=f"{folder / 'add_two.py'}:AddTwo", name="evil", replicates=40,
+                             fixed={"model": "evil"}, subjects=subjects, limits=limits))  # fmt: skip
+    if family == "prompts":
+        path = _evaluation(folder)
+        data = json.loads(path.read_text())
+        del data["limits"]
+        path.write_text(json.dumps({**data, "model_id": "evil", "subjects": subjects}))
+        return api.ask(path)
+    scenario = folder / "scenarios" / "evil"
+    shutil.copytree(ROOT / "scenarios" / "test-regulation-negotiation", scenario)
+    for file in scenario.rglob("*.yaml"):
+        file.write_text(file.read_text().replace('"openai/gpt-4o-mini"', '"evil"'))
+    batch = {"experiment_name": "evil", "base_scenario": str(scenario), "runs_per_variation": 6,
+             "max_parallel": 6, "subjects": subjects, "output_dir": str(folder / "batch")}  # fmt: skip
+    (folder / "batch-config.yaml").write_text(json.dumps(batch))
+    return api.ask(folder / "batch-config.yaml")
+
+
+def unsafe(target: Path) -> list[str]:
+    """What hostile text did to a run's files and to a terminal; empty means nothing."""
+    from peira.testing.hostile import MARK
+
+    found = []
+    for path in target.rglob("*"):
+        if any(not char.isprintable() for char in path.name) or len(path.name) > 200:
+            found.append(f"file name {path.name[:40]!r}")
+        if path.suffix == ".json":
+            json.loads(
+                path.read_bytes(), parse_constant=lambda word: found.append(f"{word} in JSON")
+            )
+        if path.suffix in (".html", ".md") and f"alert('{MARK}')" in path.read_text("utf-8"):
+            found.append(f"{path.name}: a script as it was written")
+    for words in (["show", str(target), "0", "--prompts"], ["status", str(target), "--failed"],
+                  ["show", str(target)], ["analyse", str(target)]):  # fmt: skip
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            command(words)
+        if any(char in out.getvalue() for char in "\x1b\x07\x9b\u202e"):
+            found.append(f"peira {words[0]} drives the terminal")
+    return found
+
+
 CASES = {
     "kill": kill_driver, "workers": kill_workers, "disk": disk_full, "corrupt": corrupt,
     "two": two_drivers, "clock": clock_jumps, "readonly": read_only,
+    "hostile": hostile,
 }  # fmt: skip
 LONG = {"kill"}
 

@@ -21,7 +21,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from peira.engine.migrations import migrate
+import zstandard
+
+from peira.engine.migrations import check_readable, migrate
 from peira.engine.mounts import is_network_mount
 from peira.errors import StoreError
 
@@ -259,16 +261,26 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     """A reader's connection that never writes and never blocks the driver."""
     if not path.is_file():
         raise StoreError(f"{path}: no such run.db\n  remedy: name a run directory (peira list)")
-    try:
+    with reading(path):
         connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None,
             check_same_thread=False,
         )  # fmt: skip
         connection.execute("PRAGMA busy_timeout=2000")
         connection.execute("SELECT value FROM meta LIMIT 1").fetchone()
+        check_readable(connection)
+        return connection
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever a damaged run.db makes of reading its rows, as StoreError in our words."""
+    try:
+        yield
     except sqlite3.Error as error:
         raise as_store_error(path, error) from error
-    return connection
+    except (ValueError, LookupError, zstandard.ZstdError) as error:
+        raise as_store_error(path, sqlite3.DatabaseError(f"malformed row: {error}")) from error
 
 
 def as_store_error(path: Path, error: sqlite3.Error) -> StoreError:

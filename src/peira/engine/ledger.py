@@ -58,18 +58,17 @@ def _sampling_text(sampling: Sampling) -> str:
 
 def pack(reply: Reply) -> bytes:
     """A reply as compact JSON; cost lives in its own column."""
+    reply = storable(reply)
     usage = reply.usage
-    row = [
-        reply.text, reply.reasoning,
-        [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens,
-         usage.cache_write_tokens, usage.reasoning_tokens],
-        reply.finish, reply.served_model, reply.request_id,
-        round(reply.seconds, 4), round(reply.asked_at, 3),
-    ]  # fmt: skip
-    try:
-        return orjson.dumps(row)
-    except TypeError:  # lone surrogates cannot be stored as UTF-8
-        return orjson.dumps([_clean(reply.text), _clean(reply.reasoning), *row[2:]])
+    return orjson.dumps(
+        [
+            reply.text, reply.reasoning,
+            [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens,
+             usage.cache_write_tokens, usage.reasoning_tokens],
+            reply.finish, reply.served_model, reply.request_id,
+            round(reply.seconds, 4), round(reply.asked_at, 3),
+        ]
+    )  # fmt: skip
 
 
 def unpack(data: bytes, cost: int) -> Reply:
@@ -89,9 +88,26 @@ def unpack(data: bytes, cost: int) -> Reply:
     )
 
 
-def _clean(text: str) -> str:
-    """Lone surrogates replaced, so that every file stays readable."""
-    return text.encode("utf-8", "replace").decode()
+def storable(reply: Reply) -> Reply:
+    """The reply without halves of surrogate pairs, which UTF-8 cannot hold: a trial sees what the
+    ledger will answer when it is replayed."""
+    texts = ("text", "reasoning", "served_model", "request_id")
+    changed = {
+        name: value.encode("utf-8", "replace").decode()
+        for name in texts
+        if not _is_utf8(value := getattr(reply, name))
+    }
+    return replace(reply, **changed) if changed else reply
+
+
+def _is_utf8(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(slots=True)

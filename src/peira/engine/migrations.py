@@ -58,11 +58,25 @@ MIGRATIONS: tuple[str, ...] = (
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring run.db to the newest schema. Raises StoreError for a newer one than we know."""
+    version = _version(connection)
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN;{script}PRAGMA user_version={number};COMMIT;")
+
+
+def check_readable(connection: sqlite3.Connection) -> None:
+    """A reader cannot migrate: raises StoreError unless the schema is the newest."""
+    if (version := _version(connection)) < len(MIGRATIONS):
+        raise StoreError(
+            f"run.db has schema {version}; this Peira reads {len(MIGRATIONS)}\n"
+            "  remedy: peira run with its study brings it up to date"
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise StoreError(
             f"run.db has schema {version}; this Peira knows {len(MIGRATIONS)}\n"
             "  remedy: upgrade Peira (pip install -U peira)"
         )
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        connection.executescript(f"BEGIN;{script}PRAGMA user_version={number};COMMIT;")
+    return int(version)

@@ -69,9 +69,20 @@ def _strict(text: str) -> Any:
 
 
 def _accept(value: Any, required: Sequence[str]) -> dict[str, Any] | None:
-    if isinstance(value, dict) and all(name in value for name in required):
-        return value
-    return None
+    if not isinstance(value, dict) or any(name not in value for name in required):
+        return None
+    return value if _shallow(value) else None
+
+
+def _shallow(value: Any) -> bool:
+    """True if the value nests no deeper than MAX_DEPTH: what walks it may recurse."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [v for v in level if isinstance(v, dict | list)]
+        if not inner:
+            return True
+        level = [x for v in inner for x in (v.values() if isinstance(v, dict) else v)]
+    return not any(isinstance(v, dict | list) for v in level)
 
 
 def _repaired(text: str) -> Any:

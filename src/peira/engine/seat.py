@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from peira.engine.batches import desk_of
-from peira.engine.ledger import RUN_SCOPE, Purchase, pack, request_hash
+from peira.engine.ledger import RUN_SCOPE, Purchase, pack, request_hash, storable
 from peira.errors import (
     InputError,
     ProviderFailure,
@@ -184,7 +184,7 @@ class Seat:
     async def _send(self, request: Request) -> Reply:
         """One attempt, with what it cost and when it was asked."""
         asked, start = time.time(), time.perf_counter()
-        reply = await self.route.wire.send(request)
+        reply = storable(await self.route.wire.send(request))
         seconds, price = time.perf_counter() - start, self.route.price
         cost = reply.cost if price is None else price.cost(reply)
         return replace(reply, asked_at=asked, seconds=seconds, cost=cost)
@@ -196,7 +196,7 @@ class Seat:
 
     async def _free(self, request: Request, key: str, digest: bytes, trial: int) -> Reply:
         try:
-            reply = await self.route.wire.send(request)
+            reply = storable(await self.route.wire.send(request))
         except TransientError as error:
             raise ProviderFailure(f"{self.name}: {error}") from error
         except ProviderStop as stop:

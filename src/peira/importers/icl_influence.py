@@ -41,8 +41,8 @@ def trial(path: Path, number: int) -> ImportedTrial:
     """One file as a finished trial."""
     try:
         raw = json.loads(path.read_text("utf-8"))  # Python's reader takes NaN and Infinity
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
     layers = raw.get("results", raw) if isinstance(raw, Mapping) else {}
     layers = {k: v for k, v in layers.items() if k.startswith("layer_") and isinstance(v, Mapping)}
     if not layers:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -75,11 +76,14 @@ def load(directory: Path) -> Recording:
     for name in ("pca.npz", "sequence.json", "accuracies.npz"):
         if not (directory / name).is_file():
             raise InputError(f"{directory / name}: no such file\n  allowed: {ABOUT}")
-    words = json.loads((directory / "sequence.json").read_text("utf-8"))
-    with np.load(directory / "pca.npz", allow_pickle=False) as pca:
-        activations, given, plane = (pca[k] for k in ("activations", "class_means", "pca_dirs"))
-    with np.load(directory / "accuracies.npz", allow_pickle=False) as file:
-        mass = file["all_accs"]
+    try:
+        words = [str(word) for word in json.loads((directory / "sequence.json").read_text("utf-8"))]
+        with np.load(directory / "pca.npz", allow_pickle=False) as pca:
+            activations, given, plane = (pca[k] for k in ("activations", "class_means", "pca_dirs"))
+        with np.load(directory / "accuracies.npz", allow_pickle=False) as file:
+            mass = file["all_accs"]
+    except (OSError, ValueError, LookupError, TypeError, BadZipFile) as error:
+        raise InputError(f"{directory}: cannot be read ({error})\n  allowed: {ABOUT}") from error
     order = grid_order(words)
     nodes = np.array([order.index(word) for word in words])
     recent = nodes[-len(activations) :]

@@ -204,6 +204,12 @@ def markdown_text(value: str) -> str:
     return " ".join(value.split()).translate(SPECIAL)
 
 
+def prose(value: str) -> str:
+    """Model text in a Markdown file as it was written, but inert: no HTML, no link, nothing that
+    drives a terminal."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", harmless(value)).replace("](", "]\\(")
+
+
 def to_markdown(table: Table, limit: int | None = None) -> str:
     """A pipe table with its title and note. `limit` rows at most; the note says what is left out."""
     read = reading(table)

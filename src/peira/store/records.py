@@ -6,7 +6,7 @@ shows can always be rebuilt.
 
 from __future__ import annotations
 
-import sqlite3
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ import orjson
 
 from peira.engine.attempt import decompress
 from peira.engine.engine import tally_of
-from peira.engine.journal import as_store_error, connect_read_only
+from peira.engine.journal import connect_read_only, reading
 from peira.engine.states import State, Tally
 from peira.errors import InputError
 from peira.store.rundir import RunDir
@@ -166,21 +166,24 @@ class RunView:
     @cached_property
     def meta(self) -> dict[str, Any]:
         """What the driver wrote about the run: study, family, versions, label, times."""
-        rows = self._query("SELECT key, value FROM meta WHERE key NOT LIKE 'failing/%'")
-        return {key: orjson.loads(value) for key, value in rows}
+        with self._reading():
+            rows = self._query("SELECT key, value FROM meta WHERE key NOT LIKE 'failing/%'")
+            return {key: orjson.loads(value) for key, value in rows}
 
     @property
     def live(self) -> dict[str, Any]:
         """The driver's last heartbeat, fresh at each call; empty before the first."""
-        rows = self._query("SELECT value FROM meta WHERE key='live'")
-        return orjson.loads(rows[0][0]) if rows else {}
+        with self._reading():
+            rows = self._query("SELECT value FROM meta WHERE key='live'")
+            return orjson.loads(rows[0][0]) if rows else {}
 
     @cached_property
     def study(self) -> Study:
         """The study as last run."""
         if "study" not in self.meta:
             raise InputError(f"{self.path}: this run was never planned\n  remedy: peira run STUDY")
-        return Study.model_validate(self.meta["study"])
+        with self._reading():
+            return Study.model_validate(self.meta["study"])
 
     @property
     def family(self) -> str:
@@ -239,12 +242,10 @@ class RunView:
         """Records in planned order, streamed."""
         where, values = (which or Filter()).sql()
         cells: dict[int, tuple[Any, Any]] = {}
-        cursor = self._execute(
-            f"SELECT {COLUMNS} FROM trials t WHERE {where} ORDER BY t.position, t.number",
-            values,
-        )
-        for row in cursor:
-            yield self._record(row, cells)
+        sql = f"SELECT {COLUMNS} FROM trials t WHERE {where} ORDER BY t.position, t.number"
+        with self._reading():
+            for row in self._connection.execute(sql, values):
+                yield self._record(row, cells)
 
     def done(self) -> Iterator[Record]:
         """Records of finished trials only."""
@@ -268,15 +269,15 @@ class RunView:
 
     def events(self, number: int) -> list[dict[str, Any]]:
         """The transcript of a trial's last attempt."""
-        rows = self._query("SELECT events FROM transcripts WHERE trial=?", (number,))
-        return orjson.loads(decompress(rows[0][0])) if rows else []
+        with self._reading():
+            rows = self._query("SELECT events FROM transcripts WHERE trial=?", (number,))
+            return orjson.loads(decompress(rows[0][0])) if rows else []
 
     def artifacts(self, number: int) -> dict[str, bytes]:
         """What a trial saved, by name."""
-        rows = self._query(
-            "SELECT name, data FROM artifacts WHERE trial=? ORDER BY name", (number,)
-        )
-        return {name: decompress(data) for name, data in rows}
+        sql = "SELECT name, data FROM artifacts WHERE trial=? ORDER BY name"
+        with self._reading():
+            return {name: decompress(data) for name, data in self._query(sql, (number,))}
 
     def frame(self, which: Filter | None = None) -> pandas.DataFrame:
         """Tidy frame, one row a trial: identity, factors, flat outcome, cost, tokens, time."""
@@ -293,19 +294,15 @@ class RunView:
 
     def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         """The same, row by row, for results that do not fit in memory."""
-        yield from self._execute(sql, values)
-
-    def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        try:
-            return self._connection.execute(sql, values)
-        except sqlite3.Error as error:
-            raise as_store_error(self.dir.database, error) from error
+        with self._reading():
+            yield from self._connection.execute(sql, values)
 
     def _query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        try:
+        with self._reading():
             return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise as_store_error(self.dir.database, error) from error
+
+    def _reading(self) -> contextlib.AbstractContextManager[None]:
+        return reading(self.dir.database)
 
     def _cell(self, number: int, cells: dict[int, tuple[Any, Any]]) -> tuple[Any, Any]:
         if number not in cells:

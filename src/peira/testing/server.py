@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 import time
 from collections import Counter
@@ -157,7 +158,7 @@ class FaultServer:
             return self._stated(request, asked, attempt)
         if fault in ("wait", "busy", "error", "unavailable"):
             return self._refused(asked, attempt, fault)
-        body = orjson.dumps(answer_body(asked, self.say(asked)))
+        body = json.dumps(answer_body(asked, self.say(asked))).encode()  # carries lone surrogates
         self._note(request.path, digest, attempt, fault, 200)
         return await self._send(request, body, fault)
 

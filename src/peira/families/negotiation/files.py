@@ -16,6 +16,7 @@ from peira.families.negotiation import context
 from peira.families.negotiation.context import GameLog
 from peira.families.negotiation.game import Game
 from peira.families.negotiation.settings import NegotiationSettings, seat_labels
+from peira.report.tables import prose
 from peira.study.study import TrialPlan
 from peira.subjects.subject import Message
 
@@ -73,7 +74,7 @@ def trial_files(view: TrialView) -> Iterator[tuple[str, bytes]]:
     record, events = view.record, view.events
     yield "result.json", _pretty(record.to_dict())
     yield "all_interactions.json", _pretty(interactions(record, events))
-    yield "transcript.md", transcript(record, events).encode()
+    yield "transcript.md", prose(transcript(record, events)).encode()
 
 
 def interactions(record: Record, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -185,7 +185,7 @@ def _votes(value: Any) -> dict[int, Any]:
 
 
 def _number(key: Any) -> int | None:
-    digits = "".join(c for c in str(key) if c.isdigit())
+    digits = "".join(c for c in str(key) if c in "0123456789")
     return int(digits) if digits and len(digits) < 6 else None
 
 

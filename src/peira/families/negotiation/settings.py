@@ -165,9 +165,10 @@ def _resolved(data: dict[str, Any]) -> dict[str, Any]:
         order = data.setdefault("model_order", "weak_first")
         pair = (weak, strong) if order == "weak_first" else (strong, weak)
         given = data.get("models")
-        if given is not None and sorted(given) != sorted(pair):
+        names = list(given) if isinstance(given, list | tuple) else [given]
+        if given is not None and sorted(map(str, names)) != sorted(map(str, pair)):
             raise ValueError(
-                f"models: {list(given)}: allowed: {list(pair)}, as weak_model and strong_model say: "
+                f"models: {names}: allowed: {list(pair)}, as weak_model and strong_model say: "
                 "give one form"
             )
         data["models"] = pair

@@ -13,6 +13,7 @@ import orjson
 
 from peira.families.scenarios.settings import Scenario
 from peira.families.scenarios.success import succeeded
+from peira.report.tables import prose
 
 if TYPE_CHECKING:
     from peira.store.records import Record, TrialView
@@ -30,9 +31,12 @@ def trial_files(view: TrialView) -> Iterator[tuple[str, bytes]]:
     mark = SIMULATED if record.simulated else ""
     for turn in turns:
         for name, text in turn_files(scenario, turn):
-            yield name, (mark + text).encode("utf-8", "replace")
+            yield name, prose(mark + text).encode("utf-8", "replace")
     if scenario.quality is not None and scenario.quality.run_at_scenario_end:
-        yield "validation-summary.md", (mark + closing(scenario, turns)).encode("utf-8", "replace")
+        yield (
+            "validation-summary.md",
+            prose(mark + closing(scenario, turns)).encode("utf-8", "replace"),
+        )
     yield "metrics.json", _json(metrics_json(scenario, record, turns))
     yield "costs.json", _json(costs_json(record, calls))
     yield "scenario-state.json", _json(state_json(scenario, record, turns))

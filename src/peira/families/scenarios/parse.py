@@ -155,8 +155,8 @@ def _value(field: Field, text: str) -> Any:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     items = [re.sub(r"^(?:[-*•]|\d+[.)])\s+", "", line) for line in lines]
     if len(items) == 1 and field.name == "partners":
-        items = re.split(r"\s*(?:,|\band\b)\s*", items[0])
-    return [item for item in items if item]
+        items = re.split(r",|\band\b", items[0])
+    return [item.strip() for item in items if item.strip()]
 
 
 def as_text(value: Any) -> str:

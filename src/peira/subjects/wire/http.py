@@ -7,6 +7,7 @@ whose answer did not arrive whole is marked `lost`; no error text holds a key.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -127,6 +128,20 @@ def _proxy(url: str) -> str | None:
     return proxies.get(parts.scheme)
 
 
+def _loads(body: bytes) -> Any:
+    """A body as JSON. A model may utter half of a surrogate pair, which only the standard library
+    reads; the ledger replaces it. Raises ValueError."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if b"\\u" not in body:
+            raise
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 class Answer:
     """A whole HTTP answer."""
 
@@ -140,8 +155,8 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON. Raises TransientError (lost: it was charged) if it is not."""
         try:
-            return orjson.loads(self.body)
-        except orjson.JSONDecodeError as error:
+            return _loads(self.body)
+        except ValueError as error:
             kind = self.headers.get("Content-Type", "no content type")
             raise TransientError(
                 f"HTTP {self.status} with a body that is not JSON ({kind}): {self.excerpt()}",
