@@ -10,6 +10,7 @@ import pytest
 
 from peira.errors import InputError
 from peira.families.representations.contexts import Arm, Context, batch_of
+from peira.families.representations.graphs import Structure
 from peira.families.representations.reducers import Vectors
 
 torch = pytest.importorskip("torch", reason="the extra `local` (torch) is not installed")
@@ -70,9 +71,8 @@ def context_of(length: int, seed: int = 0) -> Context:
     node_ids = np.arange(5, 13)
     nodes = rng.integers(0, 8, length)
     arm = Arm("natural", node_ids[nodes], nodes)
-    return Context(
-        seed, seed, tuple("abcdefgh"), node_ids, nodes, (np.ones((8, 8)),), {"natural": arm}
-    )
+    structure = Structure("all", np.ones((8, 8)), np.ones((8, 8)), np.zeros(8, dtype=int))
+    return Context(seed, seed, tuple("abcdefgh"), node_ids, nodes, structure, {"natural": arm})
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))

@@ -96,9 +96,8 @@ def study_of(asked: Asked) -> Study:
     from peira.study.study import Study
 
     entry = catalogue.find(asked.experiment)
-    model = asked.fixed.get("model") or (
-        "sim:mixer" if asked.simulated else loading.default_model()
-    )
+    given = str(asked.fixed.get("model") or ("" if asked.simulated else loading.default_model()))
+    model = "sim:mixer" if asked.simulated and not given.startswith("sim:") else given
     fixed = {**asked.fixed, "experiment": entry.name, "model": model}
     conditions = asked.conditions or (() if asked.fixed.get("graph") else entry.conditions)
     factors: dict[str, list[Any]] = {}
@@ -125,7 +124,8 @@ def settings_of(fixed: Mapping[str, Any]) -> RepresentationSettings:
         for fault in error.errors():
             where = ".".join(str(x) for x in fault["loc"][:1])
             flag = f"--{where.replace('_', '-')}: {fixed.get(where)}\n  allowed: " if where else ""
-            lines.append(f"{flag}{fault['msg'].removeprefix('Value error, ')}")
+            told = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            lines.append(f"{flag}{told}")
         raise InputError("\n".join(dict.fromkeys(lines))) from error
 
 
@@ -251,13 +251,11 @@ def preflight(question: Any) -> Any:
 
 def long_lines(spec: Any, words: Sequence[str]) -> None:
     """For more than ten minutes of work, how to run it in the background."""
-    from peira.families.representations.family import rows_of
-
     model = getattr(spec.model, "model", None)
     if model is None:
         return
     size = sum(p.numel() for p in model.parameters())
-    tokens = spec.settings.n_contexts * spec.length * rows_of(spec.settings)
+    tokens = spec.settings.n_contexts * spec.length * spec.entry.rows(spec.length)
     speed = 2e14 if str(spec.model.device).startswith("cuda") else 2e10
     seconds = 2.0 * size * tokens / speed
     if seconds < LONG:

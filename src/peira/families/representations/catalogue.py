@@ -26,6 +26,13 @@ class Entry:
     layers: tuple[int, ...] | None = None
     open_conditions: bool = False  # a condition may be any graph
     figures: tuple[str, ...] = field(default=())
+    sequences: int = 2  # forwarded per context: natural and shuffled, and what the experiment adds
+
+    def rows(self, length: int) -> int:
+        """Roughly how many sequences a context of `length` words costs: what a block of contexts is
+        sized by, so that long work is saved context by context. Leave-one-out forwards one sequence
+        per word, half of each shared."""
+        return self.sequences if self.modes[:1] != ("delete",) else self.sequences + length // 2
 
     @property
     def module(self) -> str:
@@ -51,17 +58,18 @@ ENTRIES: tuple[Entry, ...] = (
           ("delete", "mask", "swap"),
           figures=("loo_heatmap", "loo_by_position", "bridge_and_anchor", "temporal")),
     Entry("block_permutation", "run_block_permutation_experiment", "Is it order or content?",
-          "sbm", (10, 20, 50, 100, 200), figures=("arms", "dose_response")),
+          "sbm", (10, 20, 50, 100, 200), figures=("arms", "dose_response"), sequences=8),
     Entry("incongruous_injection", "run_incongruous_injection_experiment",
           "Is a wrong word washed out early and disruptive late?", "sbm", (20, 50, 100, 200),
           modes=("replace", "insert"),
-          figures=("effect_by_position", "effect_map", "early_and_late", "recovery")),
+          figures=("effect_by_position", "effect_map", "early_and_late", "recovery"),
+          sequences=60),
     Entry("superposition_collapse", "run_superposition_collapse_experiment",
           "Is the model between two hypotheses before the deciding step?", "dual", (100,),
-          figures=("trajectories", "layer_by_lag")),
+          figures=("trajectories", "layer_by_lag"), sequences=22),
     Entry("context_switch", "context_switch_experiment",
           "How many words of graph 2 flip the geometry?", "crossed",
-          (2, 5, 10, 20, 50, 100, 150, 200), figures=("crossover",)),
+          (2, 5, 10, 20, 50, 100, 150, 200), figures=("crossover",), sequences=8),
     Entry("park", "reproduce_park_et_al",
           "Do accuracy and graph geometry appear together as context grows?", "grid:4x4",
           (5, 10, 20, 50, 100, 200, 384, 700, 1000, 1400), ("grid:4x4", "ring:10", "hex:3x4", "days"),

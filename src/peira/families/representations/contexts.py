@@ -50,9 +50,16 @@ class Context:
     words: tuple[str, ...]
     node_ids: Ints
     nodes: Ints
-    graphs: tuple[Any, ...]  # adjacency matrices (n, n) a simulated model may follow
+    structure: Structure
     arms: Mapping[str, Arm] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def graphs(self) -> tuple[Any, ...]:
+        """Adjacency matrices (n, n) a walk may follow: the graph's, and the second one's if any."""
+        second = self.structure.extra.get("second")
+        own = self.structure.adjacency
+        return (own,) if second is None else (own, second)
 
     @property
     def natural(self) -> Arm:
@@ -122,9 +129,7 @@ def draw_context(plan: Plan, index: int) -> Context:
     law = structure.steps(plan.walk)
     nodes = draw_walk(structure.adjacency, law, plan.walk, plan.length, generator(seed, "walk"))
     at = np.asarray(nodes, dtype=np.int64)
-    second = structure.extra.get("second")
-    graphs = (structure.adjacency,) if second is None else (structure.adjacency, second)
-    context = Context(index, seed, tuple(words), ids, at, graphs)
+    context = Context(index, seed, tuple(words), ids, at, structure)
     return context.with_arms(context.arm("natural", at))
 
 

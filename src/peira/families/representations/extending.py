@@ -51,6 +51,16 @@ def _reopened(journal: Journal, number: int, tokens: int) -> None:
     journal.put("UPDATE trials SET state='pending' WHERE number=?", (number,))
 
 
+def tokens_so_far(journal: Journal) -> int:
+    """Tokens that the run's trials, done or begun, have forwarded."""
+    done = journal.read("SELECT outcome FROM trials WHERE state='done' AND outcome IS NOT NULL")
+    begun = journal.read("SELECT c.data FROM checkpoints c JOIN trials t ON t.number=c.trial"
+                         " WHERE c.name='tokens' AND t.state!='done'")  # fmt: skip
+    return sum(orjson.loads(data)["tokens_forwarded"] for (data,) in done) + sum(
+        int(data) for (data,) in begun
+    )
+
+
 @contextlib.contextmanager
 def keeper(path: Path) -> Iterator[None]:
     """Write checkpoint_layer_<k>.json each minute while the block runs."""

@@ -12,6 +12,7 @@ from peira.errors import InputError
 from peira.families.family import Family, Forecast
 from peira.families.representations.outcome import RepresentationOutcome, outcome_of
 from peira.families.representations.settings import FREE, RepresentationSettings, model_slug
+from peira.families.representations.watching import Meter
 from peira.study.study import Study, TrialPlan
 from peira.subjects.simulated import PREFIX, SimSpec
 
@@ -42,14 +43,18 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
     Settings = RepresentationSettings
     Outcome = RepresentationOutcome
 
+    def __init__(self) -> None:
+        self.meter = Meter()
+
     # -- the study's side -------------------------------------------------------------------
     def identity(self, settings: RepresentationSettings) -> dict[str, Any]:
         return settings.identity() | {"model": model_of(settings)}
 
     def go_on(self, journal: Journal) -> None:
-        from peira.families.representations.extending import reopen
+        from peira.families.representations.extending import reopen, tokens_so_far
 
         reopen(journal)
+        self.meter = Meter(tokens_so_far(journal))
 
     def slug(self, settings: RepresentationSettings, trial: TrialPlan) -> str:
         condition = settings.condition or settings.entry.conditions[0]
@@ -66,8 +71,8 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
         return "sim:mixer"
 
     def forecast(self, settings: RepresentationSettings) -> list[Forecast]:
-        lengths = settings.lengths or settings.entry.lengths
-        tokens = float(settings.n_contexts * max(lengths) * rows_of(settings))
+        length = max(settings.lengths or settings.entry.lengths)
+        tokens = float(settings.n_contexts * length * settings.entry.rows(length))
         (seat,) = self.seats(settings).values()
         none = (0.0, 0.0, 0.0)
         return [Forecast(seat, none, (tokens, tokens, 1.5 * tokens), none)]
@@ -100,8 +105,10 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
         )
         spec = trials.resolve(settings, lab.seed, simulated)
         experiment = experiments.of(settings.experiment)
+        if settings.save_activations:
+            trials.announce_activations(spec)
         log.debug("%s on %s, layers %s", settings.experiment, spec.model.name, spec.layers)
-        records = await trials.contexts(spec, experiment.work(spec), lab)
+        records = await trials.contexts(spec, experiment, lab, self.meter)
         summary = experiment.summarise(spec, trials.with_structures(spec, records))
         data = trials.told(spec, summary, began)
         data["details"]["tokens_forwarded"] += trials.spent(lab)
@@ -136,7 +143,7 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
 
         out: dict[str, Callable[[], Figure]] = {}
         for record, data in trials_of(run):
-            for name, maker in experiments.of(data["experiment"]).figures(data).items():
+            for name, maker in experiments.figures(data).items():
                 key = name if name not in out else f"{name}.{data['condition']}"
                 out[key if key not in out else f"{name}.{model_slug(record.slug)}"] = maker
         return out
@@ -147,14 +154,6 @@ def model_of(settings: RepresentationSettings) -> str:
     from peira.families.representations.loading import default_model
 
     return settings.model or default_model()
-
-
-def rows_of(settings: RepresentationSettings) -> int:
-    """Roughly how many sequences a context of this experiment costs."""
-    lengths = settings.lengths or settings.entry.lengths
-    many = {"loo": max(lengths) // 2, "loo_multilayer": max(lengths) // 2, "block_permutation": 8,
-            "incongruous_injection": 60, "superposition_collapse": 22, "context_switch": 8}  # fmt: skip
-    return many.get(settings.entry.name, 2)
 
 
 def _plain(value: Any) -> Any:

@@ -290,6 +290,7 @@ def crossed(size: int = 4, stay: float = 0.9) -> tuple[Structure, Structure]:
         weights = same * stay / same.sum(1, keepdims=True)
         weights = weights + other * (1 - stay) / other.sum(1, keepdims=True)
         out.append(Structure(name, same.astype(float), weights, labels, (labels,)))
+    out[0].extra["second"] = out[1].adjacency
     return out[0], out[1]
 
 
@@ -342,6 +343,9 @@ def from_file(path: Path) -> Structure:
     adjacency, weights = (np.zeros((len(names), len(names))) for _ in range(2))
     for row in rows:
         a, b = (names.index(cell.strip()) for cell in row[:2])
+        if len(row) > 2 and not (_is_number(row[2]) and 0 < float(row[2]) < np.inf):
+            raise InputError(f"--graph: {path}: weight {row[2]!r} of {row[0]},{row[1]}\n"
+                             "  allowed: lines of a,b or a,b,weight with a weight above 0")  # fmt: skip
         adjacency[a, b] = adjacency[b, a] = 1.0
         weights[a, b] = weights[b, a] = float(row[2]) if len(row) > 2 else 1.0
     np.fill_diagonal(adjacency, 0.0)

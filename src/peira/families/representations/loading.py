@@ -72,6 +72,9 @@ def pick_device(device: str) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "map" and importlib.util.find_spec("accelerate") is None:
+        raise InputError("--device: map: needs accelerate, which is not installed\n"
+                         "  allowed: auto, cpu, cuda, mps\n  remedy: pip install accelerate")  # fmt: skip
     able = {"cpu": True, "map": True, "cuda": torch.cuda.is_available(),
             "mps": torch.backends.mps.is_available()}  # fmt: skip
     if not able.get(device.partition(":")[0], False):
@@ -219,9 +222,3 @@ def _fit_threads(model: Any) -> None:
         and next(model.parameters()).device.type == "cpu"
     ):
         torch.set_num_threads(1)
-
-
-@lru_cache(maxsize=1)
-def cached_twin(name: str, dtype: str, device: str, bos: str, simulated: bool, seed: int) -> Any:
-    """The untrained twin of `cached(...)`."""
-    return cached(name, dtype, device, bos, simulated).twin(seed)

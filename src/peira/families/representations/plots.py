@@ -5,7 +5,8 @@ Each takes plain data from an outcome and draws into an axis; nothing here compu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,64 @@ if TYPE_CHECKING:
 
 BAND = "Bands are 95 % t intervals over contexts."
 
+Outcome = Mapping[str, Any]
+Maker = Callable[[Outcome], "Figure"]
+
 __all__ = ["BAND", "DIVERGING", "MARKERS", "PALETTE", "SEQUENTIAL", "canvas", "style"]
+
+
+def figure(
+    width: float | Callable[[Outcome], float], height: float | Callable[[Outcome], float],
+    rows: int = 1, columns: int | Callable[[Outcome], int] = 1, **options: Any,
+) -> Callable[[Callable[[Outcome, Any], str]], Maker]:  # fmt: skip
+    """A figure maker out of a function that draws a trial's outcome into axes and returns the caption.
+
+    A size that depends on the outcome is a function of it. n, model and marks are added here.
+    """
+
+    def made(drawing: Callable[[Outcome, Any], str]) -> Maker:
+        @wraps(drawing)
+        def maker(outcome: Outcome) -> Figure:
+            w, h, c = (x(outcome) if callable(x) else x for x in (width, height, columns))
+            with style():
+                figure, axes = canvas(w, h, rows, int(c), **options)
+                return done(figure, outcome, drawing(outcome, axes))
+
+        return maker
+
+    return made
+
+
+def layers(outcome: Outcome) -> list[str]:
+    """Layers as tick labels."""
+    return [key.removeprefix("layer_") for key in outcome["results"]]
+
+
+def last_layer(outcome: Outcome) -> str:
+    """The uppermost layer, for captions."""
+    return list(outcome["results"])[-1].replace("_", " ")
+
+
+def by_layer(axes: Any, outcome: Outcome, curve: Mapping[str, Any]) -> None:
+    """A line with its interval per layer, dark to light, over the context lengths."""
+    keys = list(outcome["results"])
+    for i, (key, colour) in enumerate(zip(keys, layer_colours(len(keys)), strict=True)):
+        band(axes, outcome["lengths"], curve, i, color=colour, label=key.replace("_", " "))
+
+
+def key_of_layers(axes: Any, outcome: Outcome) -> None:
+    """The legend of `by_layer`, in columns where there are many."""
+    axes.legend(ncols=1 + len(outcome["results"]) // 8)
+
+
+def structure_free(axes: Any, value: float = 1.0) -> None:
+    """A dotted line at the structure-free value."""
+    axes.axhline(value, color="#888888", linestyle=":", linewidth=1)
+
+
+def zero(axes: Any) -> None:
+    """A thin line at zero."""
+    axes.axhline(0, color="#888888", linewidth=0.7)
 
 
 def numbers(values: Any) -> Any:
@@ -40,11 +98,6 @@ def layer_colours(count: int) -> list[Any]:
     import matplotlib
 
     return [matplotlib.colormaps[SEQUENTIAL](v) for v in np.linspace(0.05, 0.9, max(count, 1))]
-
-
-def layer_text(key: str) -> str:
-    """`layer_3` as a label."""
-    return key.replace("_", " ")
 
 
 def log_lengths(axes: Any, lengths: Sequence[int]) -> None:
@@ -84,9 +137,9 @@ def _thinned(labels: Sequence[Any], most: int) -> tuple[list[int], list[str]]:
     return at, [str(labels[i]) for i in at]
 
 
-def bar(figure: Any, image: Any, axes: Any, label: str) -> None:
+def bar(image: Any, axes: Any, label: str) -> None:
     """A colour bar."""
-    figure.colorbar(image, ax=axes, label=label, shrink=0.9)
+    image.figure.colorbar(image, ax=axes, label=label, shrink=0.9)
 
 
 def layout_of(graph: Mapping[str, Any]) -> Any:

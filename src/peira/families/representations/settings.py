@@ -59,7 +59,11 @@ class RepresentationSettings(Settings):
     @field_validator("lengths", "branching", mode="before")
     @classmethod
     def _numbers(cls, value: Any) -> Any:
-        return tuple(int(x) for x in value.split(",")) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        if not all(part.strip().isdigit() for part in value.split(",")):
+            raise ValueError("a comma list of whole numbers")
+        return tuple(int(part) for part in value.split(","))
 
     @field_validator("lengths")
     @classmethod
@@ -84,11 +88,12 @@ class RepresentationSettings(Settings):
         ):
             open_condition = name == "condition" and entry.open_conditions
             if value and value not in allowed and not open_condition:
-                raise ValueError(f"{name} {value!r} of {entry.name}: allowed {list(allowed)}")
+                told = ", ".join(allowed) or f"none: {entry.name} has no {name}"
+                raise ValueError(f"--{name}: {value}\n  allowed: {told}")
         if self.steer and entry.name != "park":
-            raise ValueError("steer belongs to the experiment park")
+            raise ValueError("--steer: belongs to park\n  remedy: peira probe park --steer")
         if self.checkpoints and entry.name != "lee":
-            raise ValueError("checkpoints belong to the experiment lee")
+            raise ValueError("--checkpoints: belong to lee\n  remedy: peira probe lee")
         return self
 
     @property

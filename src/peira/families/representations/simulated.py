@@ -72,6 +72,7 @@ class MixerLLM:
     def __init__(self, name: str = "sim:mixer") -> None:
         self.name = name
         self.dials = Dials.of(parse_sim(name))
+        self.noise = "noise"
 
     @property
     def num_layers(self) -> int:
@@ -82,9 +83,10 @@ class MixerLLM:
         return self.dials.d
 
     def twin(self, seed: int) -> MixerLLM:
-        """The same model without mixing."""
+        """The same model without mixing, and with noise of its own."""
         other = MixerLLM(self.name)
         other.dials = replace(self.dials, alpha=0.0)
+        other.noise = f"noise of twin {seed}"
         return other
 
     def vocabulary(self, source: str) -> Vocabulary:
@@ -147,7 +149,7 @@ class MixerLLM:
         if "side" in parts:
             h = h + depth * parts["side"]
         if self.dials.sigma:
-            rng = generator(context.seed, arm.name, name, "noise")
+            rng = generator(context.seed, arm.name, name, self.noise)
             noise = rng.standard_normal(own.shape)
             h = h + self.dials.sigma * noise / np.linalg.norm(noise, axis=1, keepdims=True)
         if self.dials.sink:

@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peira.families.representations import inference
-from peira.families.representations.fields import GEOMETRY_NULLS, MASSES, Record, Values, values
+from peira.families.representations.fields import (
+    GEOMETRY_NULLS,
+    MASSES,
+    Record,
+    Values,
+    structures_of,
+    values,
+)
 from peira.families.representations.inference import Means, means, q_values, sensitivity
 from peira.report.analysis import Finding
+from peira.stats.result import Estimate
 
 if TYPE_CHECKING:
     from peira.families.representations.trial import Spec
@@ -35,6 +43,10 @@ class Summary:
     curves: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, tuple[tuple[str, ...], Any]] = field(default_factory=dict)
     answer: str = ""
+
+    def find(self, name: str, claim: str, estimate: Estimate, q: Any = None) -> None:
+        """Add a finding over contexts."""
+        self.findings.append(Finding(name, claim, estimate, unit=UNIT, q=plain(q)))
 
 
 def plain(data: Any) -> Any:
@@ -183,8 +195,6 @@ def _sensitivity_finding(summary: Summary, spec: Spec, score: Any, q: Any) -> No
     if not np.isfinite(q).any():
         return
     i, t = np.unravel_index(np.nanargmin(q), q.shape)
-    from peira.stats.result import Estimate
-
     low, high = score.r_low[i, t], score.r_high[i, t]
     flags = ("interval_unreliable",) if score.n[i, t] < inference.FEW else ()
     estimate = Estimate(
@@ -193,12 +203,11 @@ def _sensitivity_finding(summary: Summary, spec: Spec, score: Any, q: Any) -> No
         flags=flags, reason=None if np.isfinite(low) else "too_few_units",
     )  # fmt: skip
     found = int((q < 0.05).sum())
-    summary.findings.append(Finding(
+    summary.find(
         "css_strongest",
         f"low loss goes with separation most at token {t}, {spec.keys[i]} (correlational;"
         f" {found} of {int(np.isfinite(q).sum())} cells at q < .05)",
-        estimate, unit=UNIT, q=float(q[i, t]),
-    ))  # fmt: skip
+        estimate, q=float(q[i, t]))  # fmt: skip
 
 
 # -- claims ---------------------------------------------------------------------------------------
@@ -209,13 +218,16 @@ def paired_differences(arms: Mapping[str, Values], arm: str, against: str, name:
     return means(arms[arm].geometry[name] - arms[against].geometry[name])
 
 
+WORDING = {"shuffled": "order-dependent", "untrained": "unlike an untrained twin's"}
+
+
 def claims(arms: Mapping[str, Values], arm: str = "natural") -> tuple[Any, str]:
     """(L, N) booleans: energy below that of every null at q < .05, and what may be said.
 
     The p of a cell is the largest over the nulls (all must hold), BH over layers × lengths.
     """
-    nulls = [name for name in ("shuffled", "untrained") if name in arms]
-    wording = "structure" if "untrained" in nulls else "order-dependent"
+    nulls = [name for name in WORDING if name in arms]
+    wording = "structure" if len(nulls) == 2 else WORDING[nulls[0]] if nulls else "none"
     differences = [paired_differences(arms, arm, name, "dirichlet_energy") for name in nulls]
     if not differences:
         return np.zeros(arms[arm].geometry["dirichlet_energy"].shape[1:], dtype=bool), wording
@@ -234,36 +246,49 @@ def _add_claims(summary: Summary, spec: Spec, arms: Mapping[str, Values], arm: s
             cell["claim"] = wording if claimed[i, j] else None
     summary.diagnostics["claims"] = {"wording": wording, "cells": int(claimed.sum()),
                                      "of": int(claimed.size)}  # fmt: skip
-    for null in ("shuffled", "untrained"):
-        if null not in arms:
-            continue
+    for null in [name for name in WORDING if name in arms]:
         found = paired_differences(arms, arm, null, "dirichlet_energy")
         q = q_values(found.p)
         i = int(np.nanargmin(found.mean[:, -1])) if np.isfinite(found.mean[:, -1]).any() else 0
         about = {"reason": arms[arm].why("dirichlet_energy"), "estimand": f"R, {arm} − {null}"}
-        summary.findings.append(Finding(
+        summary.find(
             f"energy_minus_{null}",
             f"Dirichlet energy at N {spec.length}, {spec.keys[i]} (its best layer): {arm} − {null}",
-            found.estimate((i, -1), **about), unit=UNIT,
-            q=float(q[i, -1]) if np.isfinite(q[i, -1]) else None,
-        ))  # fmt: skip
+            found.estimate((i, -1), **about),
+            q=float(q[i, -1]) if np.isfinite(q[i, -1]) else None)  # fmt: skip
+
+
+def add_half_lengths(spec: Spec, summary: Summary, found: Values, names: Mapping[str, str]) -> None:
+    """N½ of geometry fields by layer, the last layer's as findings; `names` are field -> in words."""
+    for i, key in enumerate(spec.keys):
+        for name, words in names.items():
+            estimate = inference.emergence(
+                found.geometry[name][:, i], 1.0, spec.lengths, spec.rng(f"emergence|{key}|{name}"),
+                f"N½ of {name}",
+            )  # fmt: skip
+            summary.results[key][f"emergence_{name}"] = plain(estimate.to_dict())
+            if i == len(spec.keys) - 1:
+                summary.find(f"emergence_{name}",
+                             f"{key}: context length at which {words} is halfway", estimate)  # fmt: skip
 
 
 def headline(spec: Spec, summary: Summary) -> str:
     """The answer in one sentence, from the difference to the shuffled contexts."""
-    found = next((f for f in summary.findings if f.name == "energy_minus_shuffled"), None)
-    if found is None or not found.estimate.defined:
+    found = next((f for f in summary.findings if f.name.startswith("energy_minus_")), None)
+    if found is None:
+        return f"{spec.entry.question} Without a null (--null) nothing is claimed of the geometry."
+    if not found.estimate.defined:
         return f"{spec.entry.question} Nothing could be measured at N {spec.length}."
     e, made = found.estimate, summary.diagnostics["claims"]
-    what = (
-        "order-dependent" if made["wording"] != "structure" else "that of the graph, by both nulls"
-    )
+    both = made["wording"] == "structure"
+    what = "that of the graph, by both nulls" if both else made["wording"]
     verb = "is" if made["cells"] else "is not"
+    null = "shuffled contexts" if "shuffled" in found.name else "the untrained twin"
+    interval = "" if e.low is None else f" [{e.low:+.3f}, {e.high:+.3f}]"
     return (
         f"At N {spec.length} the geometry {verb} {what}"
-        f" ({made['cells']} of {made['of']} layer × length cells): energy differs from shuffled"
-        f" contexts by {e.estimate:+.3f} [{e.low:+.3f}, {e.high:+.3f}] in its best layer,"
-        f" n = {e.n} contexts."
+        f" ({made['cells']} of {made['of']} layer × length cells): energy differs from {null}"
+        f" by {e.estimate:+.3f}{interval} in its best layer, n = {e.n} contexts."
     )  # fmt: skip
 
 
@@ -274,11 +299,12 @@ def _add_population(summary: Summary, spec: Spec, records: Sequence[Record], arm
     """Mean geometry over fully covered contexts, its overlap with a bootstrap interval, its plane."""
     from peira.families.representations import metrics
 
-    if spec.settings.graphs == "per_context":
+    planes: dict[str, Any] = {}
+    summary.curves |= {"population": planes, "graph": graph_data(spec)}
+    if spec.settings.graphs == "per_context":  # nodes of different graphs have no common order
         return
     lap = spec.structure.laplacian()
     target = metrics.eigenspace(lap, 2)
-    planes: dict[str, Any] = {}
     for i, key in enumerate(spec.keys):
         for name in [arm, *(n for n in ("shuffled", "untrained") if f"{n}/gram" in records[0])]:
             grams = whole_grams(records, name, i)
@@ -289,8 +315,6 @@ def _add_population(summary: Summary, spec: Spec, records: Sequence[Record], arm
             planes.setdefault(key, {})[name] = plain(mean)
             if name == arm:
                 _add_overlap(summary, spec, key, grams, target)
-    summary.curves["population"] = planes
-    summary.curves["graph"] = graph_data(spec)
 
 
 def whole_grams(records: Sequence[Record], arm: str, layer: int, column: int | None = None) -> Any:
@@ -344,7 +368,6 @@ def graph_data(spec: Spec) -> dict[str, Any]:
 def _add_mixing(summary: Summary, spec: Spec, records: Sequence[Record], arm: str) -> None:
     """R that one round of previous-token mixing of random vectors gives on these very walks."""
     from peira.families.representations import metrics
-    from peira.families.representations.fields import structures_of
 
     n, found = spec.structure.num_nodes, {"same": [], "orth": []}  # type: ignore[var-annotated]
     for record, structure in zip(records, structures_of(records, spec.structure), strict=True):
@@ -369,9 +392,10 @@ def _add_diagnostics(
     bare = np.stack([r[f"{arm}/bare"] for r in records]).astype(float)
     seen = np.stack([r[f"{arm}/visits"][-1] > 0 for r in records])
     energies = np.array([
-        metrics.energy_ratio(metrics.laplacian(spec.structure.adjacency[np.ix_(s, s)]),
+        metrics.energy_ratio(metrics.laplacian(graph.adjacency[np.ix_(s, s)]),
                              metrics.centred(g[:, s][:, :, s])) if s.sum() > 3 else
-        np.full(len(spec.keys), np.nan) for g, s in zip(bare, seen, strict=True)
+        np.full(len(spec.keys), np.nan)
+        for g, s, graph in zip(bare, seen, structures_of(records, spec.structure), strict=True)
     ])  # fmt: skip
     sinks = [tuple(map(float, s)) for r in records for s in r[f"{arm}/sinks"]]
     broken = (~np.stack([r[f"{arm}/finite"].astype(bool) for r in records])).sum(0)

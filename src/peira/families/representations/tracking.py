@@ -55,7 +55,7 @@ def story_of(run: RunView) -> Story:
     first = found[0][1] if found else {}
     figures: dict[str, bytes] = {}
     for _, data in found[:1]:
-        for name, maker in experiments.of(data["experiment"]).figures(data).items():
+        for name, maker in experiments.figures(data).items():
             figures[name] = draw(maker(), "png")
     identity = sha256(f"{run.study.hash}|{run.path.resolve()}".encode()).hexdigest()[:12]
     return Story(

@@ -12,12 +12,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from peira.engine.lab import Lab
-from peira.errors import InputError, RunHalted
+from peira.errors import InputError
 from peira.families.representations import graphs, loading, tiny
 from peira.families.representations.catalogue import Entry
 from peira.families.representations.contexts import Arm, Context, Plan, batch_of, draw_context
@@ -25,7 +25,7 @@ from peira.families.representations.packing import BLOCKS, pack, unpack
 from peira.families.representations.reducers import Moments, visits
 from peira.families.representations.settings import RepresentationSettings
 from peira.families.representations.walks import Walk
-from peira.families.representations.watching import Progress
+from peira.families.representations.watching import Meter, Progress
 from peira.families.representations.words import Vocabulary, need, unstable
 from peira.study.seeds import derive, generator
 
@@ -221,36 +221,40 @@ def resolve_layers(asked: Sequence[int | str] | None, count: int) -> tuple[int |
 
 # -- blocks of contexts ---------------------------------------------------------------------------
 
-Measure = Callable[[Spec, list[Context]], list[dict[str, Any]]]
+
+class Work(Protocol):
+    """What a trial asks of an experiment: how to draw a context, and how to measure some."""
+
+    def draw(self, spec: Spec, index: int) -> Context: ...
+
+    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]: ...
 
 
-@dataclass(frozen=True)
-class Work:
-    """What an experiment gives the trial: how to draw and how to measure contexts."""
-
-    draw: Callable[[Spec, int], Context]
-    measure: Measure
-    arms: int = 1  # sequences per context, for the size of a block
-
-
-async def contexts(spec: Spec, work: Work, lab: Lab) -> list[dict[str, Any]]:
+async def contexts(spec: Spec, work: Work, lab: Lab, meter: Meter) -> list[dict[str, Any]]:
     """The record of every context in order, restored or measured."""
     done = restored(lab)
     todo = [i for i in range(spec.settings.n_contexts) if i not in done]
     progress = Progress(lab.slug, spec.settings.n_contexts, len(done))
     await lab.checkpoint("layers", list(spec.layers))
-    for block in _blocks(todo, block_size(spec, work)):
-        _within_budget(spec, lab)
+    while todo:
+        room = meter.room(spec.settings.token_budget)
+        block = next_block(todo, block_size(spec))[: int(max(1, min(room // costs(spec), 1e9)))]
+        todo = todo[len(block) :]
         await asyncio.sleep(0)
-        records = _measured(spec, work, block)
-        await lab.checkpoint(
-            f"{BLOCKS}{block[0]:06d}", pack(dict(zip(block, records, strict=True)))
-        )
+        before = spec.tokens
+        found = dict(zip(block, _measured(spec, work, block), strict=True))
+        meter.tokens += spec.tokens - before
+        await lab.checkpoint(f"{BLOCKS}{block[0]:06d}", pack(found))
         await lab.checkpoint("tokens", str(spent(lab) + spec.tokens))
-        done |= dict(zip(block, records, strict=True))
+        done |= found
         progress.tick(len(done), spec.tokens)
         lab.progress(f"{len(done)} of {spec.settings.n_contexts} contexts")
     return [done[i] for i in sorted(done)]
+
+
+def costs(spec: Spec) -> int:
+    """Tokens of a context, roughly."""
+    return spec.length * spec.entry.rows(spec.length)
 
 
 def restored(lab: Lab) -> dict[int, dict[str, Any]]:
@@ -267,19 +271,11 @@ def spent(lab: Lab) -> int:
     return int(lab.restored("tokens") or b"0")
 
 
-def _within_budget(spec: Spec, lab: Lab) -> None:
-    limit = spec.settings.token_budget
-    if limit is not None and spent(lab) + spec.tokens >= limit:
-        raise RunHalted(
-            "budget", f"token budget of {limit:,} reached\n  remedy: a larger --token-budget"
-        )
-
-
-def block_size(spec: Spec, work: Work) -> int:
+def block_size(spec: Spec) -> int:
     """Contexts per block: `--batch-size`, or what `--batch-tokens` holds, never more than 32."""
     if spec.settings.batch_size is not None:
         return spec.settings.batch_size
-    return max(1, min(32, batch_tokens(spec) // (spec.length * max(work.arms, 1))))
+    return max(1, min(32, batch_tokens(spec) // costs(spec)))
 
 
 def batch_tokens(spec: Spec) -> int:
@@ -288,16 +284,9 @@ def batch_tokens(spec: Spec) -> int:
     return max(64, (spec.settings.batch_tokens or default) >> spec.halvings)
 
 
-def _blocks(indices: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Blocks on a fixed grid of context numbers, so that a resumed run batches alike."""
-    block: list[int] = []
-    for i in indices:
-        if block and i // size != block[0] // size:
-            yield block
-            block = []
-        block.append(i)
-    if block:
-        yield block
+def next_block(todo: Sequence[int], size: int) -> list[int]:
+    """The first contexts to do, on a fixed grid of numbers, so that a resumed run batches alike."""
+    return [i for i in todo[:size] if i // size == todo[0] // size]
 
 
 def _measured(spec: Spec, work: Work, block: list[int]) -> list[dict[str, Any]]:
@@ -465,28 +454,40 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def activations(spec: Spec) -> bytes:
-    """Node means (`means`) or every token's activation (`tokens`) of the natural arms, as npz.
-
-    The size is said first; more than the free disk is refused.
-    """
+def announce_activations(spec: Spec) -> None:
+    """Say what `--save-activations` will take; more than the free disk is refused beforehand."""
     import shutil
     import sys
 
-    from peira.families.representations.reducers import NodeMeans, Vectors
-
-    tokens = spec.settings.save_activations == "tokens"
-    per = spec.length if tokens else spec.structure.num_nodes
-    size = spec.settings.n_contexts * len(spec.layers) * per * spec.model.hidden_size * 4
+    size = spec.settings.n_contexts * len(spec.layers) * _kept(spec) * spec.model.hidden_size * 4
     free = shutil.disk_usage(".").free
-    sys.stderr.write(f"activations: {size / 1e9:.2f} GB\n")
+    sys.stderr.write(f"activations: {size / 1e6:,.1f} MB into raw_data/activations.npz\n")
     if size > 0.8 * free:
         raise InputError(f"--save-activations: {size / 1e9:.1f} GB, {free / 1e9:.1f} GB free\n"
                          "  remedy: fewer --layers or contexts, or `means`")  # fmt: skip
-    drawn = [spec.draw(i) for i in range(spec.settings.n_contexts)]
-    rows = forward(spec, [(c, c.natural) for c in drawn], Vectors() if tokens else NodeMeans())
+
+
+def _kept(spec: Spec) -> int:
+    """Vectors kept per context and layer."""
+    tokens = spec.settings.save_activations == "tokens"
+    return spec.length if tokens else spec.structure.num_nodes
+
+
+def activations(spec: Spec) -> bytes:
+    """Node means (`means`) or every token's activation (`tokens`) of the natural arms, as npz."""
+    from peira.families.representations.reducers import NodeMeans, Vectors
+
+    reducer = Vectors() if spec.settings.save_activations == "tokens" else NodeMeans()
+    count, size = spec.settings.n_contexts, (_kept(spec), spec.model.hidden_size)
+    kept = {name: np.empty((count, *size), np.float32) for name in spec.names}
+    nodes = np.empty((count, spec.length), np.int64)
+    for i in range(count):
+        context = spec.draw(i)
+        (row,) = forward(spec, [(context, context.natural)], reducer)
+        nodes[i] = row["nodes"]
+        for name, array in kept.items():
+            array[i] = row["reduced"][name]
     out = io.BytesIO()
-    stacked = {key: np.stack([r["reduced"][name] for r in rows])
-               for key, name in zip((f"layer_{k}" for k in spec.layers), spec.names, strict=True)}  # fmt: skip
-    np.savez(out, allow_pickle=False, nodes=np.stack([r["nodes"] for r in rows]), **stacked)
+    named = dict(zip(spec.keys, kept.values(), strict=True))
+    np.savez(out, allow_pickle=False, nodes=nodes, **named)
     return out.getvalue()

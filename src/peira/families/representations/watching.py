@@ -1,12 +1,29 @@
-"""Plain progress on stderr: contexts, tokens per second, time left, GPU memory."""
+"""What a trial has done so far: tokens against the budget, and plain progress on stderr."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass, field
 
+from peira.errors import RunHalted
+
 EVERY = 30.0  # seconds between lines
+
+
+@dataclass
+class Meter:
+    """Tokens that a run has forwarded over all its trials: what `--token-budget` is held against."""
+
+    tokens: int = 0
+
+    def room(self, limit: int | None) -> float:
+        """Tokens left; RunHalted if none are."""
+        if limit is not None and self.tokens >= limit:
+            raise RunHalted("budget", f"token budget of {limit:,} reached ({self.tokens:,} forwarded)\n"
+                            "  remedy: a larger --token-budget")  # fmt: skip
+        return math.inf if limit is None else limit - self.tokens
 
 
 @dataclass

@@ -5,29 +5,16 @@ Most experiments only name their arms and add to the common summary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from peira.families.representations.contexts import Arm, Context, shuffled
 from peira.families.representations.summary import Summary, geometry_summary
-from peira.families.representations.trial import Spec, Work, record_arms
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Figures = dict[str, "Callable[[], Figure]"]
+from peira.families.representations.trial import Spec, record_arms
 
 
 class Experiment:
     """One experiment. Subclasses change what differs."""
-
-    def work(self, spec: Spec) -> Work:
-        """How the trial draws and measures contexts."""
-        return Work(self.draw, self.measure, self.rows(spec))
-
-    def rows(self, spec: Spec) -> int:
-        """Sequences per context, for the size of a block."""
-        return 1 + ("shuffled" in spec.null)
 
     def draw(self, spec: Spec, index: int) -> Context:
         """Context `index` with its arms."""
@@ -53,10 +40,6 @@ class Experiment:
 
     def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
         """What this experiment adds to the common summary."""
-
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        """Figure name -> maker, from a trial's outcome."""
-        return {}
 
 
 def with_null(spec: Spec, context: Context) -> Context:

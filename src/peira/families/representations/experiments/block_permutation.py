@@ -9,14 +9,11 @@ import numpy as np
 
 from peira.families.representations import inference, plots
 from peira.families.representations.contexts import Arm, Context, shuffled
-from peira.families.representations.experiments.base import Experiment, Figures
-from peira.families.representations.summary import UNIT, Summary, curve, plain, spec_values
+from peira.families.representations.experiments.base import Experiment
+from peira.families.representations.summary import Summary, curve, plain, spec_values
 from peira.families.representations.walks import valid_share
-from peira.report.analysis import Finding
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from peira.families.representations.trial import Spec
 
 CHUNKS = (2, 4, 8, 16)
@@ -27,15 +24,11 @@ FIELDS = ("dirichlet_energy", "cluster_separation")
 class BlockPermutation(Experiment):
     """The same tokens, with more or less of their order kept."""
 
-    def rows(self, spec: Spec) -> int:
-        return len(ARMS)
-
     def draw(self, spec: Spec, index: int) -> Context:
         context = spec.draw(index)
-        clusters = spec.structure.clusters
         return context.with_arms(
             reordered(context, "reversed", np.arange(context.natural.length)[::-1]),
-            reordered(context, "block", block_order(context, clusters)),
+            reordered(context, "block", block_order(context)),
             *(reordered(context, f"chunk-{k}", chunk_order(context, k)) for k in CHUNKS),
             shuffled(context),
         )
@@ -63,12 +56,8 @@ class BlockPermutation(Experiment):
         add_differences(spec, summary, found)
         add_slopes(spec, summary, found, valid)
 
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {"arms": lambda: arms(outcome), "dose_response": lambda: dose_response(outcome)}
 
-
-def experiment() -> Experiment:
-    return BlockPermutation()
+experiment = BlockPermutation
 
 
 def reordered(context: Context, name: str, order: Any) -> Arm:
@@ -76,9 +65,9 @@ def reordered(context: Context, name: str, order: Any) -> Arm:
     return Arm(name, context.natural.ids[order], context.natural.node_of[order])
 
 
-def block_order(context: Context, clusters: Any) -> Any:
+def block_order(context: Context) -> Any:
     """Runs of one cluster, shuffled as wholes."""
-    labels = clusters[context.nodes]
+    labels = context.structure.clusters[context.nodes]
     runs = np.split(np.arange(len(labels)), np.flatnonzero(np.diff(labels)) + 1)
     order = context.rng("block").permutation(len(runs))
     return np.concatenate([runs[i] for i in order])
@@ -102,12 +91,11 @@ def add_differences(spec: Spec, summary: Summary, found: Mapping[str, Any]) -> N
                 told = summary.results[key].setdefault("differences", {}).setdefault(arm, {})
                 told[name] = curve(gap, (i, -1)) | {"q": plain(q[i, -1])}
             if name == "dirichlet_energy" and arm in ("reversed", "shuffled"):
-                summary.findings.append(Finding(
+                summary.find(
                     f"{arm}_minus_natural", f"{spec.keys[-1]}: energy at N {spec.length},"
                     f" {arm} − natural" + (" (order alone)" if arm == "reversed" else ""),
-                    gap.estimate((-1, -1), estimand=f"R, {arm} − natural"), unit=UNIT,
-                    q=plain(q[-1, -1]),
-                ))  # fmt: skip
+                    gap.estimate((-1, -1), estimand=f"R, {arm} − natural"),
+                    q=plain(q[-1, -1]))  # fmt: skip
         for name in ("neighbour_mass", "loss"):
             gap = inference.means(found[arm].predictions[name] - found["natural"].predictions[name])
             for key in spec.keys:
@@ -125,48 +113,46 @@ def add_slopes(spec: Spec, summary: Summary, found: Mapping[str, Any], valid: An
     for i, key in enumerate(spec.keys):
         summary.results[key]["slope_on_valid_steps"] = curve(told, i)
     summary.curves["slope"] = curve(told)
-    summary.findings.append(Finding(
+    summary.find(
         "slope_on_valid_steps",
         f"{spec.keys[-1]}: energy per unit share of valid steps, within contexts",
-        told.estimate(-1, estimand="slope of R on v"), unit=UNIT,
-    ))  # fmt: skip
+        told.estimate(-1, estimand="slope of R on v"))  # fmt: skip
 
 
-def arms(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.0, 3.0, 1, 2)
+def arms(outcome: Mapping[str, Any], axes: Any) -> str:
     """Energy and mass over N, one line per arm."""
     lengths, curves = outcome["lengths"], outcome["curves"]
-    with plots.style():
-        figure, axes = plots.canvas(7.0, 3.0, 1, 2)
-        for k, arm in enumerate(ARMS):
-            look = {
-                "color": plots.layer_colours(len(ARMS))[k],
-                "marker": plots.MARKERS[k % 7],
-                "label": arm,
-            }
-            plots.band(axes[0], lengths, curves["arms"]["dirichlet_energy"][arm], -1, **look)
-            plots.band(axes[1], lengths, curves["arm_masses"]["neighbour_mass"][arm], **look)
-        axes[0].axhline(1, color="#888888", linestyle=":", linewidth=1)
-        axes[0].set_ylabel(f"Dirichlet energy R, {plots.layer_text(list(outcome['results'])[-1])}")
-        axes[1].set_ylabel("probability on true neighbours")
-        for ax in axes:
-            plots.log_lengths(ax, lengths)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
-        return plots.done(figure, outcome, f"{plots.BAND} All arms hold the same words.")
+    for k, arm in enumerate(ARMS):
+        look = {
+            "color": plots.layer_colours(len(ARMS))[k],
+            "marker": plots.MARKERS[k % 7],
+            "label": arm,
+        }
+        plots.band(axes[0], lengths, curves["arms"]["dirichlet_energy"][arm], -1, **look)
+        plots.band(axes[1], lengths, curves["arm_masses"]["neighbour_mass"][arm], **look)
+    plots.structure_free(axes[0])
+    axes[0].set_ylabel(f"Dirichlet energy R, {plots.last_layer(outcome)}")
+    axes[1].set_ylabel("probability on true neighbours")
+    for ax in axes:
+        plots.log_lengths(ax, lengths)
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    return f"{plots.BAND} All arms hold the same words."
 
 
-def dose_response(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(4.6, 3.1)
+def dose_response(outcome: Mapping[str, Any], ax: Any) -> str:
     """Energy against the share of valid steps."""
     curves = outcome["curves"]
-    with plots.style():
-        figure, ax = plots.canvas(4.6, 3.1)
-        for k, arm in enumerate(ARMS):
-            mean, low, high = (plots.numbers(curves["arms"]["dirichlet_energy"][arm][x])[-1, -1]
-                               for x in ("mean", "low", "high"))  # fmt: skip
-            ax.errorbar(curves["valid"][arm], mean, yerr=[[mean - low], [high - mean]], label=arm,
-                        marker=plots.MARKERS[k % 7], color=plots.layer_colours(len(ARMS))[k])  # fmt: skip
-        ax.set_xlabel("share v of steps along an edge")
-        ax.set_ylabel("Dirichlet energy R")
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        key = plots.layer_text(list(outcome["results"])[-1])
-        return plots.done(figure, outcome, f"N = {outcome['lengths'][-1]}, {key}. Bars are 95 % t"
-                          " intervals over contexts.")  # fmt: skip
+    for k, arm in enumerate(ARMS):
+        mean, low, high = (plots.numbers(curves["arms"]["dirichlet_energy"][arm][x])[-1, -1]
+                           for x in ("mean", "low", "high"))  # fmt: skip
+        ax.errorbar(curves["valid"][arm], mean, yerr=[[mean - low], [high - mean]], label=arm,
+                    marker=plots.MARKERS[k % 7], color=plots.layer_colours(len(ARMS))[k])  # fmt: skip
+    ax.set_xlabel("share v of steps along an edge")
+    ax.set_ylabel("Dirichlet energy R")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return (
+        f"N = {outcome['lengths'][-1]}, {plots.last_layer(outcome)}. Bars are 95 % t"
+        " intervals over contexts."
+    )  # fmt: skip

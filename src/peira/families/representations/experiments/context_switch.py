@@ -8,24 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from peira.families.representations import inference, metrics, plots
 from peira.families.representations.contexts import Arm, Context
-from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.graphs import crossed
 from peira.families.representations.inference import means
 from peira.families.representations.reducers import Moments
-from peira.families.representations.summary import UNIT, Summary, curve, plain
+from peira.families.representations.summary import Summary, curve, plain
 from peira.families.representations.trial import Spec, forward
 from peira.families.representations.walks import Walk, step_law, walk_nodes
-from peira.report.analysis import Finding
 from peira.stats.result import undefined
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FIRST = 200  # words of graph 1
 ARMS = ("switch", "fresh", "stay")
@@ -36,13 +32,8 @@ LAST = 10  # words behind n₂ that the masses are averaged over
 class ContextSwitch(Experiment):
     """Separation by graph 2's clusters less that by graph 1's, on the second segment."""
 
-    def rows(self, spec: Spec) -> int:
-        return 8
-
     def draw(self, spec: Spec, index: int) -> Context:
         context = super().draw(spec, index)
-        one, two = crossed()
-        context = type(context)(**{**context.__dict__, "graphs": (one.adjacency, two.adjacency)})
         return context.with_arms(*segments(spec, context))
 
     def arms(self, context: Context) -> Mapping[str, Arm]:
@@ -73,12 +64,8 @@ class ContextSwitch(Experiment):
             )
             summary.arrays[f"switch.{arm}.mass"] = (("context", "graph", "length"), masses[arm])
 
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {"crossover": lambda: crossover(outcome)}
 
-
-def experiment() -> Experiment:
-    return ContextSwitch()
+experiment = ContextSwitch
 
 
 def segments(spec: Spec, context: Context) -> list[Arm]:
@@ -168,34 +155,34 @@ def add_crossover(spec: Spec, summary: Summary, values: Mapping[str, Any]) -> No
         )
         summary.results[key]["crossover"] = {n: plain(e.to_dict()) for n, e in told.items()}
     for name in ("switch", "hysteresis"):
-        summary.findings.append(Finding(
+        summary.find(
             "crossover" if name == "switch" else name,
             f"{spec.keys[-1]}: " + ("words of graph 2 until its clusters separate as well as graph 1's"
                                     if name == "switch" else "crossover less that of a fresh context"),
-            told[name], unit=UNIT,
-        ))  # fmt: skip
+            told[name])  # fmt: skip
 
 
-def crossover(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.0, 3.0, 1, 2)
+def crossover(outcome: Mapping[str, Any], axes: Any) -> str:
     """Separation by graph 2 less graph 1, and mass under each, over n₂."""
     found, lengths = outcome["curves"]["switch"], outcome["lengths"]
-    with plots.style():
-        figure, axes = plots.canvas(7.0, 3.0, 1, 2)
-        axes[0].axhline(0, color="#888888", linewidth=0.8)
-        for k, arm in enumerate(ARMS):
-            plots.band(axes[0], lengths, found[arm]["difference"], -1, color=plots.PALETTE[k],
-                       marker=plots.MARKERS[k], label=arm)  # fmt: skip
-        for k, (arm, look) in enumerate((("switch", "-"), ("fresh", "--"))):
-            for g in range(2):
-                plots.band(axes[1], lengths, found[arm]["mass"], g, color=plots.PALETTE[4 - 3 * g],
-                           linestyle=look, marker=plots.MARKERS[k],
-                           label=f"graph {g + 1}, {arm}")  # fmt: skip
-        for ax in axes:
-            plots.log_lengths(ax, lengths)
-            ax.set_xlabel("words n₂ of graph 2")
-        axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-        axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-        axes[0].set_ylabel("F by graph 2 − F by graph 1")
-        axes[1].set_ylabel("probability on cluster mates")
-        return plots.done(figure, outcome, f"Second segment only, {FIRST} words of graph 1 before it,"
-                          f" {plots.layer_text(list(outcome['results'])[-1])}. {plots.BAND}")  # fmt: skip
+    plots.zero(axes[0])
+    for k, arm in enumerate(ARMS):
+        plots.band(axes[0], lengths, found[arm]["difference"], -1, color=plots.PALETTE[k],
+                   marker=plots.MARKERS[k], label=arm)  # fmt: skip
+    for k, (arm, look) in enumerate((("switch", "-"), ("fresh", "--"))):
+        for g in range(2):
+            plots.band(axes[1], lengths, found[arm]["mass"], g, color=plots.PALETTE[4 - 3 * g],
+                       linestyle=look, marker=plots.MARKERS[k],
+                       label=f"graph {g + 1}, {arm}")  # fmt: skip
+    for ax in axes:
+        plots.log_lengths(ax, lengths)
+        ax.set_xlabel("words n₂ of graph 2")
+    axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    axes[0].set_ylabel("F by graph 2 − F by graph 1")
+    axes[1].set_ylabel("probability on cluster mates")
+    return (
+        f"Second segment only, {FIRST} words of graph 1 before it,"
+        f" {plots.last_layer(outcome)}. {plots.BAND}"
+    )  # fmt: skip

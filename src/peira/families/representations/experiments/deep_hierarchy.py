@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peira.families.representations import inference, metrics, plots
-from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.summary import (
-    UNIT,
     Summary,
+    add_half_lengths,
     losses_of,
     plain,
     spec_values,
     whole_grams,
 )
-from peira.report.analysis import Finding
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from peira.families.representations.trial import Spec
 
 
@@ -50,41 +47,22 @@ class DeepHierarchy(Experiment):
         summary.curves["levels"] = defined
         summary.curves["evolution"] = evolution(spec, records)
 
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {
-            "phi_evolution": lambda: phi_evolution(outcome),
-            "representation_evolution": lambda: representation_evolution(outcome),
-        }
 
-
-def experiment() -> Experiment:
-    return DeepHierarchy()
+experiment = DeepHierarchy
 
 
 def add_emergence(spec: Spec, summary: Summary, found: Any, levels: list[int]) -> None:
     """N½ per level and layer; in the last layer the order of neighbouring levels."""
-    for i, key in enumerate(spec.keys):
-        for level in levels:
-            name = f"level_separation_{level}"
-            estimate = inference.emergence(
-                found.geometry[name][:, i], 1.0, spec.lengths, spec.rng(f"emergence|{key}|{name}"),
-                f"N½ of {name}",
-            )  # fmt: skip
-            summary.results[key][f"emergence_{name}"] = plain(estimate.to_dict())
-            if i == len(spec.keys) - 1:
-                summary.findings.append(Finding(
-                    f"emergence_{name}", f"{key}: context length at which level {level} is halfway",
-                    estimate, unit=UNIT,
-                ))  # fmt: skip
+    names = {f"level_separation_{level}": f"level {level}" for level in levels}
+    add_half_lengths(spec, summary, found, names)
     for coarse, fine in pairwise(levels):
         one, two = (found.geometry[f"level_separation_{k}"][:, -1] for k in (coarse, fine))
         estimate = inference.order_of(one, two, (1.0, 1.0), spec.lengths,
                                       spec.rng(f"order|{coarse}|{fine}"), "log ratio of N½")  # fmt: skip
-        summary.findings.append(Finding(
+        summary.find(
             f"order_{coarse}_{fine}",
             f"log(N½ of level {coarse} / N½ of level {fine}); negative: the coarser comes first",
-            estimate, unit=UNIT,
-        ))  # fmt: skip
+            estimate)  # fmt: skip
 
 
 def evolution(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -107,38 +85,40 @@ def aligned(points: Any, target: Any) -> Any:
     return points @ (u @ v)
 
 
-def phi_evolution(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(6.8, 2.9, 1, 2, sharey=True)
+def phi_evolution(outcome: Mapping[str, Any], axes: Any) -> str:
     """A line per level over N, last layer and best layer side by side."""
     found, lengths = outcome["curves"]["geometry"], outcome["lengths"]
     keys = list(outcome["results"])
-    with plots.style():
-        figure, axes = plots.canvas(6.8, 2.9, 1, 2, sharey=True)
-        for ax, layer in zip(axes, (len(keys) // 2, len(keys) - 1), strict=True):
-            ax.axhline(1, color="#888888", linestyle=":", linewidth=1)
-            for k, level in enumerate(outcome["curves"]["levels"]):
-                name = f"level_separation_{level}"
-                plots.band(ax, lengths, found[name]["natural"], layer, color=plots.PALETTE[k],
-                           marker=plots.MARKERS[k], label=f"level {level}")  # fmt: skip
-                plots.band(ax, lengths, found[name]["shuffled"], layer, color=plots.PALETTE[k],
-                           linestyle="--", linewidth=0.8, marker="") if "shuffled" in found[name] else None  # fmt: skip
-            ax.set_title(plots.layer_text(keys[layer]))
-            plots.log_lengths(ax, lengths)
-        axes[0].set_ylabel("separation net of coarser levels")
-        axes[0].legend()
-        return plots.done(figure, outcome, f"{plots.BAND} Level 1 is the coarsest. Dashed: shuffled"
-                          " contexts. Dotted: structure-free value.")  # fmt: skip
+    for ax, layer in zip(axes, (len(keys) // 2, len(keys) - 1), strict=True):
+        plots.structure_free(ax)
+        for k, level in enumerate(outcome["curves"]["levels"]):
+            name = f"level_separation_{level}"
+            plots.band(ax, lengths, found[name]["natural"], layer, color=plots.PALETTE[k],
+                       marker=plots.MARKERS[k], label=f"level {level}")  # fmt: skip
+            plots.band(ax, lengths, found[name]["shuffled"], layer, color=plots.PALETTE[k],
+                       linestyle="--", linewidth=0.8, marker="") if "shuffled" in found[name] else None  # fmt: skip
+        ax.set_title(keys[layer].replace("_", " "))
+        plots.log_lengths(ax, lengths)
+    axes[0].set_ylabel("separation net of coarser levels")
+    axes[0].legend()
+    return (
+        f"{plots.BAND} Level 1 is the coarsest. Dashed: shuffled"
+        " contexts. Dotted: structure-free value."
+    )  # fmt: skip
 
 
-def representation_evolution(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.0, 2.2, 1, lambda o: max(len(o["curves"]["evolution"]), 1), squeeze=False)
+def representation_evolution(outcome: Mapping[str, Any], axes: Any) -> str:
     """The population plane at each N."""
     frames = outcome["curves"]["evolution"]
-    with plots.style():
-        figure, axes = plots.canvas(7.0, 2.2, 1, max(len(frames), 1), squeeze=False)
-        for ax, (length, at) in zip(axes[0], frames.items(), strict=False):
-            plots.draw_graph(ax, outcome["curves"]["graph"], plots.numbers(at))
-            ax.set_title(f"N = {length}")
-        if not frames:
-            axes[0, 0].text(0.5, 0.5, "fewer than 8 fully covered contexts", ha="center")
-        return plots.done(figure, outcome, "Principal plane of the mean geometry over fully covered"
-                          " contexts, last layer, aligned to the longest N; colours are the coarsest"
-                          " clusters. Lengths that fewer than 8 contexts cover are left out.")  # fmt: skip
+    for ax, (length, at) in zip(axes[0], frames.items(), strict=False):
+        plots.draw_graph(ax, outcome["curves"]["graph"], plots.numbers(at))
+        ax.set_title(f"N = {length}")
+    if not frames:
+        axes[0, 0].text(0.5, 0.5, "fewer than 8 fully covered contexts", ha="center")
+    return (
+        "Principal plane of the mean geometry over fully covered"
+        " contexts, last layer, aligned to the longest N; colours are the coarsest"
+        " clusters. Lengths that fewer than 8 contexts cover are left out."
+    )  # fmt: skip

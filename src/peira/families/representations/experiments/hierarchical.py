@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peira.families.representations import inference, plots
-from peira.families.representations.experiments.base import Experiment, Figures
-from peira.families.representations.fields import RECENT
+from peira.families.representations.experiments.base import Experiment
+from peira.families.representations.fields import RECENT, structures_of
 from peira.families.representations.summary import (
-    UNIT,
     Summary,
+    add_half_lengths,
     curve,
     losses_of,
     plain,
     potentials,
     spec_values,
 )
-from peira.report.analysis import Finding
 from peira.stats.result import Estimate
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from peira.families.representations.trial import Spec
 
 CLASSES = ("first_visit", "bridge_arrival", "return")
@@ -43,24 +40,21 @@ class Hierarchical(Experiment):
         add_emergence(spec, summary, found, masses)
         add_drop(spec, summary, found)
         add_classes(spec, records, summary, found)
-        summary.curves["css_map"] = css_map(spec, records, found)
-
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {"emergence": lambda: emergence(outcome), "css_map": lambda: css_figure(outcome)}
+        summary.curves["css_map"] = css_rows(spec, records, found)
 
 
-def experiment() -> Experiment:
-    return Hierarchical()
+experiment = Hierarchical
 
 
 def cluster_masses(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """(C, N) shares near N: of the graph mass that is in the token's cluster, and of that what is on
     neighbours; `null` their structure-free values."""
-    s = spec.structure
-    same = (s.clusters[:, None] == s.clusters[None, :]).astype(float)
-    near = same * s.adjacency
     out: dict[str, Any] = {"cluster_share": [], "neighbour_share": []}
-    for record in records:
+    nulls = []
+    for record, s in zip(records, structures_of(records, spec.structure), strict=True):
+        same = (s.clusters[:, None] == s.clusters[None, :]).astype(float)
+        near = same * s.adjacency
+        nulls.append([same.sum(1).mean() / s.num_nodes, (near.sum(1) / same.sum(1)).mean()])
         nodes, mass = record["natural/nodes"], record["natural/mass"].astype(float)
         at = np.where(nodes >= 0, nodes, 0)
         blank = np.where(nodes >= 0, 1.0, np.nan)
@@ -69,25 +63,14 @@ def cluster_masses(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str
                   "neighbour_share": (mass * near[at]).sum(1) / np.maximum(inside, 1e-12) * blank}  # fmt: skip
         for name, values in series.items():
             out[name].append([np.nanmean(values[max(0, n - RECENT) : n]) for n in spec.lengths])
-    nulls = {"cluster_share": float(same.sum(1).mean() / s.num_nodes),
-             "neighbour_share": float((near.sum(1) / same.sum(1)).mean())}  # fmt: skip
-    return {name: np.array(rows) for name, rows in out.items()} | {"null": nulls}
+    null = dict(zip(out, np.mean(nulls, 0).tolist(), strict=True))
+    return {name: np.array(rows) for name, rows in out.items()} | {"null": null}
 
 
 def add_emergence(spec: Spec, summary: Summary, found: Any, masses: Mapping[str, Any]) -> None:
     """N½ of clusters and of nodes, by layer, and of the two shares; their order."""
-    for i, key in enumerate(spec.keys):
-        for name in ("cluster_separation", "within_energy"):
-            estimate = inference.emergence(
-                found.geometry[name][:, i], 1.0, spec.lengths, spec.rng(f"emergence|{key}|{name}"),
-                f"N½ of {name}",
-            )  # fmt: skip
-            summary.results[key][f"emergence_{name}"] = plain(estimate.to_dict())
-            if i == len(spec.keys) - 1:
-                summary.findings.append(Finding(
-                    f"emergence_{name}", f"{key}: context length at which {name} is halfway",
-                    estimate, unit=UNIT,
-                ))  # fmt: skip
+    names = {n: n for n in ("cluster_separation", "within_energy")}
+    add_half_lengths(spec, summary, found, names)
     last = len(spec.keys) - 1
     pairs = (
         ("geometry", found.geometry["cluster_separation"][:, last],
@@ -98,11 +81,10 @@ def add_emergence(spec: Spec, summary: Summary, found: Any, masses: Mapping[str,
     for name, coarse, fine, nulls in pairs:
         estimate = inference.order_of(coarse, fine, nulls, spec.lengths, spec.rng(f"order|{name}"),
                                       "log ratio of N½, clusters / nodes")  # fmt: skip
-        summary.findings.append(Finding(
+        summary.find(
             f"order_in_{name}",
             f"log(N½ of clusters / N½ of nodes) in {name}; negative: clusters first",
-            estimate, unit=UNIT,
-        ))  # fmt: skip
+            estimate)  # fmt: skip
 
 
 def add_drop(spec: Spec, summary: Summary, found: Any) -> None:
@@ -125,10 +107,9 @@ def add_drop(spec: Spec, summary: Summary, found: Any) -> None:
             )
         summary.results[key]["largest_drop"] = plain(estimate.to_dict())
         summary.results[key]["non_monotonic"] = bool(estimate.low is not None and estimate.low > 0)
-    summary.findings.append(Finding(
+    summary.find(
         "non_monotonicity", f"{spec.keys[-1]}: largest drop of separation from its running maximum",
-        estimate, unit=UNIT,
-    ))  # fmt: skip
+        estimate)  # fmt: skip
 
 
 def _drop_at(mean: Any) -> tuple[int, int]:
@@ -150,10 +131,10 @@ def token_classes(nodes: Any, clusters: Any) -> dict[str, Any]:
 def class_losses(spec: Spec, records: Sequence[Mapping[str, Any]]) -> Any:
     """(C, 3): mean loss over each walk's own first visits, bridge arrivals, returns."""
     out = []
-    for record in records:
+    for record, s in zip(records, structures_of(records, spec.structure), strict=True):
         nodes, losses = record["natural/nodes"].copy(), record["natural/losses"]
         nodes[nodes < 0] = nodes[1] if len(nodes) > 1 else 0
-        masks = token_classes(nodes, spec.structure.clusters)
+        masks = token_classes(nodes, s.clusters)
         out.append([np.nanmean(losses[m]) if np.isfinite(losses[m]).any() else np.nan
                     for m in (masks[name] for name in CLASSES)])  # fmt: skip
     return np.array(out)
@@ -172,7 +153,7 @@ def add_classes(
         }  # fmt: skip
 
 
-def css_map(spec: Spec, records: Sequence[Mapping[str, Any]], found: Any) -> Any:
+def css_rows(spec: Spec, records: Sequence[Mapping[str, Any]], found: Any) -> Any:
     """CSS of the last layer (N, T): loss at each position against separation at each N."""
     losses = losses_of(records, "natural", spec.length)
     rows = []
@@ -186,46 +167,37 @@ def css_map(spec: Spec, records: Sequence[Mapping[str, Any]], found: Any) -> Any
 # -- figures --------------------------------------------------------------------------------------
 
 
-def emergence(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(6.8, 5.0, 2, 2)
+def emergence(outcome: Mapping[str, Any], axes: Any) -> str:
     """Four panels over N: separation, energy within clusters, and the two shares of mass."""
     geometry, split = outcome["curves"]["geometry"], outcome["curves"]["split"]
-    lengths, keys = outcome["lengths"], list(outcome["results"])
-    with plots.style():
-        figure, axes = plots.canvas(6.8, 5.0, 2, 2)
-        for ax, (name, title) in zip(axes[0], (("cluster_separation", "cluster separation F"),
-                                               ("within_energy", "energy within clusters")), strict=True):  # fmt: skip
-            ax.axhline(1, color="#888888", linestyle=":", linewidth=1)
-            for i, (key, colour) in enumerate(
-                zip(keys, plots.layer_colours(len(keys)), strict=True)
-            ):
-                plots.band(ax, lengths, geometry[name]["natural"], i, color=colour,
-                           label=plots.layer_text(key))  # fmt: skip
-            ax.set_ylabel(title)
-        for ax, (name, title) in zip(axes[1], (("cluster_share", "mass in the own cluster"),
-                                               ("neighbour_share", "of that, on neighbours")), strict=True):  # fmt: skip
-            ax.axhline(
-                outcome["curves"]["split_null"][name], color="#888888", linestyle=":", linewidth=1
-            )
-            plots.band(ax, lengths, split[name], color=plots.PALETTE[1])
-            ax.set_ylabel(f"{title} (share)")
-        for ax in axes.ravel():
-            plots.log_lengths(ax, lengths)
-        axes[0, 0].legend(ncols=1 + len(keys) // 8)
-        return plots.done(figure, outcome, f"{plots.BAND} Dotted: structure-free values. Shares are"
-                          " means over the last 20 words before N.")  # fmt: skip
+    lengths = outcome["lengths"]
+    for ax, (name, title) in zip(axes[0], (("cluster_separation", "cluster separation F"),
+                                           ("within_energy", "energy within clusters")), strict=True):  # fmt: skip
+        plots.structure_free(ax)
+        plots.by_layer(ax, outcome, geometry[name]["natural"])
+        ax.set_ylabel(title)
+    for ax, (name, title) in zip(axes[1], (("cluster_share", "mass in the own cluster"),
+                                           ("neighbour_share", "of that, on neighbours")), strict=True):  # fmt: skip
+        plots.structure_free(ax, outcome["curves"]["split_null"][name])
+        plots.band(ax, lengths, split[name], color=plots.PALETTE[1])
+        ax.set_ylabel(f"{title} (share)")
+    for ax in axes.ravel():
+        plots.log_lengths(ax, lengths)
+    plots.key_of_layers(axes[0, 0], outcome)
+    return (
+        f"{plots.BAND} Dotted: structure-free values. Shares are"
+        " means over the last 20 words before N."
+    )  # fmt: skip
 
 
-def css_figure(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(5.6, 3.2)
+def css_map(outcome: Mapping[str, Any], ax: Any) -> str:
     """Correlation of −loss with separation, N × position."""
-    with plots.style():
-        figure, ax = plots.canvas(5.6, 3.2)
-        rows = outcome["curves"]["css_map"]
-        image = plots.heat(ax, rows, [str(n) for n in outcome["lengths"]],
-                           range(1, len(rows[0]) + 1), peak=1.0)  # fmt: skip
-        ax.set_xlabel("position of the word")
-        ax.set_ylabel("N at which Φ is taken")
-        plots.bar(figure, image, ax, "correlation of −loss with F")
-        key = plots.layer_text(list(outcome["results"])[-1])
-        return plots.done(
-            figure, outcome, f"Context sensitivity, {key}; grey: beyond N or undefined."
-        )
+    rows = outcome["curves"]["css_map"]
+    image = plots.heat(ax, rows, [str(n) for n in outcome["lengths"]],
+                       range(1, len(rows[0]) + 1), peak=1.0)  # fmt: skip
+    ax.set_xlabel("position of the word")
+    ax.set_ylabel("N at which Φ is taken")
+    plots.bar(image, ax, "correlation of −loss with F")
+    return f"Context sensitivity, {plots.last_layer(outcome)}; grey: beyond N or undefined."

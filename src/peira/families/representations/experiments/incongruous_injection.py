@@ -13,19 +13,17 @@ import numpy as np
 
 from peira.families.representations import metrics, plots
 from peira.families.representations.contexts import Arm, Context
-from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.experiments.loo import common_neighbour
 from peira.families.representations.fields import token_masses
+from peira.families.representations.graphs import Structure
 from peira.families.representations.inference import means
 from peira.families.representations.reducers import Moments
-from peira.families.representations.summary import UNIT, Summary, curve, plain
+from peira.families.representations.summary import Summary, curve, plain
 from peira.families.representations.variants import Variant, run_variants
 from peira.families.representations.words import group_of
-from peira.report.analysis import Finding
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from peira.families.representations.trial import Spec
 
 TYPES = ("wrong_cluster", "random_vocab", "semantic_outlier", "out_of_vocab")
@@ -59,17 +57,8 @@ class IncongruousInjection(Experiment):
             summary.arrays[f"injection.{effect}"] = (axes, array)
         add_recovery(spec, summary, lags, own)
 
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {
-            "effect_by_position": lambda: effect_by_position(outcome),
-            "effect_map": lambda: effect_map(outcome),
-            "early_and_late": lambda: early_and_late(outcome),
-            "recovery": lambda: recovery(outcome),
-        }
 
-
-def experiment() -> Experiment:
-    return IncongruousInjection()
+experiment = IncongruousInjection
 
 
 def positions(lengths: Sequence[int]) -> tuple[int, ...]:
@@ -84,7 +73,7 @@ def positions(lengths: Sequence[int]) -> tuple[int, ...]:
 def injected_ids(spec: Spec, context: Context, p: int) -> dict[str, int]:
     """The token each arm puts at p; an arm that is impossible here is left out."""
     nodes, rng = context.nodes, context.rng(f"inject|{p}")
-    clusters = spec.structure.clusters
+    clusters = context.structure.clusters
     gap = 0 if spec.mode == "insert" else 1
     found = {"base": int(context.natural.ids[p])}
     other = common_neighbour(context, p, gap)
@@ -134,15 +123,15 @@ def effects(spec: Spec, context: Context) -> dict[str, Any]:
         for k, lag in enumerate(LAGS):
             if p + lag < len(row["losses"]):
                 lags[a, b, k] = row["losses"][p + lag]
-        measured = cell(spec, row, p)
+        measured = cell(spec, context.structure, row, p)
         for effect, values in measured.items():
             out[f"injection/{effect}"][a, b] = values
     return out | {"injection/lags": lags, "injection/own_loss": own}
 
 
-def cell(spec: Spec, row: Mapping[str, Any], p: int) -> dict[str, Any]:
+def cell(spec: Spec, structure: Structure, row: Mapping[str, Any], p: int) -> dict[str, Any]:
     """Effects (L, N) of one variant; NaN at lengths that do not reach beyond p."""
-    structure, nodes = spec.structure, row["nodes"]
+    nodes = row["nodes"]
     masses = token_masses(row["mass"].astype(float), nodes, structure, spec.walk)["neighbour_mass"]
     shape = (len(spec.layers), len(spec.lengths))
     out = {e: np.full(shape, np.nan) for e in EFFECTS}
@@ -197,13 +186,12 @@ def add_effect(spec: Spec, summary: Summary, effect: str, array: Any, at: Sequen
         }
     if effect in ("energy", "loss"):
         k = TYPES.index("wrong_cluster")
-        summary.findings.append(Finding(
+        summary.find(
             f"{effect}_early_minus_late",
             f"{spec.keys[-1]}: effect of a word of the wrong cluster on {effect} (arm − congruous),"
             f" early (p ≤ N/4) − late (p ≥ 3N/4), N {spec.length}",
             told["early_minus_late"].estimate((k, -1), estimand=f"{effect}, early − late",
-                                              reason="not_identified"), unit=UNIT,
-        ))  # fmt: skip
+                                              reason="not_identified"))  # fmt: skip
 
 
 def _average(values: Any) -> Any:
@@ -247,74 +235,76 @@ def _half_life(curve_: Any) -> float | None:
 # -- figures --------------------------------------------------------------------------------------
 
 
-def effect_by_position(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.0, 2.9, 1, 2)
+def effect_by_position(outcome: Mapping[str, Any], axes: Any) -> str:
     """Effect on energy and loss by position, one line per kind, longest N, last layer."""
     found = outcome["curves"]["injection"]
-    with plots.style():
-        figure, axes = plots.canvas(7.0, 2.9, 1, 2)
-        for ax, effect in zip(axes, ("energy", "loss"), strict=True):
-            ax.axhline(0, color="#888888", linewidth=0.7)
-            for k, kind in enumerate(found["types"]):
-                plots.band(ax, found["positions"], found[f"{effect}_minus_congruous"],
-                           (k, slice(None), -1, -1), color=plots.PALETTE[k],
-                           marker=plots.MARKERS[k], label=kind.replace("_", " "))  # fmt: skip
-            ax.set_xlabel("position p of the injected word")
-            ax.set_ylabel(f"effect on {'energy R' if effect == 'energy' else 'later loss (nats)'}")
-        axes[0].legend()
-        return plots.done(figure, outcome, f"Arm − congruous at N = {outcome['lengths'][-1]},"
-                          f" {plots.layer_text(list(outcome['results'])[-1])}. {plots.BAND}")  # fmt: skip
+    for ax, effect in zip(axes, ("energy", "loss"), strict=True):
+        plots.zero(ax)
+        for k, kind in enumerate(found["types"]):
+            plots.band(ax, found["positions"], found[f"{effect}_minus_congruous"],
+                       (k, slice(None), -1, -1), color=plots.PALETTE[k],
+                       marker=plots.MARKERS[k], label=kind.replace("_", " "))  # fmt: skip
+        ax.set_xlabel("position p of the injected word")
+        ax.set_ylabel(f"effect on {'energy R' if effect == 'energy' else 'later loss (nats)'}")
+    axes[0].legend()
+    return (
+        f"Arm − congruous at N = {outcome['lengths'][-1]},"
+        f" {plots.last_layer(outcome)}. {plots.BAND}"
+    )  # fmt: skip
 
 
-def effect_map(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.4, 2.7, 1, len(TYPES), sharey=True)
+def effect_map(outcome: Mapping[str, Any], axes: Any) -> str:
     """p × N: effect of a word of the wrong cluster on energy."""
     found = outcome["curves"]["injection"]
     data = plots.numbers(found["energy_minus_congruous"]["mean"])[:, :, -1, :]
-    with plots.style():
-        figure, axes = plots.canvas(7.4, 2.7, 1, len(TYPES), sharey=True)
-        peak = float(np.nanmax(np.abs(data))) if np.isfinite(data).any() else 1.0
-        for k, (ax, kind) in enumerate(zip(axes, TYPES, strict=True)):
-            image = plots.heat(ax, data[k], found["positions"], outcome["lengths"], peak=peak)
-            ax.set_title(kind.replace("_", " "))
-            ax.set_xlabel("N")
-        axes[0].set_ylabel("position p")
-        plots.bar(figure, image, list(axes), "effect on R")
-        return plots.done(figure, outcome, "Arm − congruous, last layer. Grey: p beyond N or no"
-                          " congruous word.")  # fmt: skip
+    peak = float(np.nanmax(np.abs(data))) if np.isfinite(data).any() else 1.0
+    for k, (ax, kind) in enumerate(zip(axes, TYPES, strict=True)):
+        image = plots.heat(ax, data[k], found["positions"], outcome["lengths"], peak=peak)
+        ax.set_title(kind.replace("_", " "))
+        ax.set_xlabel("N")
+    axes[0].set_ylabel("position p")
+    plots.bar(image, list(axes), "effect on R")
+    return (
+        "Arm − congruous, last layer. Grey: p beyond N or no"
+        " congruous word."
+    )  # fmt: skip
 
 
-def early_and_late(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.4, 2.6, 1, len(TYPES), sharey=True)
+def early_and_late(outcome: Mapping[str, Any], axes: Any) -> str:
     """Early and late effects on energy by layer."""
     found = outcome["curves"]["injection"]["energy_early_late"]
-    labels = [k.removeprefix("layer_") for k in outcome["results"]]
-    with plots.style():
-        figure, axes = plots.canvas(7.4, 2.6, 1, len(TYPES), sharey=True)
-        for k, (ax, kind) in enumerate(zip(axes, TYPES, strict=True)):
-            ax.axhline(0, color="#888888", linewidth=0.7)
-            for j, part in enumerate(("early", "late")):
-                plots.band(ax, range(len(labels)), found[part], (k,), color=plots.PALETTE[j],
-                           marker=plots.MARKERS[j], label=part)  # fmt: skip
-            ax.set_title(kind.replace("_", " "))
-            ax.set_xticks(range(len(labels)), labels)
-            ax.set_xlabel("layer")
-        axes[0].set_ylabel("effect on energy R")
-        axes[0].legend()
-        return plots.done(figure, outcome, f"Early: p ≤ N/4; late: p ≥ 3N/4; N ="
-                          f" {outcome['lengths'][-1]}; arm − congruous. {plots.BAND}")  # fmt: skip
+    labels = plots.layers(outcome)
+    for k, (ax, kind) in enumerate(zip(axes, TYPES, strict=True)):
+        plots.zero(ax)
+        for j, part in enumerate(("early", "late")):
+            plots.band(ax, range(len(labels)), found[part], (k,), color=plots.PALETTE[j],
+                       marker=plots.MARKERS[j], label=part)  # fmt: skip
+        ax.set_title(kind.replace("_", " "))
+        ax.set_xticks(range(len(labels)), labels)
+        ax.set_xlabel("layer")
+    axes[0].set_ylabel("effect on energy R")
+    axes[0].legend()
+    return (
+        f"Early: p ≤ N/4; late: p ≥ 3N/4; N ="
+        f" {outcome['lengths'][-1]}; arm − congruous. {plots.BAND}"
+    )  # fmt: skip
 
 
-def recovery(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(4.8, 3.0)
+def recovery(outcome: Mapping[str, Any], ax: Any) -> str:
     """Excess loss by lag after the injected word."""
     found = outcome["curves"]["injection"]
-    with plots.style():
-        figure, ax = plots.canvas(4.8, 3.0)
-        ax.axhline(0, color="#888888", linewidth=0.7)
-        for k, kind in enumerate(found["types"]):
-            plots.band(ax, found["lags"], found["excess_loss"], (k,), color=plots.PALETTE[k],
-                       marker=plots.MARKERS[k], label=kind.replace("_", " "))  # fmt: skip
-        ax.set_xscale("log")
-        ax.set_xticks(found["lags"], [str(x) for x in found["lags"]])
-        ax.minorticks_off()
-        ax.set_xlabel("words after the injected one")
-        ax.set_ylabel("excess loss (nats)")
-        ax.legend()
-        return plots.done(figure, outcome, f"Arm − congruous, over positions. {plots.BAND}")
+    plots.zero(ax)
+    for k, kind in enumerate(found["types"]):
+        plots.band(ax, found["lags"], found["excess_loss"], (k,), color=plots.PALETTE[k],
+                   marker=plots.MARKERS[k], label=kind.replace("_", " "))  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_xticks(found["lags"], [str(x) for x in found["lags"]])
+    ax.minorticks_off()
+    ax.set_xlabel("words after the injected one")
+    ax.set_ylabel("excess loss (nats)")
+    ax.legend()
+    return f"Arm − congruous, over positions. {plots.BAND}"

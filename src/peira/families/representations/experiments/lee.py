@@ -13,24 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peira.families.representations import inference, plots
-from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.experiments.hierarchical import CLASSES, token_classes
 from peira.families.representations.sgld import Sampler, Toy, class_influence
 from peira.families.representations.summary import (
-    UNIT,
     Summary,
     losses_of,
     plain,
     potentials,
     spec_values,
 )
-from peira.report.analysis import Finding
 from peira.stats.permutation import monte_carlo_p
 from peira.stats.result import Estimate, undefined
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from peira.families.representations.trial import Spec
 
 TOY_STEPS = (20, 40, 60, 80, 100)
@@ -49,15 +45,8 @@ class Lee(Experiment):
             summary.curves["training"] = over_training(spec, records)
             summary.diagnostics["training"] = summary.curves["training"]
 
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {
-            "toy_influence": lambda: toy_figure(outcome),
-            "css_panels": lambda: css_panels(outcome),
-        }
 
-
-def experiment() -> Experiment:
-    return Lee()
+experiment = Lee
 
 
 def toy(spec: Spec) -> dict[str, Any]:
@@ -124,10 +113,9 @@ def add_stages(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summar
             estimate = Estimate(value, p=found_p.p, n=len(phis), reason="single_unit",
                                 method="permutation of contexts", mc_error=found_p.mc_error,
                                 estimand=f"{name}; null range [{low:.3g}, {high:.3g}]")  # fmt: skip
-        summary.findings.append(Finding(
+        summary.find(
             f"css_{name}", f"{spec.keys[-1]}: {name.replace('_', ' ')} of CSS over N and position,"
-            " against contexts permuted between loss and Φ", estimate, unit=UNIT,
-        ))  # fmt: skip
+            " against contexts permuted between loss and Φ", estimate)  # fmt: skip
 
 
 def stage_statistics(r: Any) -> tuple[float, float]:
@@ -148,7 +136,7 @@ def over_training(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str,
     ids = np.stack([c.natural.ids for c in contexts])
     start = spec.model.bos_id if getattr(spec.model, "bos_id", None) is not None else int(ids[0, 0])
     rows = np.concatenate([np.full((len(ids), 1), start), ids], 1)
-    masks = [np.stack([token_classes(c.nodes, spec.structure.clusters)[n] for c in contexts])
+    masks = [np.stack([token_classes(c.nodes, c.structure.clusters)[n] for c in contexts])
              for n in CLASSES]  # fmt: skip
     out: dict[str, Any] = {"classes": list(CLASSES), "checkpoints": []}
     for path in spec.settings.checkpoints:
@@ -164,50 +152,48 @@ def over_training(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str,
 # -- figures --------------------------------------------------------------------------------------
 
 
-def toy_figure(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.0, 2.9, 1, 2)
+def toy_influence(outcome: Mapping[str, Any], axes: Any) -> str:
     """Influence over training steps, by retraining and by BIF, with the times of the modes."""
     found = outcome["curves"]["toy"]
-    with plots.style():
-        figure, axes = plots.canvas(7.0, 2.9, 1, 2)
-        for k, name in enumerate(("sibling", "cousin", "far")):
-            axes[0].plot(
-                found["steps"], found["retraining"][name], color=plots.PALETTE[k], label=name
-            )
-            axes[1].plot(found["bif"]["steps"], found["bif"][name], color=plots.PALETTE[k],
-                         marker=plots.MARKERS[k], label=name)  # fmt: skip
-        for ax in axes:
-            ax.axhline(0, color="#888888", linewidth=0.7)
-            for time in sorted({round(t) for t in found["mode_times"] if t < 120}):
-                ax.axvline(time, color="#bbbbbb", linestyle="--", linewidth=0.8)
-            ax.set_xlabel("training step")
-        axes[0].set_ylabel("loss with item 0 − without")
-        axes[1].set_ylabel("BIF correlation with item 0")
-        axes[0].legend(title="on its")
-        worst = max(found["bif"]["r_hat"])
-        return plots.done(figure, outcome, "Toy: two-layer linear network on a binary tree of 8 items (not"
-                          " the model). Negative: item 0 helped. Dashed: times at which modes are"
-                          f" learned. SGLD: 64 chains, largest R̂ {worst:.2f}.")  # fmt: skip
+    for k, name in enumerate(("sibling", "cousin", "far")):
+        axes[0].plot(found["steps"], found["retraining"][name], color=plots.PALETTE[k], label=name)
+        axes[1].plot(found["bif"]["steps"], found["bif"][name], color=plots.PALETTE[k],
+                     marker=plots.MARKERS[k], label=name)  # fmt: skip
+    for ax in axes:
+        plots.zero(ax)
+        for time in sorted({round(t) for t in found["mode_times"] if t < 120}):
+            ax.axvline(time, color="#bbbbbb", linestyle="--", linewidth=0.8)
+        ax.set_xlabel("training step")
+    axes[0].set_ylabel("loss with item 0 − without")
+    axes[1].set_ylabel("BIF correlation with item 0")
+    axes[0].legend(title="on its")
+    worst = max(found["bif"]["r_hat"])
+    return (
+        "Toy: two-layer linear network on a binary tree of 8 items (not"
+        " the model). Negative: item 0 helped. Dashed: times at which modes are"
+        f" learned. SGLD: 64 chains, largest R̂ {worst:.2f}."
+    )  # fmt: skip
 
 
-def css_panels(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.2, 3.8, 2, lambda o: (len(o["lengths"]) + 1) // 2, sharey=True, squeeze=False)
+def css_panels(outcome: Mapping[str, Any], axes: Any) -> str:
     """CSS by position at each N, last layer."""
     found, lengths = outcome["curves"]["stages"], outcome["lengths"]
-    with plots.style():
-        figure, axes = plots.canvas(
-            7.2, 3.8, 2, (len(lengths) + 1) // 2, sharey=True, squeeze=False
-        )
-        for j, ax in enumerate(axes.ravel()):
-            if j >= len(lengths):
-                ax.axis("off")
-                continue
-            r = plots.numbers(found["r"][j])[: lengths[j]]
-            ax.axhline(0, color="#888888", linewidth=0.7)
-            ax.bar(range(1, len(r) + 1), r, color=plots.PALETTE[0], width=1.0)
-            hit = [i for i in range(len(r)) if (found["q"][j][i] or 1.0) < 0.05]
-            ax.plot([i + 1 for i in hit], r[hit], "o", color=plots.PALETTE[1], markersize=3)
-            ax.set_title(f"N = {lengths[j]}")
-            ax.set_xlabel("position")
-        for ax in axes[:, 0]:
-            ax.set_ylabel("r of −loss with F")
-        return plots.done(figure, outcome, "Sensitivity by position, last layer; dots q < .05 (BH over N ×"
-                          " positions). Correlational.")  # fmt: skip
+    for j, ax in enumerate(axes.ravel()):
+        if j >= len(lengths):
+            ax.axis("off")
+            continue
+        r = plots.numbers(found["r"][j])[: lengths[j]]
+        plots.zero(ax)
+        ax.bar(range(1, len(r) + 1), r, color=plots.PALETTE[0], width=1.0)
+        hit = [i for i in range(len(r)) if (found["q"][j][i] or 1.0) < 0.05]
+        ax.plot([i + 1 for i in hit], r[hit], "o", color=plots.PALETTE[1], markersize=3)
+        ax.set_title(f"N = {lengths[j]}")
+        ax.set_xlabel("position")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("r of −loss with F")
+    return (
+        "Sensitivity by position, last layer; dots q < .05 (BH over N ×"
+        " positions). Correlational."
+    )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from peira.families.representations import inference, plots
 from peira.families.representations.contexts import Arm, Context
-from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.inference import means
 from peira.families.representations.influence import (
     Pairs,
@@ -24,13 +24,10 @@ from peira.families.representations.influence import (
     without_own,
 )
 from peira.families.representations.reducers import Moments, Vectors
-from peira.families.representations.summary import UNIT, Summary, curve, plain
+from peira.families.representations.summary import Summary, curve, plain
 from peira.families.representations.variants import Variant, run_variants
-from peira.report.analysis import Finding
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from peira.families.representations.trial import Spec
 
 KEYS = ("ratio_influence", "energy_influence", "cross_dist_influence", "within_dist_influence",
@@ -61,17 +58,8 @@ class LeaveOneOut(Experiment):
             sum(int(r["loo/impossible"]) for r in records)
         )
 
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {
-            "loo_heatmap": lambda: loo_heatmap(outcome),
-            "loo_by_position": lambda: by_position(outcome),
-            "bridge_and_anchor": lambda: bridge_and_anchor(outcome),
-            "temporal": lambda: temporal(outcome),
-        }
 
-
-def experiment() -> Experiment:
-    return LeaveOneOut()
+experiment = LeaveOneOut
 
 
 # -- one context ----------------------------------------------------------------------------------
@@ -126,7 +114,7 @@ def influences(spec: Spec, context: Context) -> dict[str, Any]:
 
     full = forward(spec, [(context, context.natural)], Vectors())[0]
     rows = dict(zip(made, run_variants(spec, context, list(made.values()), reducer), strict=True))
-    pairs = Pairs.of(spec.structure)
+    pairs = Pairs.of(context.structure)
     blank = np.full((len(spec.layers), len(spec.lengths), length), np.nan)
     out = {f"loo/{key}": blank.copy() for key in KEYS}
     nodes = full["nodes"]
@@ -140,7 +128,7 @@ def influences(spec: Spec, context: Context) -> dict[str, Any]:
             )
             for key, values in (found | {"loss_influence": losses}).items():
                 out[f"loo/{key}"][i, j, :n] = values
-    cluster = spec.structure.clusters[context.nodes]
+    cluster = context.structure.clusters[context.nodes]
     bridge = np.concatenate([[False], cluster[1:] != cluster[:-1]])
     return out | {"loo/bridge": bridge, "loo/impossible": np.array(length - 1 - len(made))}
 
@@ -216,13 +204,11 @@ def add_key(spec: Spec, summary: Summary, key: str, values: Any, bridge: Any) ->
     at = [p for p in TEMPORAL if p < spec.length]
     curves["temporal"] = {str(p): curve(means(values[:, -1, :, p])) for p in at}
     if key in ("ratio_influence", "energy_influence", "loss_influence"):
-        summary.findings.append(Finding(
+        summary.find(
             f"{key}_bridge_minus_anchor",
             f"{spec.keys[-1]}: {key}, bridge − anchor items matched in position, N {spec.length}",
             told["bridge_minus_anchor"].estimate((-1, -1), estimand=f"{key}, bridge − anchor",
-                                                 reason="not_identified"),
-            unit=UNIT, q=plain(q[-1, -1]),
-        ))  # fmt: skip
+                                                 reason="not_identified"), q=plain(q[-1, -1]))  # fmt: skip
 
 
 def _anchors(bridge: Any) -> Any:
@@ -236,85 +222,82 @@ def _all(bridge: Any) -> Any:
 # -- figures --------------------------------------------------------------------------------------
 
 
-def loo_heatmap(outcome: Mapping[str, Any], key: str = "ratio_influence") -> Figure:
+@plots.figure(7.0, lambda o: 1.6 + 0.24 * max(len(o["results"]), 4), 2, 2, sharex=True, sharey=True)
+def loo_heatmap(outcome: Mapping[str, Any], axes: Any) -> str:
     """Layer × N: mean influence of bridges and anchors, with half-widths below."""
+    key = "ratio_influence"
     found = outcome["curves"]["loo"][key]
-    layers = [k.removeprefix("layer_") for k in outcome["results"]]
+    layers = plots.layers(outcome)
     peak = float(np.nanmax(np.abs([plots.numbers(found[t]["mean"]) for t in ("bridge", "anchor")])))
-    with plots.style():
-        figure, axes = plots.canvas(
-            7.0, 1.6 + 0.24 * max(len(layers), 4), 2, 2, sharex=True, sharey=True
+    for column, kind in enumerate(("bridge", "anchor")):
+        mean = plots.numbers(found[kind]["mean"])
+        half = (plots.numbers(found[kind]["high"]) - plots.numbers(found[kind]["low"])) / 2
+        top = plots.heat(axes[0, column], mean, layers, outcome["lengths"], peak=peak, ticks=9)
+        low = plots.heat(
+            axes[1, column], half, layers, outcome["lengths"], sequential=True, ticks=9
         )
-        for column, kind in enumerate(("bridge", "anchor")):
-            mean = plots.numbers(found[kind]["mean"])
-            half = (plots.numbers(found[kind]["high"]) - plots.numbers(found[kind]["low"])) / 2
-            top = plots.heat(axes[0, column], mean, layers, outcome["lengths"], peak=peak, ticks=9)
-            low = plots.heat(
-                axes[1, column], half, layers, outcome["lengths"], sequential=True, ticks=9
-            )
-            axes[0, column].set_title(f"{kind} items")
-            axes[1, column].set_xlabel("context length N (words)")
-        for row, label in enumerate(("mean", "half-width")):
-            axes[row, 0].set_ylabel(f"layer ({label})")
-        plots.bar(figure, top, list(axes[0]), "influence")
-        plots.bar(figure, low, list(axes[1]), "95 % half-width")
-        return plots.done(
-            figure, outcome, f"Leave-one-out influence on {TITLES[key]}, condition"
-            f" {outcome['condition']}; half-widths of 95 % t intervals over contexts. Positive: the"
-            " item helped. Grey: undefined.",
-        )  # fmt: skip
+        axes[0, column].set_title(f"{kind} items")
+        axes[1, column].set_xlabel("context length N (words)")
+    for row, label in enumerate(("mean", "half-width")):
+        axes[row, 0].set_ylabel(f"layer ({label})")
+    plots.bar(top, list(axes[0]), "influence")
+    plots.bar(low, list(axes[1]), "95 % half-width")
+    return (
+        f"Leave-one-out influence on {TITLES[key]}, condition"
+        f" {outcome['condition']}; half-widths of 95 % t intervals over contexts. Positive: the"
+        " item helped. Grey: undefined."
+    )  # fmt: skip
 
 
-def by_position(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(6.4, lambda o: 1.5 + 0.42 * max(len(o["results"]), 3), 3, 1, sharex=True)
+def loo_by_position(outcome: Mapping[str, Any], axes: Any) -> str:
     """Layer × position at the longest N, for three kinds of influence."""
-    layers = [k.removeprefix("layer_") for k in outcome["results"]]
+    layers = plots.layers(outcome)
     keys = ("ratio_influence", "energy_influence", "loss_influence")
-    with plots.style():
-        figure, axes = plots.canvas(6.4, 1.5 + 0.42 * max(len(layers), 3), 3, 1, sharex=True)
-        for ax, key in zip(axes, keys, strict=True):
-            data = plots.numbers(outcome["curves"]["loo"][key]["by_position"]["mean"])[:, 1:]
-            robust = float(np.nanquantile(np.abs(data), 0.98)) if np.isfinite(data).any() else 1.0
-            image = plots.heat(ax, data, layers, range(1, data.shape[1] + 1), peak=robust, ticks=10)
-            ax.set_ylabel("layer")
-            ax.set_title(TITLES[key])
-            plots.bar(figure, image, ax, "influence")
-        axes[-1].set_xlabel("position p of the item")
-        return plots.done(figure, outcome, f"Influence by position at N = {outcome['lengths'][-1]},"
-                          f" condition {outcome['condition']}. Positive: the item helped. Colours end"
-                          " at the 98th percentile of absolute values.")  # fmt: skip
+    for ax, key in zip(axes, keys, strict=True):
+        data = plots.numbers(outcome["curves"]["loo"][key]["by_position"]["mean"])[:, 1:]
+        robust = float(np.nanquantile(np.abs(data), 0.98)) if np.isfinite(data).any() else 1.0
+        image = plots.heat(ax, data, layers, range(1, data.shape[1] + 1), peak=robust, ticks=10)
+        ax.set_ylabel("layer")
+        ax.set_title(TITLES[key])
+        plots.bar(image, ax, "influence")
+    axes[-1].set_xlabel("position p of the item")
+    return (
+        f"Influence by position at N = {outcome['lengths'][-1]},"
+        f" condition {outcome['condition']}. Positive: the item helped. Colours end"
+        " at the 98th percentile of absolute values."
+    )  # fmt: skip
 
 
-def bridge_and_anchor(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.4, 3.9, 2, 3)
+def bridge_and_anchor(outcome: Mapping[str, Any], axes: Any) -> str:
     """Bridge − anchor over N for each kind of influence, last layer."""
     keys = tuple(TITLES)
-    with plots.style():
-        figure, axes = plots.canvas(7.4, 3.9, 2, 3)
-        for ax, key, colour in zip(axes.ravel(), keys, plots.PALETTE, strict=False):
-            ax.axhline(0, color="#888888", linewidth=0.7)
-            found = outcome["curves"]["loo"][key]["bridge_minus_anchor"]
-            plots.band(ax, outcome["lengths"], found, -1, color=colour)
-            ax.set_title(TITLES[key])
-            plots.log_lengths(ax, outcome["lengths"])
-        axes[-1, -1].axis("off")
-        axes[0, 0].set_ylabel("bridge − anchor")
-        axes[1, 0].set_ylabel("bridge − anchor")
-        return plots.done(figure, outcome, f"{plots.BAND} Items matched in position (at most 3 apart),"
-                          f" {plots.layer_text(list(outcome['results'])[-1])}, condition"
-                          f" {outcome['condition']}.")  # fmt: skip
+    for ax, key, colour in zip(axes.ravel(), keys, plots.PALETTE, strict=False):
+        plots.zero(ax)
+        found = outcome["curves"]["loo"][key]["bridge_minus_anchor"]
+        plots.band(ax, outcome["lengths"], found, -1, color=colour)
+        ax.set_title(TITLES[key])
+        plots.log_lengths(ax, outcome["lengths"])
+    axes[-1, -1].axis("off")
+    axes[0, 0].set_ylabel("bridge − anchor")
+    axes[1, 0].set_ylabel("bridge − anchor")
+    return (
+        f"{plots.BAND} Items matched in position (at most 3 apart),"
+        f" {plots.last_layer(outcome)}, condition"
+        f" {outcome['condition']}."
+    )  # fmt: skip
 
 
-def temporal(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(4.8, 3.0)
+def temporal(outcome: Mapping[str, Any], ax: Any) -> str:
     """How the influence of an early item fades as the context grows."""
     found = outcome["curves"]["loo"]["ratio_influence"]["temporal"]
-    with plots.style():
-        figure, ax = plots.canvas(4.8, 3.0)
-        ax.axhline(0, color="#888888", linewidth=0.7)
-        colours = plots.layer_colours(len(found))
-        for (p, data), colour, mark in zip(found.items(), colours, plots.MARKERS, strict=False):
-            plots.band(ax, outcome["lengths"], data, color=colour, marker=mark, label=f"p = {p}")
-        plots.log_lengths(ax, outcome["lengths"])
-        ax.set_ylabel("influence on Φ")
-        ax.legend(title="item at")
-        return plots.done(
-            figure, outcome, f"{plots.BAND} Last layer, condition {outcome['condition']}."
-        )
+    plots.zero(ax)
+    colours = plots.layer_colours(len(found))
+    for (p, data), colour, mark in zip(found.items(), colours, plots.MARKERS, strict=False):
+        plots.band(ax, outcome["lengths"], data, color=colour, marker=mark, label=f"p = {p}")
+    plots.log_lengths(ax, outcome["lengths"])
+    ax.set_ylabel("influence on Φ")
+    ax.legend(title="item at")
+    return f"{plots.BAND} Last layer, condition {outcome['condition']}."

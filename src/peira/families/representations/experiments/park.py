@@ -14,18 +14,15 @@ import numpy as np
 from peira.errors import InputError
 from peira.families.representations import inference, metrics, plots
 from peira.families.representations.contexts import Context
-from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.graphs import ring
 from peira.families.representations.inference import means
 from peira.families.representations.reducers import Vectors
-from peira.families.representations.summary import UNIT, Summary, curve, plain, spec_values
+from peira.families.representations.summary import Summary, curve, plain, spec_values
 from peira.families.representations.words import groups
-from peira.report.analysis import Finding
 from peira.stats.result import undefined
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from peira.families.representations.trial import Spec
 
 STEERED = 4  # targets per context under --steer
@@ -52,15 +49,8 @@ class Park(Experiment):
         if "steer/plane" in records[0]:
             add_steering(spec, records, summary)
 
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {
-            "accuracy": lambda: accuracy(outcome), "energy": lambda: energy(outcome),
-            "planes": lambda: planes(outcome), "overlap": lambda: overlap(outcome),
-        }  # fmt: skip
 
-
-def experiment() -> Experiment:
-    return Park()
+experiment = Park
 
 
 # -- transition -----------------------------------------------------------------------------------
@@ -109,10 +99,9 @@ def add_transition(spec: Spec, summary: Summary, mass: Any) -> None:
                 len(mass), spec.rng("transition"), estimand=str(about["estimand"]),
             )  # fmt: skip
     summary.diagnostics["transition"] = plain(estimate.to_dict() | told)
-    summary.findings.append(Finding(
+    summary.find(
         "transition", "context length at which accuracy breaks from one slope to another",
-        estimate, unit=UNIT,
-    ))  # fmt: skip
+        estimate)  # fmt: skip
 
 
 # -- prior against context ------------------------------------------------------------------------
@@ -145,10 +134,9 @@ def add_prior(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary
             "components_1_2": curve(gap, (0, i)),
             "components_3_4": curve(gap, (1, i)),
         }
-    summary.findings.append(Finding(
+    summary.find(
         "context_minus_prior", f"{spec.keys[-1]}: overlap of the first plane with the context's ring −"
-        " with the calendar's", gap.estimate((0, -1), estimand="overlap, context − prior"), unit=UNIT,
-    ))  # fmt: skip
+        " with the calendar's", gap.estimate((0, -1), estimand="overlap, context − prior"))  # fmt: skip
 
 
 # -- steering -------------------------------------------------------------------------------------
@@ -224,17 +212,16 @@ def add_steering(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summ
             "plane_minus_random": curve(gap, i)
         }
     best = int(np.nanargmax(gap.mean))
-    summary.findings.append(Finding(
+    summary.find(
         "steering", f"{spec.keys[best]} (largest): gain of mass on a target's neighbours, moving in the"
-        " node plane − equally far at random", gap.estimate(best, estimand="gain, plane − random"),
-        unit=UNIT, q=plain(inference.q_values(gap.p)[best]),
-    ))  # fmt: skip
+        " node plane − equally far at random", gap.estimate(best, estimand="gain, plane − random"), q=plain(inference.q_values(gap.p)[best]))  # fmt: skip
 
 
 # -- figures --------------------------------------------------------------------------------------
 
 
-def accuracy(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(5.2, 3.1)
+def accuracy(outcome: Mapping[str, Any], ax: Any) -> str:
     """Mass on true neighbours over N, with what share of it is neighbours and what goes back."""
     found, lengths = outcome["curves"]["predictions"], outcome["lengths"]
     names = {
@@ -242,94 +229,100 @@ def accuracy(outcome: Mapping[str, Any]) -> Figure:
         "node_mass": "on graph words",
         "back_mass": "on the word before",
     }
-    with plots.style():
-        figure, ax = plots.canvas(5.2, 3.1)
-        for k, (name, label) in enumerate(names.items()):
-            plots.band(ax, lengths, found[name]["natural"], color=plots.PALETTE[k],
-                       marker=plots.MARKERS[k], label=label)  # fmt: skip
-        told = outcome["diagnostics"]["transition"]
-        if told.get("estimate"):
-            ax.axvline(told["estimate"], color="#444444", linestyle="--", linewidth=0.8)
-        plots.log_lengths(ax, lengths)
-        ax.set_ylim(0, 1.02)
-        ax.set_ylabel("probability")
-        ax.legend()
-        return plots.done(figure, outcome, f"{outcome['condition']}; means over the last 20 words."
-                          f" Dashed: break of accuracy, where one fits (BIC). {plots.BAND}")  # fmt: skip
+    for k, (name, label) in enumerate(names.items()):
+        plots.band(ax, lengths, found[name]["natural"], color=plots.PALETTE[k],
+                   marker=plots.MARKERS[k], label=label)  # fmt: skip
+    told = outcome["diagnostics"]["transition"]
+    if told.get("estimate"):
+        ax.axvline(told["estimate"], color="#444444", linestyle="--", linewidth=0.8)
+    plots.log_lengths(ax, lengths)
+    ax.set_ylim(0, 1.02)
+    ax.set_ylabel("probability")
+    ax.legend()
+    return (
+        f"{outcome['condition']}; means over the last 20 words."
+        f" Dashed: break of accuracy, where one fits (BIC). {plots.BAND}"
+    )  # fmt: skip
 
 
-def energy(outcome: Mapping[str, Any]) -> Figure:
+def _arms(outcome: Mapping[str, Any]) -> list[str]:
+    return [a for a in outcome["curves"]["geometry"]["dirichlet_energy"] if a != "null"]
+
+
+@plots.figure(
+    lambda o: 2.4 * len(_arms(o)), 2.9, 1, lambda o: len(_arms(o)), sharey=True, squeeze=False
+)
+def energy(outcome: Mapping[str, Any], axes: Any) -> str:
     """Energy over N for each layer, with shuffled contexts and the untrained twin."""
     found, lengths = outcome["curves"]["geometry"]["dirichlet_energy"], outcome["lengths"]
-    keys = list(outcome["results"])
-    arms = [a for a in found if a != "null"]
-    with plots.style():
-        figure, axes = plots.canvas(2.4 * len(arms), 2.9, 1, len(arms), sharey=True, squeeze=False)
-        for ax, arm in zip(axes[0], arms, strict=True):
-            ax.axhline(1, color="#888888", linestyle=":", linewidth=1)
-            for i, (key, colour) in enumerate(
-                zip(keys, plots.layer_colours(len(keys)), strict=True)
-            ):
-                plots.band(ax, lengths, found[arm], i, color=colour, label=plots.layer_text(key))
-            ax.axhline(
-                outcome["curves"]["mixing"]["same"], color="#D55E00", linestyle="--", linewidth=0.8
-            )
-            ax.set_title(arm)
-            plots.log_lengths(ax, lengths)
-        axes[0, 0].set_ylabel("Dirichlet energy R")
-        axes[0, 0].legend(ncols=1 + len(keys) // 8)
-        return plots.done(figure, outcome, f"{outcome['condition']}. {plots.BAND} Dotted: structure-free"
-                          " value. Dashed: what one round of previous-word mixing gives.")  # fmt: skip
+    for ax, arm in zip(axes[0], _arms(outcome), strict=True):
+        plots.structure_free(ax)
+        plots.by_layer(ax, outcome, found[arm])
+        ax.axhline(
+            outcome["curves"]["mixing"]["same"], color="#D55E00", linestyle="--", linewidth=0.8
+        )
+        ax.set_title(arm)
+        plots.log_lengths(ax, lengths)
+    axes[0, 0].set_ylabel("Dirichlet energy R")
+    plots.key_of_layers(axes[0, 0], outcome)
+    return (
+        f"{outcome['condition']}. {plots.BAND} Dotted: structure-free"
+        " value. Dashed: what one round of previous-word mixing gives."
+    )  # fmt: skip
 
 
-def planes(outcome: Mapping[str, Any]) -> Figure:
+def _panels(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """Population geometries of the last layer by panel; a relabelled one after the natural."""
+    found = outcome["curves"]["population"].get(list(outcome["results"])[-1], {})
+    grams = {arm: plots.numbers(gram) for arm, gram in found.items()}
+    if "natural" not in grams:
+        return {"none": None}
+    order = np.random.default_rng(0).permutation(len(grams["natural"]))
+    return {
+        "natural": grams.pop("natural"),
+        "relabelled": plots.numbers(found["natural"])[np.ix_(order, order)],
+        **grams,
+    }
+
+
+@plots.figure(lambda o: 2.1 * len(_panels(o)), 2.4, 1, lambda o: len(_panels(o)), squeeze=False)
+def planes(outcome: Mapping[str, Any], axes: Any) -> str:
     """Population planes of the last layer: the context's, a relabelled one, the nulls'."""
-    found = outcome["curves"]["population"]
-    key = list(outcome["results"])[-1]
-    panels = {a: plots.numbers(g) for a, g in found.get(key, {}).items()}
-    with plots.style():
-        shown = ["natural", "relabelled"] if "natural" in panels else []
-        names = [*shown, *(a for a in panels if a != "natural")] or ["none"]
-        figure, axes = plots.canvas(2.1 * len(names), 2.4, 1, len(names), squeeze=False)
-        for ax, name in zip(axes[0], names, strict=True):
-            ax.set_title(name)
-            if name == "none":
-                ax.text(0.5, 0.5, "fewer than 8 fully covered contexts", ha="center")
-                continue
-            gram = panels["natural" if name == "relabelled" else name]
-            if name == "relabelled":
-                order = np.random.default_rng(0).permutation(len(gram))
-                gram = gram[np.ix_(order, order)]
-            plots.draw_graph(ax, outcome["curves"]["graph"], plots.plane(gram))
-        return plots.done(figure, outcome, f"Principal plane of the mean of S/tr S over fully covered"
-                          f" contexts, {plots.layer_text(key)}, {outcome['condition']}. The relabelled"
-                          " panel shows what equal data give by chance.")  # fmt: skip
+    for ax, (name, gram) in zip(axes[0], _panels(outcome).items(), strict=True):
+        ax.set_title(name)
+        if gram is None:
+            ax.text(0.5, 0.5, "fewer than 8 fully covered contexts", ha="center")
+            continue
+        plots.draw_graph(ax, outcome["curves"]["graph"], plots.plane(gram))
+    return (
+        f"Principal plane of the mean of S/tr S over fully covered"
+        f" contexts, {plots.last_layer(outcome)}, {outcome['condition']}. The relabelled"
+        " panel shows what equal data give by chance."
+    )  # fmt: skip
 
 
-def overlap(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(6.8, 2.9, 1, 2, sharey=True, width_ratios=(1.5, 1))
+def overlap(outcome: Mapping[str, Any], axes: Any) -> str:
     """Overlap of the first plane with the graph's, per context over N and for the population."""
     found, lengths = outcome["curves"]["geometry"]["overlap_2"], outcome["lengths"]
     keys, n = list(outcome["results"]), len(outcome["curves"]["graph"]["clusters"])
-    with plots.style():
-        figure, axes = plots.canvas(6.8, 2.9, 1, 2, sharey=True, width_ratios=(1.5, 1))
-        for i, (key, colour) in enumerate(zip(keys, plots.layer_colours(len(keys)), strict=True)):
-            plots.band(
-                axes[0], lengths, found["natural"], i, color=colour, label=plots.layer_text(key)
-            )
-        plots.log_lengths(axes[0], lengths)
-        for i, key in enumerate(keys):
-            cell = outcome["results"][key]
-            value, limits = cell.get("population_overlap_2"), cell.get("population_overlap_2_ci")
-            if value is not None and limits:
-                axes[1].errorbar(i, value, yerr=[[max(value - limits[0], 0)], [max(limits[1] - value, 0)]],
-                                 marker="o", color=plots.PALETTE[0])  # fmt: skip
-        axes[1].set_xticks(range(len(keys)), [k.removeprefix("layer_") for k in keys])
-        axes[1].set_xlabel("layer")
-        axes[1].set_title("population")
-        for ax in axes:
-            ax.axhline(2 / (n - 1), color="#888888", linestyle=":", linewidth=1)
-            ax.set_ylim(0, 1.03)
-        axes[0].set_ylabel("overlap with z₂, z₃")
-        axes[0].legend(ncols=1 + len(keys) // 8)
-        return plots.done(figure, outcome, f"{outcome['condition']}. Left: {plots.BAND.lower()} Right: bars"
-                          " are 95 % bootstrap intervals over contexts. Dotted: structure-free value.")  # fmt: skip
+    plots.by_layer(axes[0], outcome, found["natural"])
+    plots.log_lengths(axes[0], lengths)
+    for i, key in enumerate(keys):
+        cell = outcome["results"][key]
+        value, limits = cell.get("population_overlap_2"), cell.get("population_overlap_2_ci")
+        if value is not None and limits:
+            axes[1].errorbar(i, value, yerr=[[max(value - limits[0], 0)], [max(limits[1] - value, 0)]],
+                             marker="o", color=plots.PALETTE[0])  # fmt: skip
+    axes[1].set_xticks(range(len(keys)), plots.layers(outcome))
+    axes[1].set_xlabel("layer")
+    axes[1].set_title("population")
+    for ax in axes:
+        plots.structure_free(ax, 2 / (n - 1))
+        ax.set_ylim(0, 1.03)
+    axes[0].set_ylabel("overlap with z₂, z₃")
+    plots.key_of_layers(axes[0], outcome)
+    return (
+        f"{outcome['condition']}. Left: {plots.BAND.lower()} Right: bars"
+        " are 95 % bootstrap intervals over contexts. Dotted: structure-free value."
+    )  # fmt: skip

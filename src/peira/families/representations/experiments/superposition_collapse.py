@@ -15,19 +15,16 @@ import numpy as np
 
 from peira.families.representations import inference, plots
 from peira.families.representations.contexts import Arm, Context
-from peira.families.representations.experiments.base import Experiment, Figures
+from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.graphs import components
 from peira.families.representations.inference import means
 from peira.families.representations.reducers import NodeMeans, Vectors
-from peira.families.representations.summary import UNIT, Summary, curve, plain
+from peira.families.representations.summary import Summary, curve, plain
 from peira.families.representations.trial import forward
 from peira.families.representations.walks import walk_nodes
-from peira.report.analysis import Finding
 from peira.stats.result import NOT_REACHED, undefined
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from peira.families.representations.trial import Spec
 
 SWITCHES = (0.25, 0.5, 0.75, None)  # share of the walk at which the deciding step comes
@@ -38,9 +35,6 @@ NOT_SEPARABLE = "hypotheses_not_separable"
 
 class SuperpositionCollapse(Experiment):
     """Commitment to a hypothesis before and after the deciding step."""
-
-    def rows(self, spec: Spec) -> int:
-        return 2 * REFERENCES + len(SWITCHES) + 2
 
     def draw(self, spec: Spec, index: int) -> Context:
         context = super().draw(spec, index)
@@ -70,15 +64,8 @@ class SuperpositionCollapse(Experiment):
         )
         summary.arrays["superposition.log_odds"] = (("context", "switch", "token"), odds)
 
-    def figures(self, outcome: Mapping[str, Any]) -> Figures:
-        return {
-            "trajectories": lambda: trajectories(outcome),
-            "layer_by_lag": lambda: layer_by_lag(outcome),
-        }
 
-
-def experiment() -> Experiment:
-    return SuperpositionCollapse()
+experiment = SuperpositionCollapse
 
 
 # -- one context ----------------------------------------------------------------------------------
@@ -111,7 +98,7 @@ def switches(spec: Spec, context: Context, index: int) -> list[Arm]:
 
 def switch_walk(spec: Spec, context: Context, q: float | None, truth: float) -> Arm:
     """Shared edges until q, one edge only the true graph has, then the true graph."""
-    shared, length = spec.structure.extra["shared"], spec.length
+    shared, length = context.structure.extra["shared"], spec.length
     rng = context.rng(f"switch|{q}")
     own = context.graphs[0 if truth > 0 else 1]
     only = own - shared
@@ -239,10 +226,9 @@ def add_before(spec: Spec, summary: Summary, values: Any) -> None:
             "commitment_before": plain(told.mean[i]), "commitment_before_ci":
             plain([told.low[i], told.high[i]]), "commitment_covariance": plain(estimate.to_dict()),
         }  # fmt: skip
-    summary.findings.append(Finding(
+    summary.find(
         "secret_commitment", f"{spec.keys[-1]}: covariance of commitments before the deciding step;"
-        " 0 superposed, ¼ secretly committed", estimate, unit=UNIT,
-    ))  # fmt: skip
+        " 0 superposed, ¼ secretly committed", estimate)  # fmt: skip
 
 
 def aligned(values: Any, decided: int) -> Any:
@@ -281,10 +267,9 @@ def add_after(spec: Spec, summary: Summary, values: Any, odds: Any) -> None:
             "half_time": plain(estimate.to_dict()),
             "jump": curve(jump, (i, 5)),
         }
-    summary.findings.append(Finding(
+    summary.find(
         "half_time", f"{spec.keys[-1]}: words after the deciding step until commitment is halfway",
-        estimate, unit=UNIT,
-    ))  # fmt: skip
+        estimate)  # fmt: skip
 
 
 def _half_time_of(values: Any, rows: Any) -> float:
@@ -309,48 +294,46 @@ def half_time(curve_: Any) -> float:
 # -- figures --------------------------------------------------------------------------------------
 
 
-def trajectories(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.2, 2.8, 1, 4, sharey=True)
+def trajectories(outcome: Mapping[str, Any], axes: Any) -> str:
     """Commitment over the walk by switch point, best separable layer (the last one)."""
     found = outcome["curves"]["lags"]
     able = [i for i, ok in enumerate(outcome["curves"]["separable"]) if ok]
-    with plots.style():
-        figure, axes = plots.canvas(7.2, 2.8, 1, 4, sharey=True)
-        for k, ax in enumerate(axes):
-            at = found["switch_at"][k]
-            ax.axhline(0, color="#888888", linewidth=0.7)
-            ax.axhline(0.5, color="#888888", linestyle=":", linewidth=0.8)
-            if able:
-                mean, low, high = (plots.numbers(found["by_switch"][k][x])[able[-1]]
-                                   for x in ("mean", "low", "high"))  # fmt: skip
-                ax.plot(mean, color=plots.PALETTE[k], linewidth=1)
-                ax.fill_between(
-                    range(len(mean)), low, high, alpha=0.2, color=plots.PALETTE[k], linewidth=0
-                )
-            if at is not None:
-                ax.axvline(at, color="#444444", linestyle="--", linewidth=0.8)
-            ax.set_title("never decided" if at is None else f"decided at {at}")
-            ax.set_xlabel("word of the walk")
-            ax.set_ylim(-0.6, 0.9)
-        axes[0].set_ylabel("commitment to the truth")
-        layer = (
-            plots.layer_text(list(outcome["results"])[able[-1]]) if able else "no separable layer"
-        )
-        return plots.done(figure, outcome, f"{layer}; ½ is a hypothesis fully held. {plots.BAND}")
+    for k, ax in enumerate(axes):
+        at = found["switch_at"][k]
+        plots.zero(ax)
+        ax.axhline(0.5, color="#888888", linestyle=":", linewidth=0.8)
+        if able:
+            mean, low, high = (plots.numbers(found["by_switch"][k][x])[able[-1]]
+                               for x in ("mean", "low", "high"))  # fmt: skip
+            ax.plot(mean, color=plots.PALETTE[k], linewidth=1)
+            ax.fill_between(
+                range(len(mean)), low, high, alpha=0.2, color=plots.PALETTE[k], linewidth=0
+            )
+        if at is not None:
+            ax.axvline(at, color="#444444", linestyle="--", linewidth=0.8)
+        ax.set_title("never decided" if at is None else f"decided at {at}")
+        ax.set_xlabel("word of the walk")
+        ax.set_ylim(-0.6, 0.9)
+    axes[0].set_ylabel("commitment to the truth")
+    layer = f"layer {plots.layers(outcome)[able[-1]]}" if able else "no separable layer"
+    return f"{layer}; ½ is a hypothesis fully held. {plots.BAND}"
 
 
-def layer_by_lag(outcome: Mapping[str, Any]) -> Figure:
+@plots.figure(7.0, 2.8, 1, 2, width_ratios=(1.3, 1))
+def layer_by_lag(outcome: Mapping[str, Any], axes: Any) -> str:
     """Layer × lag: commitment after the deciding step, less the walks without one."""
     found = outcome["curves"]["lags"]
-    labels = [k.removeprefix("layer_") for k in outcome["results"]]
-    with plots.style():
-        figure, axes = plots.canvas(7.0, 2.8, 1, 2, width_ratios=(1.3, 1))
-        image = plots.heat(axes[0], found["jump"]["mean"], labels, range(MAX_LAG + 1), peak=0.6)
-        axes[0].set_xlabel("words after the deciding step")
-        axes[0].set_ylabel("layer")
-        plots.bar(figure, image, axes[0], "jump in commitment")
-        axes[1].axhline(0, color="#888888", linewidth=0.7)
-        plots.band(axes[1], range(MAX_LAG + 1), found["log_odds"], color=plots.PALETTE[1])
-        axes[1].set_xlabel("words after the deciding step")
-        axes[1].set_ylabel("log-odds of the true graph")
-        return plots.done(figure, outcome, "Left: commitment − that of undecided walks at the same word"
-                          f" (grey: hypotheses not separable). Right: predictions. {plots.BAND}")  # fmt: skip
+    labels = plots.layers(outcome)
+    image = plots.heat(axes[0], found["jump"]["mean"], labels, range(MAX_LAG + 1), peak=0.6)
+    axes[0].set_xlabel("words after the deciding step")
+    axes[0].set_ylabel("layer")
+    plots.bar(image, axes[0], "jump in commitment")
+    plots.zero(axes[1])
+    plots.band(axes[1], range(MAX_LAG + 1), found["log_odds"], color=plots.PALETTE[1])
+    axes[1].set_xlabel("words after the deciding step")
+    axes[1].set_ylabel("log-odds of the true graph")
+    return (
+        "Left: commitment − that of undecided walks at the same word"
+        f" (grey: hypotheses not separable). Right: predictions. {plots.BAND}"
+    )  # fmt: skip
