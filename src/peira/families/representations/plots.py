@@ -26,11 +26,12 @@ __all__ = ["BAND", "DIVERGING", "MARKERS", "PALETTE", "SEQUENTIAL", "canvas", "s
 
 def figure(
     width: float | Callable[[Outcome], float], height: float | Callable[[Outcome], float],
-    rows: int = 1, columns: int | Callable[[Outcome], int] = 1, **options: Any,
+    rows: int = 1, columns: int | Callable[[Outcome], int] = 1, n: str = "", **options: Any,
 ) -> Callable[[Callable[[Outcome, Any], str]], Maker]:  # fmt: skip
     """A figure maker out of a function that draws a trial's outcome into axes and returns the caption.
 
-    A size that depends on the outcome is a function of it. n, model and marks are added here.
+    A size that depends on the outcome is a function of it. n, model and marks are added here; `n`
+    stands in for them in a figure that shows no model.
     """
 
     def made(drawing: Callable[[Outcome, Any], str]) -> Maker:
@@ -39,7 +40,7 @@ def figure(
             w, h, c = (x(outcome) if callable(x) else x for x in (width, height, columns))
             with style():
                 figure, axes = canvas(w, h, rows, int(c), **options)
-                return done(figure, outcome, drawing(outcome, axes))
+                return done(figure, outcome, drawing(outcome, axes), n)
 
         return maker
 
@@ -56,16 +57,27 @@ def last_layer(outcome: Outcome) -> str:
     return list(outcome["results"])[-1].replace("_", " ")
 
 
-def by_layer(axes: Any, outcome: Outcome, curve: Mapping[str, Any]) -> None:
-    """A line with its interval per layer, dark to light, over the context lengths."""
+def by_layer(
+    axes: Any, outcome: Outcome, curve: Mapping[str, Any], null: Mapping[str, Any] | None = None
+) -> None:
+    """A line with its interval per layer, dark to light, over the context lengths; the null dashed."""
     keys = list(outcome["results"])
     for i, (key, colour) in enumerate(zip(keys, layer_colours(len(keys)), strict=True)):
-        band(axes, outcome["lengths"], curve, i, color=colour, label=key.replace("_", " "))
+        named = i % -(-len(keys) // 8) == 0 or i == len(keys) - 1  # a legend of at most nine
+        label = key.replace("_", " ") if named else None
+        band(axes, outcome["lengths"], curve, i, color=colour, label=label)
+        if null:
+            thin_line(axes, outcome["lengths"], null, i, color=colour)
 
 
-def key_of_layers(axes: Any, outcome: Outcome) -> None:
-    """The legend of `by_layer`, in columns where there are many."""
-    axes.legend(ncols=1 + len(outcome["results"]) // 8)
+def thin_line(axes: Any, x: Sequence[float], curve: Mapping[str, Any], index: Any, **look: Any) -> None:  # fmt: skip
+    """A null beside a band: the mean alone, thin and dashed."""
+    axes.plot(x, numbers(curve["mean"])[index], linewidth=0.8, **{"linestyle": "--", **look})
+
+
+def legend_beside(axes: Any) -> None:
+    """The legend of some axes to the right of the whole figure, where it covers no data."""
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
 
 def structure_free(axes: Any, value: float = 1.0) -> None:
@@ -104,11 +116,9 @@ def log_lengths(axes: Any, lengths: Sequence[int]) -> None:
     """A log axis with the lengths as ticks, thinned so that they do not touch."""
     axes.set_xscale("log")
     keep: list[int] = []
-    last = 0.0
-    for n in lengths:
-        if not keep or np.log(n / last) > 0.33 * np.log(max(lengths) / min(lengths)) / 2.6:
+    for n in reversed(lengths):  # the longest is always named
+        if not keep or np.log(keep[-1] / n) > 0.33 * np.log(max(lengths) / min(lengths)) / 2.6:
             keep.append(n)
-            last = float(n)
     axes.set_xticks(keep, [str(n) for n in keep])
     axes.minorticks_off()
     axes.set_xlabel("context length N (words)")
@@ -172,6 +182,7 @@ def draw_graph(axes: Any, graph: Mapping[str, Any], at: Any = None) -> None:
     axes.scatter(*where.T, c=colours, s=26, zorder=2, edgecolor="white", linewidth=0.6)
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     axes.set_aspect("equal", adjustable="datalim")
     axes.grid(False)
 
@@ -182,8 +193,10 @@ def plane(gram: Any) -> Any:
     return vector[:, ::-1][:, :2] * np.sqrt(np.clip(value[::-1][:2], 0, None))
 
 
-def done(figure: Figure, outcome: Mapping[str, Any], caption: str) -> Figure:
-    """Finish a figure: n, model, what kind of model it is."""
+def done(figure: Figure, outcome: Outcome, caption: str, n: str = "") -> Figure:
+    """Finish a figure: n, model, what kind of model it is; or `n` as given."""
+    if n:
+        return finish(figure, n=n, simulated=False, caption=caption)
     told = f"n = {outcome['n_contexts']} contexts; model {outcome['model']}"
     if outcome["label"] == "tiny":
         told += " (tiny trained model: evidence on methods, not on language models)"

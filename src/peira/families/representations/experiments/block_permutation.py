@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CHUNKS = (2, 4, 8, 16)
 ARMS = ("natural", "reversed", "block", *(f"chunk-{k}" for k in CHUNKS), "shuffled")
+COLOURS = (*plots.PALETTE[:3], "#b3b3b3", "#8c8c8c", "#666666", "#404040", plots.PALETTE[5])
 FIELDS = ("dirichlet_energy", "cluster_separation")
 
 
@@ -124,11 +125,7 @@ def arms(outcome: Mapping[str, Any], axes: Any) -> str:
     """Energy and mass over N, one line per arm."""
     lengths, curves = outcome["lengths"], outcome["curves"]
     for k, arm in enumerate(ARMS):
-        look = {
-            "color": plots.layer_colours(len(ARMS))[k],
-            "marker": plots.MARKERS[k % 7],
-            "label": arm,
-        }
+        look = {"color": COLOURS[k], "marker": plots.MARKERS[k % 7], "label": arm}
         plots.band(axes[0], lengths, curves["arms"]["dirichlet_energy"][arm], -1, **look)
         plots.band(axes[1], lengths, curves["arm_masses"]["neighbour_mass"][arm], **look)
     plots.structure_free(axes[0])
@@ -136,7 +133,7 @@ def arms(outcome: Mapping[str, Any], axes: Any) -> str:
     axes[1].set_ylabel("probability on true neighbours")
     for ax in axes:
         plots.log_lengths(ax, lengths)
-    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    plots.legend_beside(axes[0])
     return f"{plots.BAND} All arms hold the same words."
 
 
@@ -148,7 +145,7 @@ def dose_response(outcome: Mapping[str, Any], ax: Any) -> str:
         mean, low, high = (plots.numbers(curves["arms"]["dirichlet_energy"][arm][x])[-1, -1]
                            for x in ("mean", "low", "high"))  # fmt: skip
         ax.errorbar(curves["valid"][arm], mean, yerr=[[mean - low], [high - mean]], label=arm,
-                    marker=plots.MARKERS[k % 7], color=plots.layer_colours(len(ARMS))[k])  # fmt: skip
+                    marker=plots.MARKERS[k % 7], color=COLOURS[k])  # fmt: skip
     ax.set_xlabel("share v of steps along an edge")
     ax.set_ylabel("Dirichlet energy R")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

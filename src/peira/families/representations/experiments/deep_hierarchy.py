@@ -96,15 +96,17 @@ def phi_evolution(outcome: Mapping[str, Any], axes: Any) -> str:
             name = f"level_separation_{level}"
             plots.band(ax, lengths, found[name]["natural"], layer, color=plots.PALETTE[k],
                        marker=plots.MARKERS[k], label=f"level {level}")  # fmt: skip
-            plots.band(ax, lengths, found[name]["shuffled"], layer, color=plots.PALETTE[k],
-                       linestyle="--", linewidth=0.8, marker="") if "shuffled" in found[name] else None  # fmt: skip
+            for null, line in (("shuffled", "--"), ("untrained", ":")):
+                if null in found[name]:
+                    plots.thin_line(ax, lengths, found[name][null], layer, color=plots.PALETTE[k],
+                                    linestyle=line)  # fmt: skip
         ax.set_title(keys[layer].replace("_", " "))
         plots.log_lengths(ax, lengths)
     axes[0].set_ylabel("separation net of coarser levels")
     axes[0].legend()
     return (
         f"{plots.BAND} Level 1 is the coarsest. Dashed: shuffled"
-        " contexts. Dotted: structure-free value."
+        " contexts; dotted in colour: untrained twin, in grey: structure-free value."
     )  # fmt: skip
 
 

@@ -175,7 +175,7 @@ def emergence(outcome: Mapping[str, Any], axes: Any) -> str:
     for ax, (name, title) in zip(axes[0], (("cluster_separation", "cluster separation F"),
                                            ("within_energy", "energy within clusters")), strict=True):  # fmt: skip
         plots.structure_free(ax)
-        plots.by_layer(ax, outcome, geometry[name]["natural"])
+        plots.by_layer(ax, outcome, geometry[name]["natural"], geometry[name].get("shuffled"))
         ax.set_ylabel(title)
     for ax, (name, title) in zip(axes[1], (("cluster_share", "mass in the own cluster"),
                                            ("neighbour_share", "of that, on neighbours")), strict=True):  # fmt: skip
@@ -184,9 +184,9 @@ def emergence(outcome: Mapping[str, Any], axes: Any) -> str:
         ax.set_ylabel(f"{title} (share)")
     for ax in axes.ravel():
         plots.log_lengths(ax, lengths)
-    plots.key_of_layers(axes[0, 0], outcome)
+    plots.legend_beside(axes[0, 0])
     return (
-        f"{plots.BAND} Dotted: structure-free values. Shares are"
+        f"{plots.BAND} Dashed: shuffled contexts. Dotted: structure-free values. Shares are"
         " means over the last 20 words before N."
     )  # fmt: skip
 

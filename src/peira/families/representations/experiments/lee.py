@@ -152,7 +152,7 @@ def over_training(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str,
 # -- figures --------------------------------------------------------------------------------------
 
 
-@plots.figure(7.0, 2.9, 1, 2)
+@plots.figure(7.0, 2.9, 1, 2, n="n = 8 items, 64 chains of 400 draws.")
 def toy_influence(outcome: Mapping[str, Any], axes: Any) -> str:
     """Influence over training steps, by retraining and by BIF, with the times of the modes."""
     found = outcome["curves"]["toy"]
@@ -172,7 +172,7 @@ def toy_influence(outcome: Mapping[str, Any], axes: Any) -> str:
     return (
         "Toy: two-layer linear network on a binary tree of 8 items (not"
         " the model). Negative: item 0 helped. Dashed: times at which modes are"
-        f" learned. SGLD: 64 chains, largest R̂ {worst:.2f}."
+        f" learned. SGLD: largest R̂ {worst:.2f}."
     )  # fmt: skip
 
 

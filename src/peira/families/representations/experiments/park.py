@@ -264,7 +264,7 @@ def energy(outcome: Mapping[str, Any], axes: Any) -> str:
         ax.set_title(arm)
         plots.log_lengths(ax, lengths)
     axes[0, 0].set_ylabel("Dirichlet energy R")
-    plots.key_of_layers(axes[0, 0], outcome)
+    plots.legend_beside(axes[0, 0])
     return (
         f"{outcome['condition']}. {plots.BAND} Dotted: structure-free"
         " value. Dashed: what one round of previous-word mixing gives."
@@ -306,7 +306,7 @@ def overlap(outcome: Mapping[str, Any], axes: Any) -> str:
     """Overlap of the first plane with the graph's, per context over N and for the population."""
     found, lengths = outcome["curves"]["geometry"]["overlap_2"], outcome["lengths"]
     keys, n = list(outcome["results"]), len(outcome["curves"]["graph"]["clusters"])
-    plots.by_layer(axes[0], outcome, found["natural"])
+    plots.by_layer(axes[0], outcome, found["natural"], found.get("shuffled"))
     plots.log_lengths(axes[0], lengths)
     for i, key in enumerate(keys):
         cell = outcome["results"][key]
@@ -321,8 +321,9 @@ def overlap(outcome: Mapping[str, Any], axes: Any) -> str:
         plots.structure_free(ax, 2 / (n - 1))
         ax.set_ylim(0, 1.03)
     axes[0].set_ylabel("overlap with z₂, z₃")
-    plots.key_of_layers(axes[0], outcome)
+    plots.legend_beside(axes[0])
     return (
-        f"{outcome['condition']}. Left: {plots.BAND.lower()} Right: bars"
+        f"{outcome['condition']}. Left: {plots.BAND.lower()} Dashed: shuffled contexts."
+        " Right: bars"
         " are 95 % bootstrap intervals over contexts. Dotted: structure-free value."
     )  # fmt: skip

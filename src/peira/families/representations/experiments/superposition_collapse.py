@@ -335,5 +335,5 @@ def layer_by_lag(outcome: Mapping[str, Any], axes: Any) -> str:
     axes[1].set_ylabel("log-odds of the true graph")
     return (
         "Left: commitment − that of undecided walks at the same word"
-        f" (grey: hypotheses not separable). Right: predictions. {plots.BAND}"
+        f" (grey: hypotheses not separable; colours end at ±.6). Right: predictions. {plots.BAND}"
     )  # fmt: skip
