@@ -83,6 +83,14 @@ def test_edge_lists_are_read(tmp_path: Path) -> None:
     assert g.steps()[1].max() == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("weight", ["x", "0", "-1", "nan", "inf"])
+def test_a_weight_that_is_no_weight_is_named(tmp_path: Path, weight: str) -> None:
+    path = tmp_path / "g.csv"
+    path.write_text(f"a,b,1\nb,c,{weight}\n")
+    with pytest.raises(InputError, match=r"b,c[^$]*above 0"):
+        graphs.draw(str(path), 0)
+
+
 def test_the_vocabulary_is_large_and_without_duplicates() -> None:
     every = words.all_words()
     assert len(set(every)) == len(every) >= 400

@@ -16,6 +16,10 @@ from peira.cli import probing
 from peira.cli.main import run as peira
 from peira.families.representations import workspace
 from peira.families.representations.catalogue import ENTRIES, find
+from peira.families.representations.experiments import of
+from peira.families.representations.settings import RepresentationSettings
+from peira.families.representations.trial import resolve
+from peira.store.records import RunView
 
 MIXER = "sim:mixer,d=32,layers=3"
 GUIDE = ("css_per_token", "dirichlet_energy", "cluster_separation")
@@ -69,6 +73,9 @@ def test_every_experiment_ends_with_the_guides_fields(name: str, tmp_path: Path)
         (["--steer"], "park"),
         (["--vocabulary", "nowhere.txt"], "nowhere"),
         (["surplus"], "surplus"),
+        (["--branching", "2,x", "--graph", "deep"], "whole numbers"),
+        (["--mode", "mask"], "mask"),
+        (["--null", "twin"], "'shuffled', 'untrained' or 'none'"),
     ],
 )
 def test_bad_input_is_refused_and_named(
@@ -174,9 +181,75 @@ def _env() -> dict[str, str]:
 
 
 def test_a_token_budget_halts_with_its_own_code_and_goes_on(tmp_path: Path) -> None:
-    assert probe(tmp_path / "r", "css", "--batch-size", "1", "--token-budget", "150") == 4
+    assert probe(tmp_path / "r", "css", "--token-budget", "150") == 4
     assert strict(tmp_path / "r" / "checkpoint_layer_0.json")["contexts_done"] == 2
-    assert probe(tmp_path / "r", "css", "--batch-size", "1", "--token-budget", "9999") == 0
+    assert probe(tmp_path / "r", "css", "--token-budget", "9999") == 0
+
+
+def test_a_token_budget_is_the_runs_over_all_its_trials(tmp_path: Path, capsys: Any) -> None:
+    words = ["--lengths", "10,20,30", "--condition", "ring:8", "--condition", "ring:9",
+             "--null", "shuffled"]  # fmt: skip
+    each = 4 * 2 * 30
+    assert probe(tmp_path / "r", "park", *words, "--token-budget", str(each + 60)) == 4
+    capsys.readouterr()
+    with RunView(tmp_path / "r") as run:
+        assert (run.tally.done, run.tally.halted) == (1, 1)
+    assert probe(tmp_path / "r", "park", *words, "--token-budget", str(2 * each)) == 0
+
+
+@pytest.mark.parametrize("name", ["css", "hierarchical", "loo", "block_permutation"])
+def test_every_context_may_have_a_graph_of_its_own(name: str, tmp_path: Path) -> None:
+    small = ["--lengths", "8,20", "--graphs", "per_context"]
+    assert (
+        probe(tmp_path / "r", name, *small, *(["--condition", "semantic"] * (name == "loo"))) == 0
+    )
+    found = strict(tmp_path / "r" / "results.json")
+    (last, *_) = [found["results"][key] for key in list(found["results"])[-1:]]
+    assert last["dirichlet_energy_n"] == 4 and last.get("population_overlap_2") is None
+
+
+def test_contexts_are_measured_on_their_own_graph() -> None:
+    settings = RepresentationSettings(
+        experiment="block_permutation",
+        model=MIXER,
+        graph="dual",
+        graphs="per_context",
+        n_contexts=3,
+    )
+    spec, experiment = resolve(settings, 1, MIXER), of("block_permutation")
+    drawn = [experiment.draw(spec, i) for i in range(3)]
+    assert len({c.structure.adjacency.tobytes() for c in drawn}) == 3
+    assert all(r["valid"][0] == 1 for r in experiment.measure(spec, drawn))
+
+
+def test_long_experiments_are_saved_context_by_context() -> None:
+    from peira.families.representations.trial import block_size
+
+    for name in ("loo_multilayer", "incongruous_injection"):
+        settings = RepresentationSettings(experiment=name, model=MIXER)
+        assert block_size(resolve(settings, 1, MIXER)) == 1
+
+
+@pytest.mark.parametrize(
+    ("null", "wording"),
+    [
+        ("none", "nothing is claimed"),
+        ("untrained", "untrained twin"),
+        ("shuffled", "order-dependent"),
+    ],
+)
+def test_the_answer_says_only_what_the_nulls_allow(
+    null: str, wording: str, tmp_path: Path, capsys: Any
+) -> None:
+    assert probe(tmp_path / "r", "css", "--null", null) == 0
+    answer = strict(tmp_path / "r" / "results.json")["answer"]
+    assert wording in answer and "that of the graph" not in answer
+
+
+def test_offline_says_that_no_model_is_used(tmp_path: Path, capsys: Any) -> None:
+    words = ["probe", "css", "--model", "peira/tiny-graph-tracer", "--offline", "--n-contexts", "4"]
+    assert peira([*words, "--output-dir", str(tmp_path / "r")]) == 0
+    assert "sim:mixer: simulated" in capsys.readouterr().err.splitlines()[0]
 
 
 def test_overflow_leaves_strict_files_and_a_reason(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def compare_experiments(words: Sequence[str]) -> int:
         first, *others = [_run_of(path).path for path in args.results]
         for other in others:
             for table in compare_runs(first, other):
-                say(f"\n{table.title}\n\n{to_markdown(table)}")
+                say("\n" + to_markdown(table))
     except PeiraError as error:
         note(str(error))
         return error.exit_code

@@ -36,7 +36,7 @@ def analyse(run: RunView) -> Analysis:
     found = trials_of(run)
     if not found:
         return Analysis("No trial of this run is done yet.")
-    findings = [f for t in found for f in _findings(t, len(found) > 1)]
+    findings = [f for t in found for f in _findings(t, _apart(t, found))]
     tables = [layer_table(found), css_table(found)]
     if any("loo" in s["curves"] for _, s in found):
         tables += [loo_table(found), *agreement_tables(run, found)]
@@ -85,14 +85,26 @@ def notes(found: Sequence[Trial]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _findings(trial: Trial, named: bool) -> list[Finding]:
+def _apart(trial: Trial, found: Sequence[Trial]) -> str:
+    """What tells a trial from the others in words: its condition if that does, else its slug."""
+    record, data = trial
+    if len(found) == 1:
+        return ""
+    alone = [s["condition"] for _, s in found].count(data["condition"]) == 1
+    return str(data["condition"]) if alone else record.slug
+
+
+def _findings(trial: Trial, apart: str) -> list[Finding]:
     record, data = trial
     out = []
     for raw in data["findings"]:
         estimate = dict(raw["estimate"])
         estimate["flags"] = tuple(estimate["flags"])
-        name = f"{record.slug}: {raw['name']}" if named else raw["name"]
-        out.append(Finding(**{**raw, "name": name, "estimate": Estimate(**estimate)}))
+        name = f"{record.slug}: {raw['name']}" if apart else raw["name"]
+        claim = f"{apart}, {raw['claim']}" if apart else raw["claim"]
+        out.append(
+            Finding(**{**raw, "name": name, "claim": claim, "estimate": Estimate(**estimate)})
+        )
     return out
 
 

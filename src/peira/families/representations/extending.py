@@ -56,9 +56,8 @@ def tokens_so_far(journal: Journal) -> int:
     done = journal.read("SELECT outcome FROM trials WHERE state='done' AND outcome IS NOT NULL")
     begun = journal.read("SELECT c.data FROM checkpoints c JOIN trials t ON t.number=c.trial"
                          " WHERE c.name='tokens' AND t.state!='done'")  # fmt: skip
-    return sum(orjson.loads(data)["tokens_forwarded"] for (data,) in done) + sum(
-        int(data) for (data,) in begun
-    )
+    finished = (int(orjson.loads(data)["tokens_forwarded"]) for (data,) in done)
+    return sum(finished) + sum(int(data) for (data,) in begun)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def layers(outcome: Outcome) -> list[str]:
 
 def last_layer(outcome: Outcome) -> str:
     """The uppermost layer, for captions."""
-    return list(outcome["results"])[-1].replace("_", " ")
+    return f"layer {layers(outcome)[-1]}"
 
 
 def by_layer(

@@ -44,6 +44,8 @@ def log_run(path: Path, project: str) -> str:
             return f"logged to W&B project {project}, run {story.id}"
     target = path / "wandb-local" / project / story.id
     _local(story, target)
+    if (path / "results.json").is_file():
+        write_file(target / "artifact" / "results.json", (path / "results.json").read_bytes())
     return f"W&B: {why}; written to {target} instead"
 
 

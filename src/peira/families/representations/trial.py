@@ -237,10 +237,10 @@ async def contexts(spec: Spec, work: Work, lab: Lab, meter: Meter) -> list[dict[
     progress = Progress(lab.slug, spec.settings.n_contexts, len(done))
     await lab.checkpoint("layers", list(spec.layers))
     while todo:
+        await asyncio.sleep(0)  # another trial's turn: nothing is awaited between room and meter
         room = meter.room(spec.settings.token_budget)
         block = next_block(todo, block_size(spec))[: int(max(1, min(room // costs(spec), 1e9)))]
         todo = todo[len(block) :]
-        await asyncio.sleep(0)
         before = spec.tokens
         found = dict(zip(block, _measured(spec, work, block), strict=True))
         meter.tokens += spec.tokens - before
@@ -249,7 +249,7 @@ async def contexts(spec: Spec, work: Work, lab: Lab, meter: Meter) -> list[dict[
         done |= found
         progress.tick(len(done), spec.tokens)
         lab.progress(f"{len(done)} of {spec.settings.n_contexts} contexts")
-    return [done[i] for i in sorted(done)]
+    return [done[i] for i in range(spec.settings.n_contexts)]
 
 
 def costs(spec: Spec) -> int:
