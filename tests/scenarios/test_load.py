@@ -40,6 +40,15 @@ def test_five_errors_in_three_files_give_five_messages(tmp_path: Path) -> None:
     assert "actors/b.yaml:3: control" in text
 
 
+def test_a_fault_is_not_told_again_by_those_who_name_what_it_broke(tmp_path: Path) -> None:
+    write(
+        tmp_path, actors={"a": {"short_name": "../x"}, "b": {}}, metrics={"x": LEVEL | {"type": "real"}},
+        background={"t.md": "---\nfor: [a, b]\n---\ntext"}, success_criteria={"s": {"x": ">= 1"}},
+        events=[{"name": "e", "description": "d", "type": "scheduled", "turn": 1, "visible_to": ["a"]}],
+    )  # fmt: skip
+    assert [line.split(": ")[1] for line in faults(tmp_path)] == ["short_name", "metrics.x.type"]
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     ({"schema_version": "2.0"}, "'1.0'"),
     ({"turns": None}, "scenario_length"),

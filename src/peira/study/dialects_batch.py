@@ -216,7 +216,7 @@ def scenario_folder(text: str, config: Path | None) -> Path:
         tried = ", ".join(str(p) for p in candidates)
         raise InputError(
             f"base_scenario {text!r}: no scenario.yaml in {tried}\n  allowed: a scenario folder\n"
-            "  remedy: correct the path, or `peira new scenario NAME`"
+            f"  remedy: correct the path, or `peira new scenario {Path(text).name}`"
         )
     return next(iter(found.values()))
 

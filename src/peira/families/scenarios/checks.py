@@ -10,6 +10,7 @@ import ast
 import difflib
 import string
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic_core import PydanticCustomError
@@ -54,9 +55,12 @@ def estimated_tokens(text: str) -> int:
     return -(-len(text) // 4)
 
 
-def cross_check(out: Collector, header: ScenarioFile | None, parts: Mapping[str, Any]) -> None:
-    """Collect every fault that lies between files."""
-    shorts = [actor.short_name for actor in parts["actors"]]
+def cross_check(
+    out: Collector, header: ScenarioFile | None, parts: Mapping[str, Any], shorts: list[str],
+    broken: Collection[str],
+) -> None:  # fmt: skip
+    """Collect every fault that lies between files. `shorts`: all actors, `broken`: metrics that are
+    there but wrong, so that one fault is not told again by all who name what it broke."""
     _unique(out, "actors", [a.name for a in parts["actors"]], "display names of actors")
     _unique(out, EVENTS, [e.name for e in parts["events"]], "names of events")
     for i, event in enumerate(parts["events"]):
@@ -66,11 +70,26 @@ def cross_check(out: Collector, header: ScenarioFile | None, parts: Mapping[str,
         if isinstance(text.readers, tuple):
             _known(out, f"background/{text.name}.md", ("for",), text.readers, shorts)
     _metrics(out, parts, shorts)
-    _conditions(out, header, parts, shorts)
+    named = {f"{name}@{short}" for name in broken for short in shorts} | set(broken)
+    _conditions(_Except(out, named), header, parts, shorts)
     _templates(out, parts["quality"])
     if header is not None:
         _unique(out, SCENARIO, [e.name for e in header.end_conditions], "names of end conditions")
         _sizes(out, header.background_tokens, parts, shorts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Except:
+    """Passes faults on, except those about these values."""
+
+    out: Collector
+    values: Collection[str]
+
+    def add(
+        self, file: str, path: Path, value: str, allowed: str, remedy: str = "", shown: str = ""
+    ) -> None:
+        if value not in self.values:
+            self.out.add(file, path, value, allowed, remedy, shown)
 
 
 def _unique(out: Collector, file: str, names: list[str], what: str) -> None:

@@ -115,6 +115,7 @@ class _Builder:
     def __init__(self, base: Base, changes: Sequence[Change]) -> None:
         self.base, self.changes = base, changes
         self.faults: list[Fault] = [f for file in base.files.values() for f in file.faults]
+        self.broken: list[str] = []  # metrics that are there but wrong
         self.docs = {name: file.data for name, file in base.files.items()}
         for change in changes:
             self._apply(change)
@@ -170,7 +171,7 @@ class _Builder:
             "quality": self._rules(), "functions": dict(self.base.functions),
         }  # fmt: skip
         parts["metrics_heading"], parts["metrics"] = self._metrics()
-        checks.cross_check(self, header, parts)
+        checks.cross_check(self, header, parts, self._stems(), self.broken)
         if self.faults or header is None:
             return None
         return Scenario.model_validate({**header.header(), **parts})
@@ -199,8 +200,11 @@ class _Builder:
         order = self._order(header)
         return tuple(found[stem] for stem in order if stem in found)
 
+    def _stems(self) -> list[str]:
+        return [file.removeprefix("actors/").rpartition(".")[0] for file in self.base.actor_files]
+
     def _order(self, header: ScenarioFile | None) -> list[str]:
-        stems = [file.removeprefix("actors/").rpartition(".")[0] for file in self.base.actor_files]
+        stems = self._stems()
         if header is None or header.actors is None:
             return stems
         given = list(header.actors)
@@ -251,7 +255,9 @@ class _Builder:
         metrics = {}
         for name, item in (listed or {}).items():
             metric = self.part(Metric, METRICS, item, ("metrics", name))
-            if metric is not None:
+            if metric is None:
+                self.broken.append(name)
+            else:
                 metrics[name] = metric
         return heading, metrics
 
