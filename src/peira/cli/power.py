@@ -20,7 +20,10 @@ def command(
     ] = None,
     design: Annotated[
         str | None,
-        typer.Option("--design", help="paired, binary, noninferiority, rates, runs or models."),
+        typer.Option(
+            "--design",
+            help="paired, replicates, clusters, binary, noninferiority, rates, runs or models.",
+        ),
     ] = None,
     factor: Annotated[
         str | None, typer.Option("--factor", help="The factor whose levels are compared.")
@@ -33,7 +36,9 @@ def command(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="sd, discordance, rate, margin, model_sd or game_sd = NUMBER."),
+        typer.Option(
+            "--set", help="sd, discordance, rate, margin … = NUMBER, as the design needs."
+        ),
     ] = None,
     power: Annotated[float | None, typer.Option("--power", help="Default 0.8.")] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", help="Default 0.05.")] = None,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from peira.errors import InputError
 from peira.stats.designs import (
+    ClusteredPairs,
     Design,
     NonInferiority,
     PairedBinary,
@@ -23,6 +24,7 @@ from peira.stats.designs import (
     ScenarioRuns,
     TwoRates,
 )
+from peira.stats.intervals import wilson
 from peira.stats.power import Goal, PowerPlan, detectable_effect, pilot_sd, plan_power
 from peira.store.records import RunView
 from peira.study.study import Study
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 DESIGNS = {
     "paired": "mean difference of two levels on the same seeds; needs sd (of differences)",
+    "replicates": "the same, each item drawn several times (Miller 2024); needs between and within"
+    " (variances), replicates",
+    "clusters": "the same, items in clusters; needs sd, cluster_size, icc",
     "binary": "pass/fail of two levels on the same seeds (McNemar); needs discordance",
     "noninferiority": "a difference not below -margin; needs sd and margin",
     "rates": "pass/fail of two independent arms; needs rate (the control's)",
@@ -39,12 +44,13 @@ DESIGNS = {
     "models": "slope over models of a round robin; needs model_sd and game_sd",
 }
 NEEDED = {
-    "paired": ("sd",), "binary": ("discordance",), "noninferiority": ("sd", "margin"),
+    "paired": ("sd",), "replicates": ("between", "within", "replicates"),
+    "clusters": ("sd", "cluster_size", "icc"), "binary": ("discordance",), "noninferiority": ("sd", "margin"),
     "rates": ("rate",), "runs": ("sd",), "models": ("model_sd", "game_sd"),
 }  # fmt: skip
 
 TESTS = {
-    "PairedMean": "paired t test", "PairedBinary": "mid-p McNemar test",
+    "PairedMean": "paired t test", "ClusteredPairs": "t test over clusters", "PairedBinary": "mid-p McNemar test",
     "NonInferiority": "one-sided paired t test", "TwoRates": "score test of two rates",
     "ScenarioRuns": "F test over runs", "RoundRobin": "t test of the slope over models",
 }  # fmt: skip
@@ -102,6 +108,11 @@ def asked(study: Study, stated: Mapping[str, Any]) -> Ask:
         )
     values = {k: _positive(k, v) for k, v in given.items() if k in numbers}
     ask = Ask(**{k: v for k, v in given.items() if k in own}, values=values)
+    _check(ask)
+    return ask
+
+
+def _check(ask: Ask) -> None:
     if ask.design not in DESIGNS:
         raise InputError(f"--design {ask.design}: unknown\n  allowed: {', '.join(DESIGNS)}")
     if ask.effect is None:
@@ -109,7 +120,16 @@ def asked(study: Study, stated: Mapping[str, Any]) -> Ask:
             "no effect to plan for\n  allowed: --effect X, or analysis: {power: {effect: X}}\n"
             "  remedy: the smallest effect worth finding, in the outcome's units"
         )
-    return ask
+    if not math.isfinite(ask.effect) or (ask.effect == 0 and ask.design != "noninferiority"):
+        raise InputError(
+            f"--effect {ask.effect:g}: no number of units finds it\n  allowed: a number other than 0"
+            "\n  remedy: to show that an arm is not worse, --design noninferiority --set margin=X"
+        )
+    for name in ("power", "alpha"):
+        if not 0 < getattr(ask, name) < 1:
+            raise InputError(
+                f"--{name} {getattr(ask, name):g}\n  allowed: a number between 0 and 1"
+            )
 
 
 def _positive(name: str, value: Any) -> float:
@@ -138,17 +158,32 @@ def plan(
             f" {missing[0]}=X, or --pilot RUN with --outcome"
         )
     design = _design(ask.design, values, levels)
+    budget = _budget(study, ask, trial_usd)
+    if ask.budget_usd is not None and budget is None:
+        sources.append("the budget limits nothing: no cost of a unit is known")
     goal = Goal(
         float(ask.effect or 0.0), ask.power, ask.alpha,
-        unit_cost=_unit_cost(ask.design, trial_usd, levels), budget=_budget(study, ask, trial_usd),
+        unit_cost=_unit_cost(ask.design, trial_usd, levels, values), budget=budget,
     )  # fmt: skip
-    units = _units(ask.design, study, len(cells), levels)
+    possible = ask.design not in ("binary", "rates") or not math.isnan(
+        design.power(design.fewest, goal.effect, goal.alpha)
+    )
+    if not possible:
+        raise InputError(
+            f"--effect {goal.effect:g}: more than the design allows with {_stated(values)}\n"
+            "  allowed: at most the discordance (binary), a rate within 0 to 1 (rates)"
+        )
+    units = int(_units(ask.design, study, len(cells), levels) / values.get("cluster_size", 1.0))
     now = design.power(units, goal.effect, goal.alpha) if units >= design.fewest else None
     seen = detectable_effect(design, units, power=goal.power, alpha=goal.alpha) if now else None
     simulated = pilot is not None and pilot.simulated
     return Planned(
         plan_power(design, goal), design, units, now, seen, values, tuple(sources), simulated
     )
+
+
+def _stated(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
 def _levels(study: Study, cells: Sequence[Mapping[str, Any]], ask: Ask) -> int:
@@ -172,11 +207,14 @@ def _units(design: str, study: Study, cells: int, levels: int) -> int:
     return seeds * max(1, cells // max(2, levels))
 
 
-def _unit_cost(design: str, trial_usd: float | None, levels: int) -> float | None:
-    """US dollars of one unit: a trial of every level. A round robin's cost is not linear in n."""
+def _unit_cost(
+    design: str, trial_usd: float | None, levels: int, values: Mapping[str, float]
+) -> float | None:
+    """US dollars of one unit: a trial of every level, for each item of a cluster and each of its
+    replicates. A round robin's cost is not linear in n."""
     if not trial_usd or design == "models":
         return None
-    return trial_usd * max(2, levels)
+    return trial_usd * max(2, levels) * values.get("cluster_size", values.get("replicates", 1.0))
 
 
 def _budget(study: Study, ask: Ask, trial_usd: float | None) -> float | None:
@@ -189,6 +227,11 @@ def _design(name: str, values: Mapping[str, float], levels: int) -> Design:
         match name:
             case "paired":
                 return PairedMean(values["sd"] ** 2)
+            case "replicates":
+                within = values["within"]
+                return PairedMean(values["between"], within, within, round(values["replicates"]))
+            case "clusters":
+                return ClusteredPairs(values["sd"], values["cluster_size"], values["icc"])
             case "binary":
                 return PairedBinary(values["discordance"])
             case "noninferiority":
@@ -219,17 +262,27 @@ def _from_pilot(run: RunView, ask: Ask, levels: int) -> list[tuple[str, float, s
     if ask.design == "binary":
         d = _differences(run, ask)
         discordant = sum(value != 0 for value in d)
-        return _share("discordance", discordant, len(d), "pairs that differ in the pilot")
+        return _discordance(discordant, len(d))
     if ask.design == "rates":
         values = [value for _, _, value in _values(run, ask)]
         return _share("rate", sum(v > 0 for v in values), len(values), "trials in the pilot")
-    raise InputError("--design models: a pilot does not tell model_sd\n  remedy: --set model_sd=X")
+    needed = " ".join(f"--set {name}=X" for name in NEEDED[ask.design])
+    raise InputError(f"--design {ask.design}: not told by a pilot\n  remedy: {needed}")
 
 
 def _upper(name: str, found: Any, words: str) -> list[tuple[str, float, str]]:
     if found.high is None:
         raise InputError(f"--pilot: {name} is not estimable ({found.reason}): {found.n} units")
     return [(name, float(found.high), words)]
+
+
+def _discordance(part: int, whole: int) -> list[tuple[str, float, str]]:
+    """The more pairs differ, the more of them a given effect needs: the upper bound is safe."""
+    high = wilson(part, whole, level=0.6).high
+    if high is None:
+        raise InputError("--pilot: discordance is not estimable: no complete pair")
+    words = f"{part} of {whole} pairs differ in the pilot, upper 80 % bound"
+    return [("discordance", high, words)]
 
 
 def _share(name: str, part: int, whole: int, words: str) -> list[tuple[str, float, str]]:
@@ -240,8 +293,6 @@ def _share(name: str, part: int, whole: int, words: str) -> list[tuple[str, floa
 
 def _within(run: RunView, ask: Ask) -> list[tuple[str, float, str]]:
     """Residuals around cell means, scaled so that their sd is the pooled one within cells."""
-    import math
-
     groups: dict[str, list[float]] = defaultdict(list)
     for cell, _, value in _values(run, ask):
         groups[str(sorted(cell.items()))].append(value)
