@@ -137,6 +137,19 @@ def test_the_pages_of_the_families_load(chromium, served_families):
         assert page.locator("svg").count() == 1
 
 
+def test_figures_are_drawn_to_zoom_into_and_turn_with_the_theme(chromium, served_families):
+    with visit(chromium, served_families, viewport={"width": 1280, "height": 900}) as page:
+        page.goto(f"{page.base}/figures/game#convergence_rounds")
+        plot = page.locator("#convergence_rounds .plot")
+        plot.locator(".cartesianlayer .scatterlayer").wait_for()
+        plot.locator(".nsewdrag").first.hover()
+        page.keyboard.press("d")
+        shoot(page, "game-figures")
+        page.locator("#convergence_rounds button").click()
+        page.locator("#convergence_rounds img").wait_for()
+        assert not plot.is_visible()
+
+
 def test_a_hostile_transcript_is_inert(chromium, served):
     with visit(chromium, served) as page:
         page.goto(page.base + PAGES["trial"])

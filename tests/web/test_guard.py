@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peira.web.app import make_app
-from peira.web.guard import Door
+from peira.web.guard import POLICY, Door
 from peira.web.house import House, NoSuchRun
 from tests.web.conftest import HOSTILE
 from tests.web.visitor import HOST, TOKEN, ask
@@ -88,6 +88,14 @@ def test_every_answer_forbids_foreign_and_inline_scripts(app, page):
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "same-origin"
     assert headers["cache-control"] == "no-store"
+
+
+def test_plots_may_place_their_words_and_no_more(families):
+    """plotly sets style attributes: allowed where it draws; sheets and scripts stay our own."""
+    policy = ask(make_app(families, Door(TOKEN)), "/figures/game").headers[
+        "content-security-policy"
+    ]
+    assert policy.replace("; style-src-attr 'unsafe-inline'", "") == POLICY
 
 
 def test_reports_and_figures_of_a_run_are_sealed(app):

@@ -1,5 +1,6 @@
 """Every page renders, says what it must, and keeps every hostile text a text."""
 
+import json
 import re
 from urllib.parse import quote
 
@@ -133,3 +134,18 @@ def test_a_comparison_pairs_the_same_cells_and_seeds(app):
     text = ask(app, f"/compare?run={KEY}&run=deep/inside/plain").text
     assert "Paired differences" in text and "Where the studies differ" in text
     assert "replicates" in text
+
+
+def test_every_figure_of_every_family_can_be_explored(families):
+    app = make_app(families, Door(TOKEN))
+    for key in ("game", "scenario", "prompts", "probe"):
+        sources = re.findall(r'data-from="([^"]+)"', ask(app, f"/figures/{key}").text)
+        assert sources, key
+        for source in sources:
+            answer = ask(app, source.replace("&amp;", "&"))
+            drawn = json.loads(answer.text)
+            assert answer.status == 200 and (drawn["data"] or drawn["layout"]["annotations"]), (
+                source
+            )
+            assert re.search(r"n ?=", drawn["caption"]), source
+    assert ask(app, "/plotly.js").headers["content-type"].startswith("text/javascript")

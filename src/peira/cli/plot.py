@@ -1,4 +1,4 @@
-"""`peira plot RUN [FIGURE…]`: the figures of a run, as PNG and SVG."""
+"""`peira plot RUN [FIGURE…]`: the figures of a run, as PNG and SVG, or one as a page to zoom into."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from peira.cli import flags
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMS = ("png", "svg")
+FORMS = ("png", "svg", "html")
 
 
 def command(
@@ -21,7 +21,11 @@ def command(
     figures: Annotated[list[str] | None, typer.Argument(help="Names, or all (default).")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="FILE.png or .svg for one figure, or a folder."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="FILE.png, .svg or .html (to zoom into) for one figure, or a folder.",
+        ),
     ] = None,
     list_names: Annotated[bool, typer.Option("--list", help="Name the figures only.")] = False,
     json: flags.Json = False,
@@ -80,8 +84,13 @@ def _save(
             path for name, make in chosen.items() for path in save(make(), folder / file_stem(name))
         ]
     form = _form(output, len(chosen))
-    make = next(iter(chosen.values()))
-    write_file(output, draw(make(), form))  # type: ignore[arg-type]
+    name, make = next(iter(chosen.items()))
+    if form == "html":
+        from peira.report.interactive import page
+
+        write_file(output, page(make(), name))
+    else:
+        write_file(output, draw(make(), form))  # type: ignore[arg-type]
     return [output]
 
 
@@ -91,7 +100,7 @@ def _form(output: Path, count: int) -> str:
     form = output.suffix.lstrip(".").lower()
     if form not in FORMS:
         raise InputError(
-            f"--output {output}: unknown kind of file\n  allowed: .png, .svg, or a folder"
+            f"--output {output}: unknown kind of file\n  allowed: .png, .svg, .html, or a folder"
         )
     if count != 1:
         raise InputError(f"--output {output}: one file, but {count} figures\n  remedy: name one figure,"

@@ -50,6 +50,7 @@ def _routes() -> list[Route | Mount]:
         Route("/prompt/{number:int}/{event:int}/{key:path}", trial.prompt),
         Route("/figures/{key:path}", shown.figures),
         Route("/figure/{key:path}", shown.figure),
+        Route("/plotly.js", shown.plotly),
         Route("/report/{key:path}", shown.report),
         Route("/study/{key:path}", shown.study),
         Route("/compare", compare.page),

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 
 from peira.families import load_family
 from peira.store.collect import study_yaml
 from peira.store.records import RunView
+from peira.web.guard import POLICY
 from peira.web.house import stamp
 from peira.web.page import Memo, answer, opened
 from peira.web.run import frame
@@ -21,24 +23,34 @@ from peira.web.run import frame
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = {"png": "image/png", "svg": "image/svg+xml"}
+KINDS = {"png": "image/png", "svg": "image/svg+xml", "json": "application/json"}
 DRAWING = threading.Lock()  # matplotlib's settings are global: one figure at a time
 # A file of the run directory may come from anywhere: it is shown as a picture or as plain pages.
 SEALED = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
+# plotly places its words by style attributes; style sheets and scripts stay our own.
+PLOTTED = f"{POLICY}; style-src-attr 'unsafe-inline'"
+
 
 def figures(request: Request) -> HTMLResponse:
     """All figures of a run."""
+    from peira.report.interactive import style_ids
+
     key, view = opened(request)
     with view:
         drawn, saved = makers(view), saved_names(view.path)
         names = list(dict.fromkeys([*drawn, *saved]))
-        context = frame(key, view) | {"names": names, "mark": hash(stamp(view.path)) & 0xFFFFFFFF}
-    return answer(request, "figures.html", **context)
+        context = frame(key, view) | {"names": names, "live_names": set(drawn),
+                                      "style_ids": style_ids() if drawn else (),
+                                      "mark": hash(stamp(view.path)) & 0xFFFFFFFF}  # fmt: skip
+    page = answer(request, "figures.html", **context)
+    if drawn:
+        page.headers["Content-Security-Policy"] = PLOTTED
+    return page
 
 
 def figure(request: Request) -> Response:
-    """One figure as PNG or SVG, drawn from run.db, or as it was saved."""
+    """One figure as PNG, SVG or what plotly draws from, drawn from run.db, or as it was saved."""
     form, name = request.query_params.get("form", "svg"), request.query_params.get("name", "")
     if form not in KINDS:
         raise HTTPException(404)
@@ -69,9 +81,26 @@ def saved_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in (folder / "figures").glob("*.png"))
 
 
+def plotly(request: Request) -> Response:
+    """plotly's script; the same file as long as the package is not changed."""
+    from peira.report.interactive import script
+
+    return FileResponse(script(), media_type="text/javascript",
+                        headers={"Cache-Control": "private, max-age=86400"})  # fmt: skip
+
+
 def _drawn(view: RunView, name: str, form: str) -> bytes | None:
     from peira.report.figures import draw
+    from peira.report.interactive import told
 
+    if form == "json":
+        with DRAWING:
+            make = makers(view).get(name)
+            return (
+                None
+                if make is None
+                else orjson.dumps(told(make()), option=orjson.OPT_SERIALIZE_NUMPY)
+            )
     known = name in saved_names(view.path)
     if known and _is_newer(view.path / "figures" / f"{name}.{form}", view.path):
         return _inside(view.path, f"figures/{name}.{form}")
