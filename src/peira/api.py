@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,13 +205,17 @@ def _refuse_what_cannot_travel(options: Options, opened: list[Route]) -> None:
 def refuse_what_cannot_be_sent(
     family: Family[Any, Any], settings: Iterable[Any], routes: Routes
 ) -> None:
-    """Raise StudyError with every sampling that a subject's provider cannot carry."""
-    asked = {(route.name, Sampling()) for route in routes.all()}
-    asked.update(pair for each in settings for pair in family.samplings(each))
+    """Raise StudyError with every sampling that a subject's provider cannot carry, or whose cost
+    nothing bounds."""
+    asked = {pair for each in settings for pair in family.samplings(each)}
+    checks: list[Callable[[], object]] = [
+        *(partial(route.sampled, Sampling()) for route in routes.all()),
+        *(partial(routes.open(name).check, drawn) for name, drawn in sorted(asked, key=repr)),
+    ]
     faults: dict[str, None] = {}
-    for name, sampling in sorted(asked, key=repr):
+    for check in checks:
         try:
-            routes.open(name).sampled(sampling)
+            check()
         except InputError as error:
             faults[str(error)] = None
     if faults:

@@ -248,6 +248,19 @@ def test_fit_refuses_drops_and_widens():
     assert fit.dropped(Sampling(seed=3, max_tokens=10)) == ["seed"]
 
 
+def test_thoughts_get_room_of_their_own_beside_the_answers():
+    options = {"base_url": "http://h/v1", "wire": "anthropic", "price": "free"}
+    fit = open_model("m", options).fit
+    fitted = fit(Sampling(temperature=1.0, max_tokens=500, reasoning_effort="medium"))
+    sent = body("anthropic", fitted)
+    assert sent["max_tokens"] - sent["thinking"]["budget_tokens"] == 500
+    assert "temperature" not in sent
+    assert fit(Sampling(temperature=0.5, max_tokens=500)).max_tokens == 500
+    with pytest.raises(InputError, match=r"temperature=0.5 beside a reasoning effort"):
+        fit(Sampling(temperature=0.5, reasoning_effort="low"))
+    assert body("anthropic", Sampling(reasoning_effort="high"))["max_tokens"] > 16384
+
+
 def test_fit_refuses_values_outside_what_the_interface_takes():
     fit = Fit("x", "acme", frozenset({"temperature"}), {"temperature": (0.0, 1.0)})
     with pytest.raises(InputError, match="allowed: 0 to 1"):

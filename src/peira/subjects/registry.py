@@ -124,7 +124,8 @@ def _route(card: Card, options: SubjectOptions, outlets: Outlets) -> Route:
     headers = {**(dialect.auth(key) if key else {}), **_headers(card.name, options)}
     fit = Fit(
         card.name, f"{card.provider} ({card.model})", card.carries, dialect.limits,
-        frozenset(options.allow_drop), card.fixed, card.allowance,
+        frozenset(options.allow_drop), card.fixed, card.allowance, dialect.thoughts,
+        dialect.unthinking,
     )  # fmt: skip
     wire = HttpWire(endpoint, dialect, outlets.client, headers)
     return Route(

@@ -88,6 +88,12 @@ class Route:
     def free(self) -> bool:
         return self.wire.free
 
+    def check(self, sampling: Sampling) -> None:
+        """Raise InputError if calls with this sampling cannot be sent, or their cost is unbounded."""
+        request = Request(self.model, (), self.sampled(sampling))
+        if self.price is not None:
+            self.price.worst(request)
+
     def sampled(self, sampling: Sampling) -> Sampling:
         """What will be sent: the study's defaults where nothing is stated, fitted to the wire.
         Raises InputError for what it cannot carry."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from peira.subjects.subject import Finish, Reply, Request, Usage
+from peira.subjects.subject import Finish, Reply, Request, Sampling, Usage
 from peira.subjects.wire.dialect import Endpoint, count, finished, present, split_system
 
 VERSION = "2023-06-01"
@@ -19,12 +19,15 @@ FINISH: dict[str, Finish] = {
 
 
 class Anthropic:
-    """`POST /messages`. Carries neither seed nor JSON mode."""
+    """`POST /messages`. Carries neither seed nor JSON mode; beside a reasoning effort it takes no
+    temperature, top_p or top_k, and the thoughts need room of their own within max_tokens."""
 
     carries = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop", "reasoning_effort"})
     limits: Mapping[str, tuple[float, float]] = {
         "temperature": (0.0, 1.0), "top_p": (0.0, 1.0), "top_k": (1, inf), "max_tokens": (1, inf),
     }  # fmt: skip
+    thoughts: Mapping[str, int] = THINKING_TOKENS
+    unthinking: frozenset[str] = frozenset({"temperature", "top_p", "top_k"})
 
     def url(self, endpoint: Endpoint) -> str:
         return f"{endpoint.base_url}/messages"
@@ -37,7 +40,7 @@ class Anthropic:
         system, turns = split_system(request)
         return {
             "model": request.model,
-            "max_tokens": sampling.max_tokens or endpoint.max_output or DEFAULT_MAX_TOKENS,
+            "max_tokens": sampling.max_tokens or endpoint.max_output or _default_limit(sampling),
             "messages": [{"role": role, "content": text} for role, text in turns],
             **present(
                 system=_system(system, endpoint),
@@ -72,6 +75,10 @@ class Anthropic:
             str(data.get("model") or ""),
             str(data.get("id") or ""),
         )
+
+
+def _default_limit(sampling: Sampling) -> int:
+    return DEFAULT_MAX_TOKENS + THINKING_TOKENS.get(sampling.reasoning_effort or "", 0)
 
 
 def _system(text: str, endpoint: Endpoint) -> Any:

@@ -36,10 +36,14 @@ class Endpoint:
 
 
 class Dialect(Protocol):
-    """One provider interface, as pure functions."""
+    """One provider interface, as pure functions. `thoughts`: tokens that each reasoning effort may
+    use, where the interface counts them against max_tokens; `unthinking`: settings that it does not
+    take beside an effort."""
 
     carries: frozenset[str]
     limits: Mapping[str, tuple[float, float]]
+    thoughts: Mapping[str, int]
+    unthinking: frozenset[str]
 
     def url(self, endpoint: Endpoint) -> str: ...
     def auth(self, key: str) -> dict[str, str]: ...
@@ -58,22 +62,28 @@ class Fit:
     allow_drop: frozenset[str] = frozenset()
     fixed: Mapping[str, float] = field(default_factory=dict)  # the only value, so omitting it is it
     allowance: int = 0  # tokens added for reasoning, which providers count against max_tokens
+    thoughts: Mapping[str, int] = field(default_factory=dict)  # the same, where an effort is asked
+    unthinking: frozenset[str] = frozenset()
 
     def __call__(self, sampling: Sampling) -> Sampling:
         """The sampling as it will be sent. Raises InputError naming what cannot be carried."""
         changes: dict[str, Any] = {}
+        effort = sampling.reasoning_effort if "reasoning_effort" in self.carries else None
+        thinking = effort not in (None, "none")
+        carries = self.carries - self.unthinking if thinking else self.carries
         for setting in SETTINGS:
             value = getattr(sampling, setting)
             if value in (None, (), False):
                 continue
-            if setting not in self.carries:
-                if self.fixed.get(setting) != value and setting not in self.allow_drop:
-                    raise self._refused(setting, value)
+            if setting not in carries:
+                if not self._the_only(setting, value) and setting not in self.allow_drop:
+                    raise self._refused(setting, value, carries)
                 changes[setting] = () if setting == "stop" else None
             else:
                 self._within(setting, value)
-        if self.allowance and sampling.max_tokens is not None:
-            changes["max_tokens"] = sampling.max_tokens + self.allowance
+        extra = self.thoughts.get(effort or "", self.allowance)
+        if extra and sampling.max_tokens is not None:
+            changes["max_tokens"] = sampling.max_tokens + extra
         if "json_mode" in changes:
             changes["json_mode"] = False
         return replace(sampling, **changes) if changes else sampling
@@ -98,10 +108,16 @@ class Fit:
                 f"  allowed: {bound}"
             )
 
-    def _refused(self, setting: str, value: Any) -> InputError:
+    def _the_only(self, setting: str, value: Any) -> bool:
+        """True if leaving it out means the same."""
+        neutral = 1 if setting in self.unthinking else None
+        return bool(self.fixed.get(setting, neutral) == value)
+
+    def _refused(self, setting: str, value: Any, carries: frozenset[str]) -> InputError:
+        beside = " beside a reasoning effort" if setting in self.carries else ""
         return InputError(
-            f"subject {self.name!r}: {self.where} cannot carry {setting}={value!r}\n"
-            f"  allowed: {', '.join(sorted(self.carries))}\n"
+            f"subject {self.name!r}: {self.where} cannot carry {setting}={value!r}{beside}\n"
+            f"  allowed: {', '.join(sorted(carries))}\n"
             f"  remedy: leave it out, or subjects: {{{self.name}: {{allow_drop: [{setting}]}}}}"
         )
 

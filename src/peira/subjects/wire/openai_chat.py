@@ -32,6 +32,8 @@ class OpenAIChat:
     limits: Mapping[str, tuple[float, float]] = {
         "temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "top_k": (1, inf), "max_tokens": (1, inf),
     }  # fmt: skip
+    thoughts: Mapping[str, int] = {}
+    unthinking: frozenset[str] = frozenset()
 
     def url(self, endpoint: Endpoint) -> str:
         return f"{endpoint.base_url}/chat/completions"

@@ -18,6 +18,8 @@ class OpenAIResponses:
     limits: Mapping[str, tuple[float, float]] = {
         "temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "max_tokens": (16, inf),
     }  # fmt: skip
+    thoughts: Mapping[str, int] = {}
+    unthinking: frozenset[str] = frozenset()
 
     def url(self, endpoint: Endpoint) -> str:
         return f"{endpoint.base_url}/responses"
