@@ -22,11 +22,11 @@ def command(
     remeasure: Annotated[
         bool, typer.Option("--remeasure", help="First read metrics again, from the transcripts.")
     ] = False,
-    report: Annotated[bool, typer.Option("--report", help="Write the report too.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write the report, and print it.")] = False,
     json: flags.Json = False,
 ) -> int:
     """Tables and findings of a run, with intervals; written to analysis/ as well."""
-    from peira.cli.display import as_json
+    from peira.cli.display import as_json, say
     from peira.families import load_family
     from peira.report import rules
     from peira.report.document import findings_json, write_analysis, write_report
@@ -49,6 +49,8 @@ def command(
             write_analysis(view, analysis)
         if json:
             as_json(findings_json(view, analysis))
+        elif report:
+            say((view.path / "report.md").read_text(encoding="utf-8"))
         else:
             _print(view, analysis)
     return 0
