@@ -22,7 +22,9 @@ def command(
     remeasure: Annotated[
         bool, typer.Option("--remeasure", help="First read metrics again, from the transcripts.")
     ] = False,
-    report: Annotated[bool, typer.Option("--report", help="Write the report, and print it.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the report, and print it.")
+    ] = False,
     json: flags.Json = False,
 ) -> int:
     """Tables and findings of a run, with intervals; written to analysis/ as well."""
