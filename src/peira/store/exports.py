@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from peira.store.records import Record, RunView
 
 FIRST = ("id", "slug", "position", "replicate", "seed", "state", "cause", "simulated")
+PLAIN = (str, float, int, bool, type(None))
 LAST = ("calls", "tokens_in", "tokens_out", "cost_usd", "unsettled_usd", "seconds", "attempts")
 
 
@@ -42,16 +43,32 @@ def flat(record: Record) -> dict[str, Any]:
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted name, scalar) of every leaf; lists become JSON text."""
+    row: dict[str, Any] = {}
+    _flatten(data, prefix, row)
+    return iter(row.items())
+
+
+def _flatten(data: Mapping[str, Any], prefix: str, row: dict[str, Any]) -> None:
+    """Leaves into a row. Told by exact types first: a million outcomes pass here, all from JSON."""
     for key, value in data.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{name}.")
+        kind = type(value)
+        if kind is dict or (kind not in PLAIN and isinstance(value, Mapping)):
+            _flatten(value, f"{prefix}{key}.", row)
         else:
-            yield name, _scalar(value)
+            row[prefix + key] = value if kind in PLAIN else _scalar(value)
 
 
 def _scalar(value: Any) -> Any:
     return orjson.dumps(value).decode() if isinstance(value, (list, dict)) else value
+
+
+def _name(data: Mapping[str, Any], prefix: str, seen: dict[str, None]) -> None:
+    """The names `_flatten` would give."""
+    for key, value in data.items():
+        if type(value) is dict:
+            _name(value, f"{prefix}{key}.", seen)
+        else:
+            seen[prefix + key] = None
 
 
 def columns_of(run: RunView) -> list[str]:
@@ -64,7 +81,7 @@ def columns_of(run: RunView) -> list[str]:
         "SELECT outcome FROM trials WHERE position IS NOT NULL AND outcome IS NOT NULL"
         " ORDER BY position"
     ):
-        seen.update((name, None) for name, _ in flattened(orjson.loads(outcome)))
+        _name(orjson.loads(outcome), "", seen)
     middle = [name for name in seen if name not in FIRST and name not in LAST]
     return [*FIRST, *middle, *LAST]
 

@@ -342,8 +342,8 @@ class Pool(ABC):
         match message:
             case ("result", result):
                 self._finished(worker, result)
-            case ("progress", trial, words):
-                self.ledger.progress[trial] = words
+            case ("progress", words):
+                self.ledger.progress.update(words)
             case ("keep", trial, replies):
                 self.ledger.keep(trial, replies)
             case ("tell", "unclaim", (key,)):

@@ -10,7 +10,6 @@ import asyncio
 import signal
 import socket
 import sys
-from functools import partial
 from typing import Any
 
 from peira.engine.attempt import attempt
@@ -19,6 +18,8 @@ from peira.engine.executors.remote import RemoteLedger, RemoteSharing, WorkerRou
 from peira.engine.lab import Bench, TrialTask
 from peira.engine.loops import loop_factory
 from peira.engine.workplace import Workplace
+
+TELL_EVERY = 0.5  # seconds between words on what trials are at
 
 
 class Work:
@@ -33,6 +34,7 @@ class Work:
         self.family: Any
         self.bench: Bench
         self.slots: asyncio.Semaphore
+        self.words: dict[int, str] = {}  # what trials are at, not yet told
 
     async def live(self) -> None:
         """Work until the driver says `quit` or is gone."""
@@ -73,16 +75,26 @@ class Work:
         routes = place.routes(kind=WorkerRoutes)
         assert isinstance(routes, WorkerRoutes)
         routes.ledger = self.ledger
-        self.bench = Bench(
-            routes, self.ledger, RemoteSharing(self.ledger), place.retries,
-            partial(self.channel.send, "progress"),
-        )  # fmt: skip
+        sharing = RemoteSharing(self.ledger)
+        self.bench = Bench(routes, self.ledger, sharing, place.retries, self._note)
         self.slots = asyncio.Semaphore(parallel)
 
     async def _run(self, task: TrialTask) -> None:
         async with self.slots:
             result = await attempt(self.family, task, self.bench, self.place.trial_seconds)
+        self.words.pop(task.number, None)
         self.channel.send("result", result)
+
+    def _note(self, trial: int, words: str) -> None:
+        """What a trial is at: told now and then, since free trials get on faster than anyone reads."""
+        if not self.words:
+            asyncio.get_running_loop().call_later(TELL_EVERY, self._tell)
+        self.words[trial] = words
+
+    def _tell(self) -> None:
+        words, self.words = self.words, {}
+        if words:
+            self.channel.send("progress", words)
 
 
 async def from_descriptor(number: int) -> None:
