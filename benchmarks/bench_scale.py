@@ -1,6 +1,7 @@
 """How the engine grows: one-call simulated trials by the thousand, each size in a fresh process.
 
     python benchmarks/bench_scale.py [SIZE…]        default: 1000 10000 100000
+    python benchmarks/bench_scale.py --cells SIZE   a grid of so many cells, planned and registered
 
 Rate per CPU-second, peak memory, size of run.db, seconds from the command to the first new trial when
 a hundredth of the trials is missing, CPU seconds of the default analysis. docs/scale.md holds the
@@ -57,6 +58,30 @@ def measure(count: int) -> dict[str, float]:
     return found
 
 
+def cells(count: int) -> dict[str, float]:
+    """Planning and registering a grid of `count` cells with one seed; one of them is run."""
+    from peira import api
+    from peira.study.study import Study
+
+    family = f"{Path(__file__).with_name('one_call.py')}:OneCall"
+    study = Study(
+        family=family, name="cells", factors={"level": list(range(count // 100)),
+                                              "work": list(range(100))},
+        save_individual_runs=False,
+    )  # fmt: skip
+    folder = Path(tempfile.mkdtemp(prefix="peira-scale-"))
+    question, cpu = api.ask(study), time.process_time()
+    assert len(question.cells()) == count
+    planned = time.process_time() - cpu
+    plan_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    driver: list[float] = []
+    watch = lambda session: driver.append(time.process_time() - cpu)  # noqa: E731
+    api.run(question, api.Options(run_dir=folder / "run", only=("0",), on_start=watch))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    shutil.rmtree(folder)
+    return {"plan_cpu": planned, "plan_mb": plan_mb, "registered_cpu": driver[0], "peak_mb": peak}
+
+
 def _resumed(run: Path, study: object, count: int) -> dict[str, float]:
     """A hundredth is missing, as after a kill; from the call to the first trial that ends."""
     from peira import api
@@ -101,5 +126,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
         print(json.dumps(measure(int(sys.argv[2]))))
+    elif sys.argv[1:2] == ["--cells"]:
+        print(json.dumps(cells(int(sys.argv[2]))))
     else:
         main()

@@ -28,7 +28,7 @@ from peira.engine.engine import Driver, Executor, Selection
 from peira.engine.journal import Journal
 from peira.engine.ledger import Ledger
 from peira.engine.loops import driving, loop_factory
-from peira.engine.plan import PlannedCell, plan_cells, register
+from peira.engine.plan import PlannedCell, SettingsOf, plan_cells, register
 from peira.engine.states import Cause, Tally
 from peira.engine.workplace import Workplace
 from peira.errors import InputError, RunHalted, StudyError
@@ -101,8 +101,12 @@ class Question:
     def cells(self) -> list[PlannedCell]:
         """Every cell, validated. Raises StudyError with all faults."""
         if self._cells is None:
-            self._cells = list(plan_cells(self.study, self.family, self.source))
+            self._cells = plan_cells(self.study, self.family, self.source)
         return self._cells
+
+    def settings(self) -> SettingsOf:
+        """The settings of every cell."""
+        return SettingsOf(self.cells())
 
     def run_dir(self, simulated: bool) -> RunDir:
         """Where the run goes unless told otherwise."""
@@ -148,13 +152,10 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
     study = limited(question.study, options)
     place = workplace(question, study, options)
     routes = place.routes(options.wires)
-    names = {
-        name for cell in question.cells() for name in question.family.seats(cell.settings).values()
-    }
+    names = {name for each in question.settings() for name in question.family.seats(each).values()}
     opened = open_all(routes, names)
     _refuse_what_cannot_travel(options, opened)
-    settings = (cell.settings for cell in question.cells())
-    refuse_what_cannot_be_sent(question.family, settings, routes)
+    refuse_what_cannot_be_sent(question.family, question.settings(), routes)
     journal = Journal(target.database, costly=any(route.durable for route in opened))
     try:
         _prepare(journal, question, study, options, opened)
@@ -275,8 +276,10 @@ def _prepare(
         question.family.check_change(Study.model_validate(meta["study"]), study)
     journal.put("UPDATE replies SET state='unsettled' WHERE state='open'")
     # Identities too: a family may take them from files that the study only names.
-    identities = sha256(b"".join(cell.identity for cell in question.cells())).hexdigest()
-    stamp = [question.family.version, study.hash, question.reference, identities]
+    identities = sha256()
+    for cell in question.cells():
+        identities.update(cell.identity)
+    stamp = [question.family.version, study.hash, question.reference, identities.hexdigest()]
     if meta.get("registered") != stamp:
         register(journal, study, question.family, question.cells())
     question.family.go_on(journal)
@@ -292,8 +295,7 @@ def _prepare(
 
 def _declared(journal: Journal, question: Question, meta: dict[str, Any]) -> dict[str, Any]:
     """What the family declares of this study, as frozen before its first call."""
-    settings = [cell.settings for cell in question.cells()]
-    if not (declared := question.family.declared(question.study, settings)):
+    if not (declared := question.family.declared(question.study, question.settings())):
         return {}
     started, seen = (
         bool(journal.read(f"SELECT 1 FROM trials WHERE {what} LIMIT 1"))

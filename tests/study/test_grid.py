@@ -60,6 +60,23 @@ def test_dotted_names_reach_into_nested_settings_without_touching_the_original()
     assert fixed["sampling"]["temperature"] == 0.0
 
 
+few = st.lists(st.sampled_from([0, 1, 2, "1"]), min_size=1, max_size=3)
+explicit = st.lists(st.fixed_dictionaries({"a": st.integers(0, 2)}, optional={"b": st.integers(0, 1)}),
+                    max_size=3)  # fmt: skip
+
+
+@given(few, few, explicit)
+def test_a_cell_that_stands_twice_is_refused_and_no_other(a, b, extra):
+    study = Study(family="x", factors={"a": a}, zip={"b": b, "c": b}, cells=extra)
+    crossed = [{"a": x, "b": y, "c": y} for x in a for y in b]
+    keys = [repr(sorted(cell.items())) for cell in [*crossed, *extra]]
+    if len(set(keys)) == len(keys):
+        assert len(factors_of(study)) == len(keys)
+    else:
+        with pytest.raises(StudyError, match="duplicate cell"):
+            factors_of(study)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -68,6 +85,8 @@ def test_dotted_names_reach_into_nested_settings_without_touching_the_original()
         ({"factors": {"a": [1]}, "zip": {"a": [1]}}, "keep one"),
         ({"factors": {"a": [1]}, "exclude": [{"z": 1}]}, "not a factor"),
         ({"factors": {"a": [1]}, "cells": [{"a": 1}]}, "duplicate cell"),
+        ({"zip": {"a": [1, 1], "b": [2, 2]}}, "duplicate cell"),
+        ({"cells": [{"a": 1}, {"a": 1}]}, "duplicate cell"),
     ],
 )
 def test_impossible_grids_are_refused_in_words(changes, words):

@@ -69,7 +69,7 @@ def execute(question: api.Question, options: api.Options, json: bool, view: bool
     from peira.cli.finish import finish
 
     if not options.simulated:
-        question.family.check_start([cell.settings for cell in question.cells()], view=view)
+        question.family.check_start(question.settings(), view=view)
     with _viewing(question, options, view):
         report = api.run(question, options)
     if json:

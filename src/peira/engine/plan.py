@@ -8,7 +8,8 @@ a position, outside all counts.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -34,20 +35,50 @@ class Planner(Protocol):
     def slug(self, settings: Any, trial: TrialPlan) -> str: ...
 
 
+HELD = 10_000  # cells whose settings stay in memory as objects; further ones are read again
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedCell:
-    """One cell, validated: its settings as object, as stored, and as they enter the identity."""
+    """One cell, validated: its settings as stored and as they enter the identity. Bytes, since a
+    study may have a million cells."""
 
     index: int
-    factors: Mapping[str, Any]
-    settings: Any
+    family: Planner
+    told: bytes
     stored: bytes
     identity: bytes
+    held: Any = None
+
+    @property
+    def factors(self) -> dict[str, Any]:
+        """What varies, by name."""
+        found: dict[str, Any] = orjson.loads(self.told)
+        return found
+
+    @property
+    def settings(self) -> Any:
+        """The family's settings."""
+        if self.held is not None:
+            return self.held
+        return self.family.Settings.model_validate(orjson.loads(self.stored))
 
 
-def plan_cells(
-    study: Study, family: Planner, source: Source | None = None
-) -> Iterator[PlannedCell]:
+class SettingsOf(Sequence[Any]):
+    """The settings of cells, one at a time."""
+
+    def __init__(self, cells: Sequence[PlannedCell]) -> None:
+        self.cells = cells
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self.cells[index]
+        return [cell.settings for cell in found] if isinstance(found, list) else found.settings
+
+
+def plan_cells(study: Study, family: Planner, source: Source | None = None) -> list[PlannedCell]:
     """Every cell of the study, validated. Raises StudyError with all faults found."""
     faults: dict[str, None] = {}
     good: list[PlannedCell] = []
@@ -60,14 +91,21 @@ def plan_cells(
         except ValidationError as error:
             faults.update(dict.fromkeys(_faults(error, study, cell, source, family)))
             continue
-        identity = canonical(family.identity(settings))
-        stored = orjson.dumps(settings.model_dump(mode="json"))
-        good.append(PlannedCell(cell.index, cell.factors, settings, stored, identity))
+        good.append(PlannedCell(
+            cell.index, family, _fitting(dict(cell.factors)),
+            _fitting(settings.model_dump(mode="json")), canonical(family.identity(settings)),
+            settings if cell.index < HELD else None,
+        ))  # fmt: skip
     if faults:
         raise StudyError(list(faults))
     if not good:
         raise InputError("the study has no cells\n  remedy: relax `exclude` or add factor values")
-    yield from good
+    return good
+
+
+def _fitting(data: Any) -> bytes:
+    """JSON in bytes of its own size: orjson's shrink from a kilobyte and leave the holes behind."""
+    return bytes(memoryview(orjson.dumps(data)))
 
 
 def plan(
@@ -90,7 +128,7 @@ def register(journal: Journal, study: Study, family: Planner, cells: list[Planne
 
     def work(connection: sqlite3.Connection) -> int:
         connection.execute("UPDATE trials SET position=NULL WHERE position IS NOT NULL")
-        numbers = {cell.index: _cell_number(connection, cell) for cell in cells}
+        numbers = array("q", (_cell_number(connection, cell) for cell in cells))
         count = 0
         for cell, trial in plan(study, family, cells):
             _insert(connection, family, cell, trial, numbers[cell.index])
@@ -101,12 +139,11 @@ def register(journal: Journal, study: Study, family: Planner, cells: list[Planne
 
 
 def _cell_number(connection: sqlite3.Connection, cell: PlannedCell) -> int:
-    factors = orjson.dumps(dict(cell.factors))
     key = cell.identity.decode()
     connection.execute(
         "INSERT INTO cells(hash, settings, factors) VALUES(?,?,?) ON CONFLICT(hash)"
         " DO UPDATE SET settings=excluded.settings, factors=excluded.factors",
-        (key, cell.stored, factors),
+        (key, cell.stored, cell.told),
     )
     (number,) = connection.execute("SELECT number FROM cells WHERE hash=?", (key,)).fetchone()
     return int(number)
@@ -148,7 +185,7 @@ def _check_slug(slug: str) -> None:
 
 def _duplicate(cell: PlannedCell, trial: TrialPlan) -> str:
     return (
-        f"duplicate trial: cell {dict(cell.factors)}, seed {trial.seed}\n"
+        f"duplicate trial: cell {cell.factors}, seed {trial.seed}\n"
         "  allowed: each combination of settings and seed once\n"
         "  remedy: remove the repeated value (0 and 0.0 are equal; so are aliases of one model)"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -109,7 +109,7 @@ class Family(Generic[SettingsT, OutcomeT]):
         its changes from there (`arm` "changed") or without (`arm` "control")."""
         raise InputError(f"family {self.name!r}: its trials cannot be forked")
 
-    def check_start(self, settings: list[SettingsT], *, view: bool) -> None:
+    def check_start(self, settings: Sequence[SettingsT], *, view: bool) -> None:
         """Called before a run with real subjects: raise InputError for what could never go well,
         such as a person's seat and nowhere to ask (`view`: the browser view is open)."""
 
@@ -117,7 +117,7 @@ class Family(Generic[SettingsT, OutcomeT]):
         """Lines for `peira plan`: what this study can and cannot find."""
         return []
 
-    def declared(self, study: Study, settings: list[SettingsT]) -> dict[str, Any]:
+    def declared(self, study: Study, settings: Sequence[SettingsT]) -> dict[str, Any]:
         """Hypotheses, as strict JSON by name: frozen in run.db before the first call, so that the
         analysis can tell what was declared from what was added later. Default: none."""
         return {}

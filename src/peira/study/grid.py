@@ -28,17 +28,9 @@ class Cell:
 def cells(study: Study) -> Iterator[Cell]:
     """All cells in order. Raises StudyError for empty factors, unequal zips, duplicate cells."""
     _check(study)
-    index = 0
-    seen: set[str] = set()
-    for factors in _combinations(study):
-        if any(_matches(factors, rule) for rule in study.exclude):
-            continue
-        key = repr(sorted(factors.items(), key=lambda item: item[0]))
-        if key in seen:
-            raise StudyError([f"duplicate cell: {factors}\n  remedy: list each combination once"])
-        seen.add(key)
+    kept = (factors for factors in _combinations(study) if not _excluded(study, factors))
+    for index, factors in enumerate(kept):
         yield Cell(index, factors, merged(study.fixed, factors))
-        index += 1
 
 
 def count(study: Study) -> int:
@@ -77,6 +69,47 @@ def _zipped(study: Study) -> list[dict[str, Any]]:
     return [dict(zip(study.zip, row, strict=True)) for row in rows]
 
 
+def _excluded(study: Study, factors: Mapping[str, Any]) -> bool:
+    return any(_matches(factors, rule) for rule in study.exclude)
+
+
+def _repeated(study: Study) -> dict[str, Any] | None:
+    """The first cell that stands twice, told from the axes alone: a grid may have a million."""
+    axes = {name: list(map(repr, values)) for name, values in study.factors.items()}
+    rows = [_key(row) for row in _zipped(study)]
+    for name, words in axes.items():
+        if twice := [
+            v for v, n in zip(study.factors[name], words, strict=True) if words.count(n) > 1
+        ]:
+            return {name: twice[0]}
+    for row in _zipped(study):
+        if rows.count(_key(row)) > 1:
+            return row
+    seen: set[str] = set()
+    for cell in study.cells:
+        if _excluded(study, cell):
+            continue
+        if _key(cell) in seen or _crossed(study, cell, axes, rows):
+            return cell
+        seen.add(_key(cell))
+    return None
+
+
+def _key(factors: Mapping[str, Any]) -> str:
+    return repr(sorted(factors.items()))
+
+
+def _crossed(
+    study: Study, cell: Mapping[str, Any], axes: Mapping[str, list[str]], rows: list[str]
+) -> bool:
+    """True if an explicit cell is one of the crossed ones too."""
+    if (not axes and not rows) or set(cell) != {*axes, *study.zip}:
+        return False
+    zipped = {name: cell[name] for name in study.zip}
+    inside = all(repr(cell[name]) in words for name, words in axes.items())
+    return inside and (not rows or _key(zipped) in rows)
+
+
 def _matches(factors: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
     return all(name in factors and factors[name] == value for name, value in rule.items())
 
@@ -101,3 +134,5 @@ def _check(study: Study) -> None:
         ]
     if faults:
         raise StudyError(faults)
+    if (cell := _repeated(study)) is not None:
+        raise StudyError([f"duplicate cell: {cell}\n  remedy: list each combination once"])

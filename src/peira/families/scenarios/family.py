@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peira.engine.lab import Lab
@@ -55,7 +55,7 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
         """One that takes any seat; a more capable model concedes more (an effect to be found)."""
         return f"sim:anyone,lift={simulated.planted_lift(capability):g}"
 
-    def check_start(self, settings: list[ScenarioSettings], *, view: bool) -> None:
+    def check_start(self, settings: Sequence[ScenarioSettings], *, view: bool) -> None:
         """A person's seat needs a terminal or the browser."""
         from peira.families.scenarios.human import refuse_without_desk
 
@@ -81,7 +81,7 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
                 )
         return notes
 
-    def declared(self, study: Study, settings: list[ScenarioSettings]) -> dict[str, Any]:
+    def declared(self, study: Study, settings: Sequence[ScenarioSettings]) -> dict[str, Any]:
         """Success and the primary metrics, against each factor, are the confirmatory hypotheses."""
         from peira.families.scenarios.batch import all_series, hypotheses
 
