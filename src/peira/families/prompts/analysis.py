@@ -164,7 +164,8 @@ def _reach(compared: Sequence[Compared]) -> str:
     reach = [part.block.get("power", {}).get("mde") for part in compared]
     known = [value for value in reach if value is not None]
     if not known:
-        return ""
+        ties = [part.primary["dominance"]["ties"] == part.primary["n_items"] for part in compared]
+        return "; every item scored alike in both arms" if all(ties) else ""
     spread = f"{min(known):.3f}" if len(known) == 1 else f"{min(known):.3f} to {max(known):.3f}"
     power = compared[0].stats.power
     return f"; with {power:.0%} power the design finds differences of {spread}"

@@ -243,35 +243,42 @@ def _risk_panel(axes: Any, compared: Sequence[Compared]) -> None:
 
 def costs(told: Told, simulated: bool) -> Figure:
     """US dollars per item against the primary metric, one point an arm."""
-    compared = told.significance.compared
+    compared, done = told.significance.compared, told.found.done
     metric = compared[0].stats.primary
-    done = told.found.done
+    arms = list(dict.fromkeys(arm for trial in done for arm in trial.arm_names))
+    looks = {arm: (PALETTE[k % 7], MARKERS[k % 7]) for k, arm in enumerate(arms)}
     with style():
         figure, axes = canvas(5.0, 3.4)
-        arms = list(dict.fromkeys(arm for trial in done for arm in trial.arm_names))
         for trial in done:
-            usd = np.array(trial.costs.usd, dtype=float).reshape(trial.shape)
             for temp in trial.settings.temps:
-                for kind, face in zip(("closed", "open"), ("white", None), strict=True):
-                    if kind not in trial.types:
-                        continue
-                    found = means(trial, temp, kind, metric)
-                    items = trial.of_type(kind)
-                    for place, arm in enumerate(trial.arm_names):
-                        color = PALETTE[arms.index(arm) % 7]
-                        each = usd[items][:, trial.draws(temp), place].sum(axis=1).mean()
-                        axes.plot(1000 * each, found[arm]["mean"], MARKERS[arms.index(arm) % 7],
-                                  color=color, markerfacecolor=face or color)  # fmt: skip
-        for number, arm in enumerate(arms):
-            axes.plot([], [], MARKERS[number % 7], color=PALETTE[number % 7], label=plain(arm))
+                for kind in trial.types:
+                    _cost_points(axes, trial, temp, kind, looks)
+        for arm, (color, marker) in looks.items():
+            axes.plot([], [], marker, color=color, label=plain(arm))
         axes.set_xlabel("cost (US dollars per 1,000 items)")
-        axes.set_ylabel(f"mean {metric}")
+        axes.set_ylabel(f"mean {WORDS.get(metric, metric)}")
         axes.margins(0.15)
         axes.legend()
         return finish(
             figure, n=_n_items(compared), simulated=simulated,
-            caption="Hollow: closed items; filled: open items. Up and to the left is better.",
+            caption="Hollow: closed items; filled: open items. Bars are 95 % intervals by clusters."
+            " Up and to the left is better.",
         )  # fmt: skip
+
+
+def _cost_points(
+    axes: Any, trial: TrialData, temp: float, kind: Any, looks: Mapping[str, tuple[str, str]]
+) -> None:
+    usd = np.array(trial.costs.usd, dtype=float).reshape(trial.shape)
+    found = means(trial, temp, kind, trial.settings.analysis.stats.primary)
+    for place, arm in enumerate(trial.arm_names):
+        color, marker = looks[arm]
+        each = usd[trial.of_type(kind)][:, trial.draws(temp), place].sum(axis=1).mean()
+        mean = found[arm]
+        if mean.low is not None:
+            axes.vlines(1000 * each, mean.low, mean.high, color=color, linewidth=1, alpha=0.7)
+        face = "white" if kind == "closed" else color
+        axes.plot(1000 * each, mean.estimate, marker, color=color, markerfacecolor=face)
 
 
 def replicates(told: Told, simulated: bool) -> Figure:

@@ -6,7 +6,7 @@ be run, and `p_adjusted` is the only basis of a claim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from peira.families.prompts.evaluated import Evaluated, TrialData, comparisons
 from peira.families.prompts.omnibus import over_datasets, several_arms
 from peira.families.prompts.selective import selective_risk
 from peira.families.prompts.settings import CONTROL, AnalysisSettings, StatsSettings
+from peira.stats.clustered import cluster_mean
 from peira.stats.multiplicity import benjamini_hochberg, holm
 from peira.stats.result import Estimate
 from peira.study.seeds import derive
@@ -185,7 +186,10 @@ def _omnibus(at: Comparison) -> dict[str, Any]:
         ]
     )
     seed = derive(at.stats.random_seed, at.name, "omnibus")
-    return several_arms(means, at.single, at.stats.permutation_samples, seed)
+    entry = several_arms(means, at.single, at.stats.permutation_samples, seed)
+    clusters = at.clusters()
+    alone = len(set(clusters)) == len(clusters)
+    return entry if alone else entry | {"note": "items taken as independent"}
 
 
 def _cell_flags(at: Comparison) -> list[str]:
@@ -323,12 +327,11 @@ def _settle(node: Any, pointer: str, reasons: dict[str, str]) -> None:
         _settle(part, f"{pointer}/{escaped}", reasons)
 
 
-def means(trial: TrialData, temp: float, kind: Any, metric: str) -> Mapping[str, Any]:
-    """Mean of a metric per arm over items with any scored row, and the number of those items."""
+def means(trial: TrialData, temp: float, kind: Any, metric: str) -> dict[str, Estimate]:
+    """Mean of a metric per arm over the items with any scored row, its interval by clusters."""
     items = trial.of_type(kind)
-    found = {}
-    for arm in trial.arm_names:
-        values = sides(Comparison(trial, temp, kind, arm, CONTROL, items), metric).arm
-        seen = values[np.isfinite(values)]
-        found[arm] = {"mean": float(seen.mean()) if seen.size else None, "n": int(seen.size)}
-    return found
+    at = (Comparison(trial, temp, kind, arm, CONTROL, items) for arm in trial.arm_names)
+    return {
+        each.arm: cluster_mean(sides(each, metric).arm, each.clusters()).with_(p=None)
+        for each in at
+    }

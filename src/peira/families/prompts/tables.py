@@ -108,7 +108,7 @@ def _forest_row(part: Compared, label: str) -> dict[str, Any]:
         "arm_mean": entry["arm_mean"], "delta": part.estimate(part.stats.primary),
         "p_adjusted": entry["p_adjusted"], "delta_itt": entry["delta_itt"],
         "bounds": _bounds(entry),
-        "verdict": part.block["verdict"], "flags": ", ".join(_flags(part)) or "none",
+        "verdict": part.block["verdict"], "flags": ", ".join(_flags(part)).replace("_", " ") or "none",
     }  # fmt: skip
 
 
@@ -130,7 +130,8 @@ def metrics(compared: Sequence[Compared]) -> Table:
         Column("p_adjusted", "Holm p"), Column("q_value", "BH q"),
     )  # fmt: skip
     note = (
-        "Secondary metrics stand behind the gate of the primary ones; the rest is exploratory."
+        "Secondary metrics stand behind the gate of the primary ones: their Holm p is never below"
+        " the largest of those. The rest is exploratory."
         + (" Bounds: the least and the most that unscored rows could make of δ." if lost else "")
     )
     return Table("metrics", "Other metrics", columns, tuple(_metric_rows(compared)), note)
@@ -173,7 +174,7 @@ def omnibus(tests: Sequence[tuple[Comparison, dict[str, Any]]]) -> Table:
             "trial": at.trial.record.slug, "items": f"{at.kind}, t={at.temp:g}",
             "arms": entry["arms"], "p": entry["p_value"], "p_reason": "empty",
             "range": Estimate(entry["range"], n=entry["n_items"], reason="no interval"),
-            "method": entry["method"],
+            "method": ", ".join(entry[k] for k in ("method", "note") if k in entry),
         }
         for at, entry in tests
     ]  # fmt: skip
@@ -221,10 +222,13 @@ def ranking(trials: Sequence[TrialData]) -> Table:
     columns = (
         *_trial_column(_slugs(trials)), Column("items", "items", kind=TEXT),
         Column("rank", "rank", 0), Column("arm", "arm", kind=TEXT),
-        Column("mean", "mean", 3), Column("n", "n", 0), Column("missing", "missing", 0),
+        Column("mean", "mean", 3, kind="estimate"),
     )  # fmt: skip
     rows = [row for trial in trials if len(trial.arms) > 2 for row in _ranked(trial)]
-    note = "Means over items, samples averaged within; ranks are no claim (see the comparisons)."
+    note = (
+        "Means over items, samples averaged within, intervals by clusters; ranks are no claim (see"
+        " the comparisons)."
+    )
     return Table("ranking", "Arms in order", columns, tuple(rows), note)
 
 
@@ -233,12 +237,11 @@ def _ranked(trial: TrialData) -> Iterator[dict[str, Any]]:
     for temp in trial.settings.temps:
         for kind in trial.types:
             found = means(trial, temp, kind, metric)
-            total = len(trial.of_type(kind))
-            order = sorted(found, key=lambda arm: -(found[arm]["mean"] or 0.0))
+            order = sorted(found, key=lambda arm: -(found[arm].estimate or 0.0))
             for rank, arm in enumerate(order, 1):
                 yield {
                     "trial": trial.record.slug, "items": f"{kind}, t={temp:g}", "rank": rank,
-                    "arm": arm, **found[arm], "missing": total - found[arm]["n"],
+                    "arm": arm, "mean": found[arm],
                 }  # fmt: skip
 
 
