@@ -3,7 +3,7 @@
 import pytest
 
 from peira import api
-from peira.families.negotiation import cell_tables, model_tables, scaling_law
+from peira.families.negotiation import cell_tables, model_tables, model_views, scaling_law
 from peira.families.negotiation.model_tables import gini
 from peira.families.negotiation.planted import Truth, planted
 from peira.families.negotiation.rows import Games
@@ -79,6 +79,27 @@ def test_fewer_than_six_models_get_no_form_and_a_star_says_so():
     star = [row for row in games.rows if "m00" in row.models]
     law = scaling_law.laws(Games(tuple(star), games.capability, True))[0]
     assert law.star and "conditional_on_one_baseline" in law.slope.flags
+
+
+def test_the_headline_slope_stands_beside_other_methods_of_the_same_games():
+    games = planted(Truth(skills(8), slope=30.0, noise=12.0, model_sd=4.0), seeds=range(6))
+    law = scaling_law.laws(games)[0]
+    rows = {row["view"]: row for row in model_views.views_table(games, law).rows}
+    headline, mixed = list(rows.values())[:2]
+    assert mixed["slope"] == pytest.approx(headline["slope"], rel=0.02)
+    assert mixed["se"] == pytest.approx(headline["se"], rel=0.1)
+    assert rows["capabilities permuted over models"]["p"] < 0.01
+    assert rows["games taken as independent"]["se"] < 0.8 * headline["se"]
+
+
+def test_a_zero_sum_outcome_is_as_much_the_actors_doing_as_the_partners():
+    games = planted(Truth(skills(8), slope=30.0, noise=6.0, model_sd=4.0), seeds=range(6))
+    rows = {row["part"]: row for row in model_views.relations_table(games).rows}
+    actor, partner = rows["who acts"]["variance"], rows["whom they meet"]["variance"]
+    assert actor.estimate == pytest.approx(partner.estimate, rel=0.01)
+    assert rows["the two together"]["share"] < 0.2 < rows["who acts"]["share"]
+    star = [row for row in games.rows if "m00" in row.models]
+    assert model_views.relations_table(Games(tuple(star), games.capability, True)) is None
 
 
 def test_models_that_never_met_are_not_put_on_one_scale():

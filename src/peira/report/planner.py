@@ -354,11 +354,11 @@ def figure(planned: Planned, title: str) -> Figure:
         axes.plot(*zip(*result.curve, strict=True), color=PALETTE[0])
         axes.axhline(result.power, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
         marks = [(result.n, PALETTE[2], "needed"), (planned.units, PALETTE[1], "this study")]
-        for n, colour, words in marks:
+        for height, (n, colour, words) in zip((0.10, 0.03), marks, strict=True):
             if n is not None and n <= result.curve[-1][0]:
                 axes.axvline(n, color=colour, linewidth=1.0)
                 side = "left" if n < 0.7 * result.curve[-1][0] else "right"
-                axes.annotate(f" {words}: {n:,} ", (n, 0.03), color=colour, fontsize=8, ha=side)
+                axes.annotate(f" {words}: {n:,} ", (n, height), color=colour, fontsize=8, ha=side)
         axes.set(xlabel=f"n ({result.unit})", ylabel="power", ylim=(0, 1.02))
         axes.set_title(title)
         caption = f"Effect {result.effect:g}, level {result.alpha:g}, {TESTS[result.design]}."

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from peira.families.negotiation import cell_tables, model_tables, scaling_law
+from peira.families.negotiation import cell_tables, model_tables, model_views, scaling_law
 from peira.families.negotiation.behaviour_table import behaviours, table_of
 from peira.families.negotiation.judging import agreement_table, ratings_table
 from peira.families.negotiation.rows import AXIS_LABELS, Games, Row, games_of
@@ -50,6 +50,9 @@ def _tables(run: RunView, games: Games, laws: Sequence[Law], seen: Any) -> list[
         tables.append(scaling_law.slopes(laws))
         forms = scaling_law.forms_table(laws)
         tables += [forms] if forms else []
+        tables.append(model_views.views_table(games, laws[0]))
+        relations = model_views.relations_table(games)
+        tables += [relations] if relations else []
     if not games.dyadic or not games.pairs:
         tables.append(model_tables.seats_table(games))
     if not games.dyadic:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from peira.families.prompts.effects import Comparison, Sides, cluster_sums, sides
 from peira.families.prompts.scoring import Unsupported
 from peira.stats.clustered import cluster_mean
-from peira.stats.intervals import is_constant, normal_quantile, t_p_value
+from peira.stats.intervals import is_constant, normal_quantile, t_p_value, t_quantile
 from peira.stats.mcnemar import conditional_odds_ratio, mcnemar_exact_p, mcnemar_mid_p
 from peira.stats.permutation import sign_flip_p
 from peira.study.seeds import derive
@@ -261,8 +261,10 @@ def _gee(y: Floats, x: Floats, group: NDArray[Any]) -> dict[str, Any]:
     error = float(fit.bse[1])
     if not fit.converged or not math.isfinite(error) or error <= 0:
         return {"odds_ratio": None, "_reasons": {"odds_ratio": "not_converged"}}
-    low, high = (float(fit.params[1]) + sign * normal_quantile(0.95) * error for sign in (-1, 1))
+    # The library's z is too sure of itself with few clusters.
+    beta, df = float(fit.params[1]), len(set(group)) - 1
+    low, high = (beta + sign * t_quantile(0.95, df) * error for sign in (-1, 1))
     return {
-        "odds_ratio": math.exp(float(fit.params[1])), "ci_95": [math.exp(low), math.exp(high)],
-        "p_value": float(fit.pvalues[1]), "n_rows": len(y), "n_clusters": len(set(group)),
+        "odds_ratio": math.exp(beta), "ci_95": [math.exp(low), math.exp(high)],
+        "p_value": t_p_value(beta / error, df), "n_rows": len(y), "n_clusters": df + 1,
     }  # fmt: skip
