@@ -75,6 +75,7 @@ def test_no_deal_counts_as_the_disagreement_payoff_and_deals_only_stands_beside_
 def test_fewer_than_six_models_get_no_form_and_a_star_says_so():
     five = scaling_law.laws(planted(Truth(skills(5), slope=10.0)))[0]
     assert five.forms is None and five.fit.reason == "too_few_models"
+    assert not five.slope.defined and five.slope.reason == "too_few_models"
     games = planted(Truth(skills(7), slope=10.0))
     star = [row for row in games.rows if "m00" in row.models]
     law = scaling_law.laws(Games(tuple(star), games.capability, True))[0]

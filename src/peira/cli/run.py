@@ -80,13 +80,15 @@ def execute(question: api.Question, options: api.Options, json: bool, view: bool
     if question.study.aggregate_metrics and report.tally.done and not interrupted:
         finish(report.path, quiet=json)
     if report.exit_code:
-        note(_next_step(report))
+        note(_next_step(report, options))
     elif not json:
         say(f"  look: {report.path}/report.html, or peira view {report.path}")
     return report.exit_code
 
 
-def _next_step(report: api.RunReport) -> str:
+def _next_step(report: api.RunReport, options: api.Options) -> str:
+    if options.only and report.exit_code == 3 and not report.tally.failed:
+        return "  the rest: run again without --only"
     if report.tally.failed and not report.tally.halted and not report.tally.pending:
         return f"  remedy: peira status {report.path} --failed, then run with --retry-failed"
     return "  remedy: run the same command again to go on; nothing is lost"

@@ -65,7 +65,10 @@ def _print(view: Any, data: dict[str, Any], failed: bool) -> None:
         rows = [
             (t["slug"], t["state"], t["cause"], t["attempts"], t["message"]) for t in _bad(view)
         ]
-        table("failed and halted", ("trial", "state", "cause", "attempts", "message"), rows)
+        if rows:
+            table("failed and halted", ("trial", "state", "cause", "attempts", "message"), rows)
+        else:
+            say("  none failed, none halted")
 
 
 def _bad(view: Any) -> list[dict[str, Any]]:

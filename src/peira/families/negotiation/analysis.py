@@ -68,7 +68,7 @@ def _tables(run: RunView, games: Games, laws: Sequence[Law], seen: Any) -> list[
 def _findings(games: Games, laws: Sequence[Law]) -> list[Finding]:
     found = []
     labels = {name: label for name, label, _ in scaling_law.OUTCOMES}
-    for each in laws:
+    for each in (law for law in laws if law.slope.defined):
         star = "; conditional on the one baseline" if each.star else ""
         found.append(Finding(
             f"scaling_{each.axis}_{each.outcome}",
@@ -98,6 +98,8 @@ def _findings(games: Games, laws: Sequence[Law]) -> list[Finding]:
 def _answer(games: Games, laws: Sequence[Law], findings: Sequence[Finding]) -> str:
     if laws and laws[0].slope.defined:
         return _slope_sentence(laws[0]) + _deals_sentence(games)
+    if len(games.pairs) > 1:
+        return _pairs_sentence(games) + _deals_sentence(games)
     pair = next((f for f in findings if f.name.startswith("difference_")), None)
     if pair is not None and pair.estimate.defined:
         return (
@@ -107,6 +109,18 @@ def _answer(games: Games, laws: Sequence[Law], findings: Sequence[Finding]) -> s
     if len(games.done) == 1:
         return _single(games.done[0])
     return f"{len(games.done)} games were finished." + _deals_sentence(games)
+
+
+def _pairs_sentence(games: Games) -> str:
+    """The answer over several pairs, too few models for a slope."""
+    rows = [row for row in games.rows if row.pair]
+    found = cell_tables.mean_of(rows, lambda row: row.difference(), "strong - weak")
+    if found.low is None:
+        return f"{len(games.done)} games of {len(games.pairs)} pairs were finished."
+    return (
+        f"Utility of the stronger less that of the weaker model, over {len(games.pairs)} pairs:"
+        f" {_told(found)} points over {found.n} instances."
+    )
 
 
 def _single(row: Row) -> str:
@@ -161,7 +175,7 @@ def _notes(games: Games, laws: Sequence[Law]) -> list[str]:
     if laws and laws[0].star:
         notes.append("One model takes part in every game: every claim is conditional on it.")
     if laws and laws[0].forms is None:
-        notes.append(f"{len(laws[0].x)} models: no scaling form is fitted below six.")
+        notes.append(f"{len(laws[0].x)} models: no slope or form is fitted below six.")
     if not games.axes:
         notes.append("No capability score is known for every model, so no scaling law is fitted:"
                      " state scores under `subjects`.")  # fmt: skip

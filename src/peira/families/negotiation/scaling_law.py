@@ -26,6 +26,7 @@ from peira.stats.dyads import (
 from peira.stats.result import TOO_FEW_MODELS, Estimate, undefined
 from peira.stats.scaling import Comparison, ScalingFit, compare_forms, fit_form
 
+FEWEST = 6  # models; below it a slope over models says more about chance than about capability
 FORMS = ("constant", "linear", "quadratic", "logistic4", "power")
 Outcome = Callable[[Row], float | None]
 
@@ -127,13 +128,24 @@ def law(games: Games, axis: str, name: str, outcome: Outcome) -> Law | None:
     capability = {m: games.on_axis(m, axis) for m in {*first, *second}}
     scores = model_scores(first, second, y)
     x = tuple(capability[m] for m in scores.models)
-    enough = not scores.reason and len(x) >= 6
+    enough = not scores.reason and len(x) >= FEWEST
     gaps = np.array([capability[a] - capability[b] for a, b in zip(first, second, strict=True)])
     return Law(
-        axis, name, scores, x, capability_slope(first, second, y, capability),
+        axis, name, scores, x, _refused_below(capability_slope(first, second, y, capability)),
         fit_form("linear", x, scores.scores) if not scores.reason else fit_form("linear", [], []),
         compare_forms(x, scores.scores, FORMS) if enough else None,
         dyadic_errors(first, second, y, gaps),
+    )  # fmt: skip
+
+
+def _refused_below(slope: Estimate) -> Estimate:
+    """The slope, or why there is none: with few models t(M − 2) has hardly any degrees of freedom."""
+    if not slope.defined or (slope.n or 0) >= FEWEST:
+        return slope
+    return undefined(
+        TOO_FEW_MODELS, level=slope.level, n=slope.n, n_rows=slope.n_rows, missing=slope.missing,
+        method=slope.method, estimand=slope.estimand, flags=slope.flags,
+        extra={"order_effect": slope.extra.get("order_effect")},
     )  # fmt: skip
 
 
@@ -165,7 +177,7 @@ def slopes(found: Sequence[Law]) -> Table:
     return Table(
         "scaling", "Scaling law: model scores on capability", columns, rows,
         "Least-squares model scores regressed on capability; t with M - 2 degrees of freedom. The unit is"
-        " the model. One row is the evidence; the others are the same games seen otherwise.",
+        f" the model; no slope below {FEWEST}. One row is the evidence; the others are the same games seen otherwise.",
     )  # fmt: skip
 
 
