@@ -100,6 +100,19 @@ async def test_an_answer_does_not_depend_on_what_shares_its_batch(tiny):
     assert len(set(alone)) > 8 and {finish for _, finish in alone} >= {"length"}
 
 
+async def test_requests_side_by_side_share_their_passes_through_the_model(tiny):
+    route = open_model(f"hf:{tiny}", {"local": {"device": "cpu", "dtype": "float32"}})
+    await route.wire.send(ask("w1", max_tokens=1))
+    widths: list[int] = []
+    route.wire._model.model.register_forward_hook(
+        lambda module, args, kwargs, out: widths.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    requests = [ask(f"w{k} w{k + 1}", k, max_tokens=20) for k in range(12)]
+    await asyncio.gather(*(route.wire.send(request) for request in requests))
+    await route.wire.close()
+    assert max(widths) > 9 and len(widths) < 30, "alone they would take 240"
+
+
 async def test_late_requests_join_a_batch_under_way(tiny):
     route = open_model(f"hf:{tiny}", {"local": {"device": "cpu", "dtype": "float32"}})
     first = asyncio.create_task(route.wire.send(ask("w1 w2", max_tokens=100)))
