@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic_core import PydanticCustomError
 
 from peira.families.scenarios.metric_checks import FUNCTION, check_comparison
-from peira.families.scenarios.yaml_file import Path, dotted
+from peira.families.scenarios.yaml_file import Path
 
 if TYPE_CHECKING:
     from peira.families.scenarios.settings import Metric, ScenarioFile
 
-__all__ = ["cross_check", "dotted", "estimated_tokens", "nearest"]
 SCENARIO, EVENTS = "scenario.yaml", "exogenous-events.yaml"
 RULES, METRICS = "validation-rules.yaml", "metrics.yaml"
 PLACEHOLDERS = {

@@ -11,13 +11,12 @@ from pydantic import ValidationError
 
 from peira.engine.fork import Branch
 from peira.errors import InputError
-from peira.families.scenarios.checks import nearest
+from peira.families.scenarios.checks import RULES, nearest
 from peira.families.scenarios.settings import Scenario, ScenarioSettings
+from peira.families.scenarios.variations import OFFICES
 
 if TYPE_CHECKING:
     from peira.store.records import Record
-
-OFFICES = {"world": "world_state_model", "summary": "summary_model", "metrics": "metrics_model"}
 
 
 def forked(
@@ -50,10 +49,10 @@ def _changed(scenario: Scenario, branch: Branch) -> Scenario:
 
 
 def _seat(data: dict[str, Any], scenario: Scenario, seat: str, model: str) -> None:
-    if seat in OFFICES:
-        data[OFFICES[seat]] = model
-    elif seat == "quality" and data["quality"]:
-        data["quality"]["validation_model"] = model
+    file, key = OFFICES.get(seat, ("", ""))
+    office = data["quality"] if file == RULES else data if file else None
+    if office:
+        office[key] = model
     elif seat in scenario.shorts:
         data["actors"][scenario.shorts.index(seat)] |= {"llm_model": model, "control": "ai"}
     else:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from peira.errors import Fault, InputError, StudyError
 from peira.families.scenarios import checks
+from peira.families.scenarios.checks import EVENTS, METRICS, RULES, SCENARIO
 from peira.families.scenarios.messages import explain
 from peira.families.scenarios.settings import (
     Actor,
@@ -30,11 +31,9 @@ from peira.families.scenarios.settings import (
     ScenarioFile,
 )  # fmt: skip
 from peira.families.scenarios.yaml_file import Path as Keys
-from peira.families.scenarios.yaml_file import YamlFile, read_yaml
+from peira.families.scenarios.yaml_file import YamlFile, dotted, read_yaml
 
 M = TypeVar("M", bound=BaseModel)
-SCENARIO, EVENTS = "scenario.yaml", "exogenous-events.yaml"
-RULES, METRICS = "validation-rules.yaml", "metrics.yaml"
 FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 
 
@@ -157,7 +156,7 @@ class _Builder:
         self, file: str, path: Keys, value: str, allowed: str, remedy: str = "", shown: str = ""
     ) -> None:
         """Collect one fault."""
-        shown = shown or checks.dotted(path)
+        shown = shown or dotted(path)
         self.faults.append(Fault(self.where(file, path), shown, value, allowed, remedy))
 
     def scenario(self) -> Scenario | None:

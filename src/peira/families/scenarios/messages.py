@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel
 
-from peira.families.scenarios.checks import dotted, nearest
-from peira.families.scenarios.yaml_file import Path
+from peira.families.scenarios.checks import nearest
+from peira.families.scenarios.yaml_file import Path, dotted
 
 TYPES = {
     "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text",

@@ -155,7 +155,6 @@ class Event(Part):
         return isinstance(self.visible_to, tuple) and reader in self.visible_to
 
 
-CHECKS = ("actor_decision_consistency", "world_state_coherence", "information_access_consistency")
 CheckName = Literal[
     "actor_decision_consistency", "world_state_coherence", "information_access_consistency"
 ]
@@ -199,7 +198,6 @@ METRIC_TYPES = {
     "str": "str", "string": "str", "categorical": "categorical",
 }  # fmt: skip
 Source = Literal["actions", "world", "reasoning", "messages"]
-METHOD_KEYS = {"regex": "pattern", "keyword": "keywords", "python": "function"}
 
 
 class Metric(Part):

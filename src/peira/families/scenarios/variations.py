@@ -13,29 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from peira.errors import Fault, InputError, StudyError
-from peira.families.scenarios.checks import nearest
-from peira.families.scenarios.load import (
-    EVENTS,
-    METRICS,
-    RULES,
-    SCENARIO,
-    Base,
-    Change,
-    build,
-    read_base,
-)  # fmt: skip
+from peira.families.scenarios.checks import EVENTS, METRICS, RULES, SCENARIO, nearest
+from peira.families.scenarios.load import Base, Change, build, read_base
 from peira.families.scenarios.settings import BASE, ScenarioSettings
 from peira.families.scenarios.yaml_file import Path as Keys
+from peira.study.dialects_batch import KEYS
 from peira.study.study import Study
 
 OFFICES = {
     "world": (SCENARIO, "world_state_model"), "summary": (SCENARIO, "summary_model"),
     "metrics": (SCENARIO, "metrics_model"), "quality": (RULES, "validation_model"),
-}  # fmt: skip
-KEYS = {
-    "actor_model": ("actor",), "actor_field": ("actor", "field"),
-    "scenario_parameter": ("parameter",), "initial_world_state": (), "events": ("event",),
-    "temperature": ("actor",), "turns": (), "seed": (),
 }  # fmt: skip
 OWN = ("base_scenario", "files", "variations", "set", "success_criteria", "fork")
 
