@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from peira import api
+from peira.api.forks import fork
 from peira.cli.fork import differences
 from peira.cli.main import run as peira
 from peira.engine.fork import Branch
 from peira.errors import InputError
-from peira.forks import fork
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.study.study import Study

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from peira import api
+from peira.api.forks import fork
 from peira.cli.fork import differences
 from peira.engine.fork import Branch
 from peira.errors import InputError
-from peira.forks import fork
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from tests.scenarios.conftest import Bench, Scripted, polite

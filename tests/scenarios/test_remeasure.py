@@ -5,8 +5,8 @@ from __future__ import annotations
 import yaml
 
 from peira import api
+from peira.api.remeasure import remeasure
 from peira.families.scenarios.analysis import Results
-from peira.remeasure import remeasure
 from peira.store.rundir import RunDir
 from peira.subjects.subject import Request
 from tests.scenarios.conftest import LEVEL, Bench, Scripted, polite

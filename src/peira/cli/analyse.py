@@ -37,8 +37,8 @@ def command(
     from peira.store.rundir import find_run
 
     if remeasure:
+        from peira.api.remeasure import remeasure as again
         from peira.cli.display import note
-        from peira.remeasure import remeasure as again
 
         note(f"  {again(find_run(run))} trials measured again")
     with RunView(find_run(run)) as view:

@@ -10,7 +10,7 @@ import typer
 from peira.cli import flags
 
 if TYPE_CHECKING:
-    from peira.forks import Forked
+    from peira.api.forks import Forked
 
 Words = list[str] | None
 
@@ -39,11 +39,11 @@ def command(
     """Replay a finished trial up to a turn, free, and play on from there with a change. Forks stand
     outside the run's statistics; the same command again buys nothing twice."""
     from peira import api
+    from peira.api.forks import fork
     from peira.cli.display import as_json, say
     from peira.cli.negotiate import assignments
     from peira.cli.show import _places
     from peira.engine.fork import Branch
-    from peira.forks import fork
     from peira.store.records import RunView
 
     run, slug = _places(trial, name)

@@ -137,16 +137,9 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
         return analyse(run)
 
     def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
-        """The first trial's figures by name; further trials' as `<figure>.<condition>` and so on."""
-        from peira.families.representations import experiments
-        from peira.families.representations.analysis import trials_of
+        from peira.families.representations.figures import figures
 
-        out: dict[str, Callable[[], Figure]] = {}
-        for record, data in trials_of(run):
-            for name, maker in experiments.figures(data).items():
-                key = name if name not in out else f"{name}.{data['condition']}"
-                out[key if key not in out else f"{name}.{model_slug(record.slug)}"] = maker
-        return out
+        return figures(run)
 
 
 def model_of(settings: RepresentationSettings) -> str:
