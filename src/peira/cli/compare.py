@@ -62,7 +62,7 @@ def show(found: Comparison) -> None:
         say("  the settings are the same")
     if found.changes:
         table(
-            "means with n, and the paired change", ("quantity", a, b, "change [95 %]", "n", "p"),
+            "means with n, and the paired change (exploratory: p is not corrected)", ("quantity", a, b, "change [95 %]", "n", "p"),
             [_row(change) for change in found.changes[:SHOWN]],
         )  # fmt: skip
     else:

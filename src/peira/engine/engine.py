@@ -184,13 +184,19 @@ def _check_selection(journal: Journal, selection: Selection) -> None:
     """Raise InputError for a selection that names no planned trial."""
     if not selection.only:
         return
-    planned = journal.read("SELECT position, slug FROM trials WHERE position IS NOT NULL")
-    if not any(selection.wants(position, slug) for position, slug in planned):
-        example = f"e.g. --only 0, or --only {planned[0][1]!r}" if planned else "none are planned"
-        raise InputError(
-            f"--only {' '.join(selection.only)}: no such trial\n"
-            f"  allowed: a position from 0 to {len(planned) - 1}, a name or a pattern; {example}"
-        )
+    first, last = "", -1
+    while rows := journal.read(
+        "SELECT position, slug FROM trials WHERE position>? ORDER BY position LIMIT ?",
+        (last, CHUNK),
+    ):
+        if any(selection.wants(position, slug) for position, slug in rows):
+            return
+        first, last = first or rows[0][1], rows[-1][0]
+    example = f"e.g. --only 0, or --only {first!r}" if first else "none are planned"
+    raise InputError(
+        f"--only {' '.join(selection.only)}: no such trial\n"
+        f"  allowed: a position from 0 to {last}, a name or a pattern; {example}"
+    )
 
 
 def store_result(journal: Journal, result: TrialResult) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from peira.engine.journal import Journal
     from peira.report.analysis import Analysis
+    from peira.store.compare import Series
     from peira.store.records import Record, RunView, TrialView
 
 
@@ -158,6 +159,12 @@ class Family(Generic[SettingsT, OutcomeT]):
         from peira.report.default_analysis import numeric_outcomes
 
         return numeric_outcomes(run)
+
+    def comparables(self, run: RunView) -> Iterable[Series]:
+        """What `peira compare` pairs between two runs. Default: all numeric outcomes, by trial."""
+        from peira.store.compare import numeric_series
+
+        return numeric_series(run)
 
     def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
         """Figure name -> maker, drawn on demand. Default: numeric outcomes by cell."""

@@ -1,15 +1,16 @@
 """Two runs side by side: settings that differ, means, paired changes, costs.
 
-A family says what can be compared (`comparables`); a run without one gives its numeric outcomes,
-trial by trial. Invariant: a change is computed on the units both runs have, paired, with interval
+A family says what can be compared (`comparables`): by default its numeric outcomes, trial by
+trial. Invariant: a change is computed on the units both runs have, paired, with interval
 and n; nothing is pooled over series.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from peira.study.seeds import derive
 
 IGNORED = ("several_seeds", "mode", "condition", "paths.", "max_concurrent_requests")
 MATCHED = ("temperature", "trial")
+SEED = "seed"  # its place in a unit
 RATES = ("em", "f1", "abstain_rate", "false_answer_rate", "unsupported_rate")
 
 
@@ -114,6 +116,8 @@ def compare(first: Side, second: Side) -> Comparison:
         if not side.series:
             raise StoreError(f"{side.name}: no results to compare\n  remedy: run it to the end")
     ours, theirs, notes = _matched(first.series, second.series)
+    ours, theirs, matched = _aligned(ours, theirs)
+    notes += matched
     index = {_key(series): series for series in theirs}
     changes = tuple(
         Change(series, index[_key(series)], _change(series, index[_key(series)]))
@@ -214,8 +218,7 @@ def _owner(path: Path) -> Path | None:
 def _run_side(path: Path, slug: str | None, load_family: Loader) -> Side:
     with RunView(RunDir(path)) as run:
         family = load_family(run.family)
-        given = getattr(family, "comparables", None)
-        series = tuple(given(run) if given is not None else numeric_series(run))
+        series = tuple(family.comparables(run))
         if slug is not None:
             series = tuple(s for s in series if s.labels.get("trial", slug) == slug)
         spent, unsettled = run.spend()
@@ -239,16 +242,51 @@ def config_of(run: RunView) -> dict[str, Any]:
     return dict(flattened(data))
 
 
-def numeric_series(run: RunView) -> Iterator[Series]:
-    """Numeric outcomes of finished trials; the unit is the trial, by cell and seed."""
+Told = Callable[[Mapping[str, Any]], Iterable[tuple[str, Any]]]
+
+
+def numeric_series(run: RunView, told: Told = flattened) -> Iterator[Series]:
+    """Numbers of finished trials, a yes or no as 1 or 0; `told` names those of an outcome (default:
+    all). The unit is the trial, by the levels of its factors and its seed."""
     values: dict[str, dict[Any, float]] = {}
     for record in run.done():
-        unit = (json.dumps(dict(record.cell), sort_keys=True), record.seed, record.replicate)
-        for name, value in flattened(record.outcome or {}):
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+        levels = {k: json.dumps(v, sort_keys=True, default=str) for k, v in record.cell.items()}
+        unit = tuple(sorted((levels | {SEED: record.seed}).items()))
+        for name, value in told(record.outcome or {}):
+            if isinstance(value, (int, float)):
                 values.setdefault(name, {})[unit] = float(value)
     for name, numbers in values.items():
         yield Series(name, {}, numbers)
+
+
+def _aligned(
+    ours: list[Series], theirs: list[Series]
+) -> tuple[list[Series], list[Series], list[str]]:
+    """A factor with one level in each run, and another in each, does not part their trials."""
+    left, right = _single_levels(ours), _single_levels(theirs)
+    apart = [name for name in left if name in right and left[name] != right[name]]
+    notes = [f"{n}: {left[n]} in the first is matched with {right[n]} in the second" for n in apart]
+    return _parted(ours, apart), _parted(theirs, apart), notes
+
+
+def _single_levels(series: list[Series]) -> dict[str, Any]:
+    """Factors that have the same level in all trials."""
+    levels: dict[str, set[Any]] = {}
+    for unit in itertools.chain.from_iterable(s.values for s in series):
+        for name, level in unit if isinstance(unit, tuple) else ():
+            levels.setdefault(name, set()).add(level)
+    return {n: next(iter(found)) for n, found in levels.items() if len(found) == 1 and n != SEED}
+
+
+def _parted(series: list[Series], names: list[str]) -> list[Series]:
+    """Series whose units no longer hold these factors."""
+    if not names:
+        return series
+    return [
+        replace(s, values={tuple(i for i in unit if i[0] not in names): v
+                           for unit, v in s.values.items()})
+        for s in series
+    ]  # fmt: skip
 
 
 # -- results of earlier tools -------------------------------------------------------------------

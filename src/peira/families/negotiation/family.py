@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from peira.report.analysis import Analysis
+    from peira.store.compare import Series
     from peira.store.records import Record, RunView, TrialView
 
 UNKNOWN_MMLU_PRO = 50.0  # a middling stand-in for a model whose score nobody has registered
@@ -106,6 +107,13 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
         from peira.families.negotiation.analysis import analyse
 
         return analyse(run)
+
+    def comparables(self, run: RunView) -> Iterable[Series]:
+        """How each game ended: deal, rounds, utilities and what the instance allowed."""
+        from peira.families.negotiation.outcome import compared
+        from peira.store.compare import numeric_series
+
+        return numeric_series(run, compared)
 
     def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
         """The pictures of a run, drawn on demand."""

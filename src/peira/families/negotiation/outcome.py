@@ -6,9 +6,10 @@ seat's reply failed at its provider leaves no outcome at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -64,6 +65,18 @@ class NegotiationOutcome(BaseModel):
     yardsticks: Yardsticks
     ratings: dict[str, dict[str, float | None]] | None = None  # judge's means: seat -> rubric
     prompt_hash: str
+
+
+def compared(outcome: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What two runs are compared by, of a stored outcome: (name, number or None)."""
+    seats = {"utility": outcome["utility"], "exploitation": outcome["yardsticks"]["exploitation"]}
+    yield "deal", outcome["consensus"]
+    for name in ("final_round", "total_utility", "utility_difference"):
+        yield name.replace("_", " "), outcome[name]
+    for name, values in seats.items():
+        yield from ((f"{name} of seat {k}", value) for k, value in enumerate(values, start=1))
+    for name in ("welfare_ratio", "nash_ratio", "pareto_optimal"):
+        yield name.replace("_", " "), outcome["yardsticks"][name]
 
 
 @dataclass

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from peira.report.analysis import Analysis
+    from peira.store.compare import Series
     from peira.store.records import Record, RunView, TrialView
 
 
@@ -138,6 +139,12 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
         from peira.families.scenarios.analysis import analyse
 
         return analyse(run)
+
+    def comparables(self, run: RunView) -> Iterable[Series]:
+        """Each metric's run value, and the turns played."""
+        from peira.store.compare import numeric_series
+
+        return numeric_series(run, lambda o: [*o["final"].items(), ("turns", o["turns"])])
 
     def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
         from peira.families.scenarios.figures import figures
