@@ -244,8 +244,12 @@ def test_fit_refuses_drops_and_widens():
         fit(Sampling(temperature=0.7))
     with pytest.raises(InputError, match="json_mode"):
         fit(Sampling(json_mode=True))
+    with pytest.raises(InputError, match=r"cannot carry temperature=0\.0"):
+        fit(Sampling(temperature=0.0))
+    with pytest.raises(InputError, match="cannot carry stop"):
+        fit(Sampling(stop=("END",)))
+    assert fit(Sampling(seed=0)) == Sampling()
     assert fit(Sampling(temperature=1.0, seed=3, max_tokens=10)) == Sampling(max_tokens=110)
-    assert fit.dropped(Sampling(seed=3, max_tokens=10)) == ["seed"]
 
 
 def test_thoughts_get_room_of_their_own_beside_the_answers():
@@ -259,6 +263,15 @@ def test_thoughts_get_room_of_their_own_beside_the_answers():
     with pytest.raises(InputError, match=r"temperature=0.5 beside a reasoning effort"):
         fit(Sampling(temperature=0.5, reasoning_effort="low"))
     assert body("anthropic", Sampling(reasoning_effort="high"))["max_tokens"] > 16384
+    assert fit(Sampling(max_tokens=500, reasoning_effort="none")).max_tokens == 500
+
+
+def test_room_for_thoughts_ends_where_the_model_does():
+    options = {"base_url": "http://h/v1", "price": "free", "max_output": 16000}
+    fit = open_model("m", {**options, "reasoning_allowance": 8192}).fit
+    assert fit(Sampling(max_tokens=500)).max_tokens == 8692
+    assert fit(Sampling(max_tokens=500, reasoning_effort="high")).max_tokens == 16000
+    assert fit(Sampling(max_tokens=20_000, reasoning_effort="high")).max_tokens == 20_000
 
 
 def test_fit_refuses_values_outside_what_the_interface_takes():

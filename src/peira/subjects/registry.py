@@ -125,7 +125,7 @@ def _route(card: Card, options: SubjectOptions, outlets: Outlets) -> Route:
     fit = Fit(
         card.name, f"{card.provider} ({card.model})", card.carries, dialect.limits,
         frozenset(options.allow_drop), card.fixed, card.allowance, dialect.thoughts,
-        dialect.unthinking,
+        dialect.unthinking, card.max_output,
     )  # fmt: skip
     wire = HttpWire(endpoint, dialect, outlets.client, headers)
     return Route(

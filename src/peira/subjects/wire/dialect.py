@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from peira.errors import InputError
 from peira.subjects.subject import Finish, Reply, Request, Sampling
 
+NOTHING = Sampling()  # every setting left to the provider
 SETTINGS = tuple(each.name for each in fields(Sampling))
 SEED_MASK = 0x7FFF_FFFF  # providers take signed 32-bit seeds
 THINK, END_THINK = "<think>", "</think>"
@@ -36,9 +37,9 @@ class Endpoint:
 
 
 class Dialect(Protocol):
-    """One provider interface, as pure functions. `thoughts`: tokens that each reasoning effort may
-    use, where the interface counts them against max_tokens; `unthinking`: settings that it does not
-    take beside an effort."""
+    """One provider interface, as pure functions. `thoughts`: tokens to set aside for each reasoning
+    effort, since interfaces count them against max_tokens; `unthinking`: settings that are not taken
+    beside an effort."""
 
     carries: frozenset[str]
     limits: Mapping[str, tuple[float, float]]
@@ -64,6 +65,7 @@ class Fit:
     allowance: int = 0  # tokens added for reasoning, which providers count against max_tokens
     thoughts: Mapping[str, int] = field(default_factory=dict)  # the same, where an effort is asked
     unthinking: frozenset[str] = frozenset()
+    max_output: int | None = None
 
     def __call__(self, sampling: Sampling) -> Sampling:
         """The sampling as it will be sent. Raises InputError naming what cannot be carried."""
@@ -73,29 +75,17 @@ class Fit:
         carries = self.carries - self.unthinking if thinking else self.carries
         for setting in SETTINGS:
             value = getattr(sampling, setting)
-            if value in (None, (), False):
+            if value is None or value is False or value == ():  # 0 is a temperature
                 continue
             if setting not in carries:
                 if not self._the_only(setting, value) and setting not in self.allow_drop:
                     raise self._refused(setting, value, carries)
-                changes[setting] = () if setting == "stop" else None
+                changes[setting] = getattr(NOTHING, setting)
             else:
                 self._within(setting, value)
-        extra = self.thoughts.get(effort or "", self.allowance)
-        if extra and sampling.max_tokens is not None:
-            changes["max_tokens"] = sampling.max_tokens + extra
-        if "json_mode" in changes:
-            changes["json_mode"] = False
+        if sampling.max_tokens is not None and "max_tokens" in carries:
+            changes["max_tokens"] = self._with_room(sampling.max_tokens, effort)
         return replace(sampling, **changes) if changes else sampling
-
-    def dropped(self, sampling: Sampling) -> list[str]:
-        """Settings that will not be sent, for the record."""
-        fitted = self(sampling)
-        return [
-            name
-            for name in SETTINGS
-            if name != "max_tokens" and getattr(fitted, name) != getattr(sampling, name)
-        ]
 
     def _within(self, setting: str, value: Any) -> None:
         if setting not in self.limits:
@@ -107,6 +97,13 @@ class Fit:
                 f"subject {self.name!r}: {setting}={value!r} is outside what {self.where} takes\n"
                 f"  allowed: {bound}"
             )
+
+    def _with_room(self, answer: int, effort: str | None) -> int:
+        """The answer's tokens and, within what the model may give, those of its thoughts."""
+        if effort == "none":
+            return answer
+        whole = answer + max(self.allowance, self.thoughts.get(effort or "", 0))
+        return max(answer, whole if self.max_output is None else min(whole, self.max_output))
 
     def _the_only(self, setting: str, value: Any) -> bool:
         """True if leaving it out means the same."""

@@ -23,6 +23,8 @@ FINISH: dict[str, Finish] = {
     "length": "length", "max_tokens": "length", "model_length": "length",
     "content_filter": "refusal", "safety": "refusal",
 }  # fmt: skip
+# OpenAI advises at least 25,000 tokens for reasoning; models that reason have 8,192 anyway.
+THOUGHTS = {"high": 25_000, "xhigh": 50_000}
 
 
 class OpenAIChat:
@@ -32,7 +34,7 @@ class OpenAIChat:
     limits: Mapping[str, tuple[float, float]] = {
         "temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "top_k": (1, inf), "max_tokens": (1, inf),
     }  # fmt: skip
-    thoughts: Mapping[str, int] = {}
+    thoughts: Mapping[str, int] = THOUGHTS
     unthinking: frozenset[str] = frozenset()
 
     def url(self, endpoint: Endpoint) -> str:

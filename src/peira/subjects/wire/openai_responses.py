@@ -9,6 +9,7 @@ from typing import Any
 from peira.errors import TransientError
 from peira.subjects.subject import Finish, Reply, Request, Usage
 from peira.subjects.wire.dialect import Endpoint, count, finished, present
+from peira.subjects.wire.openai_chat import THOUGHTS
 
 
 class OpenAIResponses:
@@ -18,7 +19,7 @@ class OpenAIResponses:
     limits: Mapping[str, tuple[float, float]] = {
         "temperature": (0.0, 2.0), "top_p": (0.0, 1.0), "max_tokens": (16, inf),
     }  # fmt: skip
-    thoughts: Mapping[str, int] = {}
+    thoughts: Mapping[str, int] = THOUGHTS
     unthinking: frozenset[str] = frozenset()
 
     def url(self, endpoint: Endpoint) -> str:
