@@ -77,10 +77,11 @@ def sides(at: Comparison, metric: str) -> Sides:
     """Mean over an item's scored samples, of the comparison's items in order; NaN where an item
     has none."""
     values = at.trial.values(metric)
-    return Sides(_means(at.block(values, at.arm)), _means(at.block(values, at.reference)))
+    return Sides(scored_mean(at.block(values, at.arm)), scored_mean(at.block(values, at.reference)))
 
 
-def _means(block: Floats) -> Floats:
+def scored_mean(block: Floats) -> Floats:
+    """Mean of each item over its scored draws, NaN where there is none."""
     seen = np.isfinite(block)
     counts = seen.sum(axis=1)
     means = np.full(len(block), np.nan)
@@ -98,7 +99,7 @@ def filled(at: Comparison, metric: str, arm_value: float, control_value: float) 
 def _filled(at: Comparison, metric: str, arm: str, value: float) -> Floats:
     scores = at.block(at.trial.values(metric), arm)
     lost = at.block(at.trial.status, arm) != "ok"
-    return _means(np.where(lost, value, scores))
+    return scored_mean(np.where(lost, value, scores))
 
 
 def applicable(at: Comparison, metric: str) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peira.families.prompts.effects import Comparison, Sides, cluster_sums, sides
+from peira.families.prompts.effects import Comparison, Sides, cluster_sums, scored_mean, sides
 from peira.families.prompts.scoring import Unsupported
 from peira.stats.clustered import cluster_mean
 from peira.stats.intervals import is_constant, normal_quantile, t_p_value, t_quantile
@@ -185,12 +185,7 @@ def _unsupported_delta(at: Comparison, rule: Unsupported) -> dict[str, Any]:
             ]
             for n, said, silences in zip(at.items, block, quiet, strict=True)
         ]
-        rows = np.array(judged, dtype=float).reshape(len(at.items), -1)
-        seen = np.isfinite(rows)
-        counts = seen.sum(axis=1)
-        mean = np.full(len(rows), np.nan)
-        np.divide(np.where(seen, rows, 0).sum(axis=1), counts, out=mean, where=counts > 0)
-        means.append(mean)
+        means.append(scored_mean(np.array(judged, dtype=float).reshape(len(at.items), -1)))
     return _part(means[1] - means[0], at.clusters())
 
 

@@ -17,6 +17,7 @@ import orjson
 
 from peira.errors import InputError
 from peira.families.prompts.data import (
+    FIELDS,
     Item,
     Loaded,
     make_item,
@@ -119,23 +120,13 @@ def generic(path: Path, dataset: str = "", columns: Mapping[str, str] | None = N
 def _generic_item(
     row: Mapping[str, Any], where: str, number: int, dataset: str, columns: Mapping[str, str]
 ) -> Item:
-    fields = (
-        "dataset",
-        "id",
-        "context",
-        "question",
-        "answers",
-        "is_unanswerable",
-        "cluster",
-        "meta",
-    )
     for name, column in columns.items():
-        if name not in fields or column not in row:
+        if name not in FIELDS or column not in row:
             raise InputError(
-                f"{where}: columns.{name}: {column}\n  allowed: our fields {', '.join(fields)};"
+                f"{where}: columns.{name}: {column}\n  allowed: our fields {', '.join(sorted(FIELDS))};"
                 f" this row's columns {', '.join(map(str, row))}"
             )
-    found = {name: row[c] for name in fields if (c := columns.get(name, name)) in row}
+    found = {name: row[c] for name in FIELDS if (c := columns.get(name, name)) in row}
     if isinstance(found.get("answers"), str) and path_is_csv(where):
         found["answers"] = found["answers"].split("|")
     if isinstance(flag := found.get("is_unanswerable"), str):

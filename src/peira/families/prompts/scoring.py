@@ -26,54 +26,12 @@ Scorer = Callable[[Item, str], Mapping[str, float | None]]
 ARTICLES = frozenset(("a", "an", "the"))
 ASCII_MARKS = str.maketrans("", "", string.punctuation)
 SQUAD_ARTICLES = re.compile(r"\b(a|an|the)\b")
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "for",
-        "from",
-        "by",
-        "with",
-        "and",
-        "or",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "as",
-        "he",
-        "she",
-        "they",
-        "his",
-        "her",
-        "their",
-        "i",
-        "you",
-        "we",
-        "not",
-        "no",
-        "do",
-        "does",
-        "did",
-        "has",
-        "have",
-        "had",
-    ]
-)
+STOP_WORDS = frozenset((
+    "a", "an", "the", "of", "in", "on", "at", "to", "for", "from", "by", "with", "and", "or",
+    "is", "are", "was", "were", "be", "been", "it", "its", "this", "that", "these", "those",
+    "as", "he", "she", "they", "his", "her", "their", "i", "you", "we", "not", "no", "do",
+    "does", "did", "has", "have", "had",
+))  # fmt: skip
 
 
 def normalise(text: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from peira.families.prompts.costs import costs_json
 from peira.families.prompts.data import Item
-from peira.families.prompts.effects import Comparison
+from peira.families.prompts.effects import Comparison, scored_mean
 from peira.families.prompts.evaluated import TrialData
 from peira.families.prompts.naming import labels, scopes
 from peira.families.prompts.rows import STATUSES
@@ -321,7 +321,7 @@ def flip_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
         for place, arm in enumerate(trial.arm_names):
             if arm == CONTROL:
                 continue
-            before, after = (_item_mean(em[:, draws, k]) for k in (control, place))
+            before, after = (scored_mean(em[:, draws, k]) for k in (control, place))
             for number in np.flatnonzero((before - 0.5) * (after - 0.5) < 0):
                 item = trial.items[number]
                 yield {
@@ -331,14 +331,6 @@ def flip_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
                     "control_text": texts[number, draws, control][0],
                     "arm_text": texts[number, draws, place][0], "question": item.question,
                 }  # fmt: skip
-
-
-def _item_mean(block: Any) -> Any:
-    seen = np.isfinite(block)
-    counts = seen.sum(axis=1)
-    means = np.full(len(block), np.nan)
-    np.divide(np.where(seen, block, 0).sum(axis=1), counts, out=means, where=counts > 0)
-    return means
 
 
 def flips(trial: TrialData) -> Table:
