@@ -1,8 +1,7 @@
 """What a watcher of a run is told about each trial at work."""
 
-import pytest
-
 from peira import api
+from peira.engine.executors.worker import Work
 from tests.scenarios.conftest import Scripted, polite
 
 
@@ -36,8 +35,7 @@ def test_a_trial_says_which_turn_and_phase_it_is_at_and_what_it_has_cost(bench):
     assert api.live(sessions[0])["active"] == []
 
 
-@pytest.mark.parametrize("executor", ["local", "processes"])
-def test_progress_reaches_the_driver_from_wherever_trials_run(bench, executor):
+def test_what_trials_say_is_forgotten_when_they_end(bench):
     board = Noted()
 
     def watch(session):
@@ -45,11 +43,18 @@ def test_progress_reaches_the_driver_from_wherever_trials_run(bench, executor):
         session.bench.tell = board.__setitem__
 
     bench.scenario(turns=1)
-    report = bench.go({"on_start": watch, "executor": executor}, runs_per_variation=2)
-    assert report.exit_code == 0
+    assert bench.go({"on_start": watch}, runs_per_variation=2).exit_code == 0
     assert {trial for trial, _ in board.said} == {1, 2}
     assert (1, "turn 1 of 1: world") in board.said
     assert not board
+
+
+async def test_a_worker_tells_the_newest_word_of_each_trial():
+    work = Work()
+    for trial, words in ((1, "turn 1"), (2, "turn 1"), (1, "turn 2")):
+        work._note(trial, words)
+    work._tell()
+    assert work.channel._outgoing == [("progress", {1: "turn 2", 2: "turn 1"})]
 
 
 def test_earlier_attempts_count_in_a_resumed_trials_cost(bench):
@@ -65,3 +70,18 @@ def test_earlier_attempts_count_in_a_resumed_trials_cost(bench):
     assert bench.go({"on_start": watch}, budget_limit=1.0).exit_code == 0
     assert seen[0] == 0.25
     assert seen[-1] == 0.5
+
+
+def test_trials_that_are_run_again_are_counted_once(bench):
+    costly = "sim:actor,lift=0,cost=0.25,worst=0.25"
+    bench.scenario(turns=2, actors={"a": {"llm_model": costly}})
+    bench.go(cost_per_run_limit=0.25, runs_per_variation=3)
+    seen = []
+
+    def watch(session):
+        session.driver.listeners.append(lambda result: seen.append(api.live(session)))
+
+    assert bench.go({"on_start": watch}, runs_per_variation=3, max_parallel=1).exit_code == 0
+    assert [(each["planned"], each["done"], each["halted"]) for each in seen] == [
+        (3, 1, 2), (3, 2, 1), (3, 3, 0),
+    ]  # fmt: skip

@@ -27,7 +27,7 @@ CHUNK = 500  # trials fetched at a time, so that memory does not grow with the s
 RETRIED = (  # causes that lie in one reply: a retry buys that reply afresh
     Cause.REFUSED, Cause.TRUNCATED, Cause.UNREADABLE, Cause.ILLEGAL, Cause.QUALITY,
 )  # fmt: skip
-COLUMNS = "number, id, slug, seed, replicate, cell, attempts, position"
+COLUMNS = "number, id, slug, seed, replicate, cell, attempts, state, position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,12 @@ class Driver:
             yield from (row for row in rows if self.selection.wants(row[-1], row[2]))
 
     def _start(self, row: tuple[Any, ...]) -> TrialTask:
-        number, identity, slug, seed, replicate, cell, attempts, _ = row
+        number, identity, slug, seed, replicate, cell, attempts, state, _ = row
         settings, factors = self._cell(cell)
         now = time.time()
         memory, checkpoints = Memory(), {}
+        if state in (State.HALTED, State.FAILED):
+            self.live.tally = _moved(self.live.tally, State(state), State.PENDING)
         if attempts:
             self._set_failure_aside(number)
             memory, checkpoints = self.ledger.memory(number), self.ledger.checkpoints(number)
@@ -166,7 +168,7 @@ class Driver:
         self.ledger.progress.pop(result.number, None)
         self.live.active.pop(result.number, None)
         self.live.finished_here += 1
-        self.live.tally = _moved(self.live.tally, result.state)
+        self.live.tally = _moved(self.live.tally, State.PENDING, result.state)
         if result.halt is not None:
             self.stop(result.halt)
         for listener in self.listeners:
@@ -228,11 +230,11 @@ def store_result(journal: Journal, result: TrialResult) -> None:
         )
 
 
-def _moved(tally: Tally, state: State) -> Tally:
-    """The counts after one more trial ended; exact counts come from run.db at the end."""
+def _moved(tally: Tally, was: State, now: State) -> Tally:
+    """The counts after one trial changed its state; exact counts come from run.db at the end."""
     changes = {name: getattr(tally, name) for name in ("done", "failed", "halted", "pending")}
-    changes["pending"] = max(0, changes["pending"] - 1)
-    changes[str(state)] += 1
+    changes[str(was)] = max(0, changes[str(was)] - 1)
+    changes[str(now)] += 1
     return Tally(**changes)
 
 
