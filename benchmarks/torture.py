@@ -394,16 +394,23 @@ def unsafe(target: Path) -> list[str]:
     """What hostile text did to a run's files and to a terminal; empty means nothing."""
     from peira.testing.hostile import MARK
 
-    found = []
+    found: list[str] = []
+
+    def refuse(word: str) -> None:
+        found.append(f"{word} in a JSON file")
+
     for path in target.rglob("*"):
         if any(not char.isprintable() for char in path.name) or len(path.name) > 200:
             found.append(f"file name {path.name[:40]!r}")
         if path.suffix == ".json":
-            json.loads(
-                path.read_bytes(), parse_constant=lambda word: found.append(f"{word} in JSON")
-            )
-        if path.suffix in (".html", ".md") and f"alert('{MARK}')" in path.read_text("utf-8"):
-            found.append(f"{path.name}: a script as it was written")
+            json.loads(path.read_bytes(), parse_constant=refuse)
+        if path.suffix in (".html", ".md"):
+            text = path.read_text("utf-8")
+            found += [
+                f"{path.name}: {w}"
+                for w in (f"<script>alert('{MARK}", "<img src=x", "](java")
+                if w in text
+            ]
     for words in (["show", str(target), "0", "--prompts"], ["status", str(target), "--failed"],
                   ["show", str(target)], ["analyse", str(target)]):  # fmt: skip
         out = io.StringIO()

@@ -12,8 +12,10 @@ from peira.cli import flags
 if TYPE_CHECKING:
     from peira.store.compare import Change, Comparison
 
-First = Annotated[str | None, typer.Argument(metavar="A", help="A run, trial or archive.")]
-Second = Annotated[str | None, typer.Argument(metavar="B", help="Another.")]
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="A B...", help="Runs, trials or archives; each is held to the first."),
+]
 Run1 = Annotated[str | None, typer.Option("--run1", help="The same as A.")]
 Run2 = Annotated[str | None, typer.Option("--run2", help="The same as B.")]
 Directory = Annotated[Path, typer.Option("--experiments-dir", help="Where runs are kept.")]
@@ -21,8 +23,7 @@ SHOWN = 60
 
 
 def command(
-    first: First = None,
-    second: Second = None,
+    runs: Runs = None,
     run1: Run1 = None,
     run2: Run2 = None,
     experiments_dir: Directory = Path("experiments"),
@@ -35,15 +36,16 @@ def command(
     from peira.families import load_family
     from peira.store.compare import compare, load_side
 
-    names = (run1 or first, run2 or (first if run1 and second is None else second))
-    if None in names:
+    names = [name for name in (run1, *(runs or ()), run2) if name is not None]
+    if len(names) < 2:
         raise InputError("two runs are needed\n  remedy: peira compare A B, or --run1 A --run2 B")
-    sides = [load_side(str(name), experiments_dir, load_family) for name in names]
-    found = compare(sides[0], sides[1])
+    first, *others = [load_side(name, experiments_dir, load_family) for name in names]
+    found = [compare(first, other) for other in others]
     if json:
-        as_json(found.to_dict())
-    else:
-        show(found)
+        as_json(found[0].to_dict() if len(found) == 1 else [each.to_dict() for each in found])
+        return 0
+    for each in found:
+        show(each)
     return 0
 
 

@@ -30,7 +30,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "report": ("report", "report.md and report.html"),
         "plot": ("plot", "the figures of a run"),
         "view": ("view", "runs in the browser"),
-        "compare": ("compare", "two runs: settings, paired differences, costs"),
+        "compare": ("compare", "runs side by side: settings, paired differences, costs"),
     },
     "Keep it": {
         "collect": ("collect", "rebuild every file of a run from run.db"),
