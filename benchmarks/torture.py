@@ -322,12 +322,37 @@ def clock_jumps(question: api.Question, family: str, folder: Path, seconds: floa
 
 
 def read_only(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
-    """A directory that cannot be written is refused before anything starts."""
-    message = _message(lambda: drive(question, Path("/proc/peira/run")))
-    good = "cannot be written" in message
-    return Row(
-        "unwritable directory", family, 1, message.splitlines()[0] if good else "no message", good
+    """A sealed directory: a new run is refused before anything starts, a finished one can be looked
+    at, and what would write says so. Root is bound by no mode, so the commands lose that power."""
+    drive(question, folder / "run")
+    (folder / "sealed").mkdir()
+    for place in (folder / "sealed", *(p for p in folder.rglob("*") if p.is_dir())):
+        place.chmod(0o555)
+    bound = (
+        ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     )
+
+    def said(*words: str) -> tuple[int, str]:
+        call = [*bound, sys.executable, "-m", "peira.cli.main", *words]
+        done = subprocess.run(call, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    wrong = []
+    for words, code, part in (
+        (("status", str(folder / "run")), 0, "planned"),
+        (("collect", str(folder / "run")), 3, "cannot be written"),
+        (("new", "study", "x", "--dir", str(folder / "sealed")), 2, "cannot be written"),
+    ):
+        got, text = said(*words)
+        if got != code or part not in text or "Traceback" in text:
+            wrong.append(f"{words[0]}: exit {got}: {text[-120:]}")
+    for place in folder.rglob("*"):
+        if place.is_dir():
+            place.chmod(0o755)
+    message = _message(lambda: drive(question, Path("/proc/peira/run")))
+    wrong += [] if "cannot be written" in message else [f"unclear: {message!r}"]
+    return Row("read-only directory", family, 1,
+               "; ".join(wrong) or "readable; writing refused in words", not wrong)  # fmt: skip
 
 
 # -- hostile model output ---------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A damaged or foreign run.db is refused in words, never with a traceback."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -39,3 +40,16 @@ def test_a_run_of_an_older_schema_is_refused_with_the_remedy(tmp_path):
         db.execute("PRAGMA user_version=0")
     with pytest.raises(StoreError, match="peira run with its study"):
         RunView(tmp_path)
+
+
+def test_a_run_in_a_directory_nobody_can_write_can_be_looked_at(tmp_path, monkeypatch):
+    toy = Path(__file__).parents[1] / "engine" / "toy.py"
+    api.run(Study(family=f"{toy}:Toy", name="toy"), api.Options(run_dir=tmp_path / "run"))
+    with sqlite3.connect(tmp_path / "run/run.db") as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for rest in ("run.db-wal", "run.db-shm"):
+        (tmp_path / "run" / rest).unlink(missing_ok=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with RunView(tmp_path / "run") as run:
+        assert run.tally.done == 1
+    assert not (tmp_path / "run/run.db-shm").exists()

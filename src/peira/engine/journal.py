@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -263,13 +264,19 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
         raise StoreError(f"{path}: no such run.db\n  remedy: name a run directory (peira list)")
     with reading(path):
         connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None,
+            f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if _sealed(path) else ''}", uri=True, isolation_level=None,
             check_same_thread=False,
         )  # fmt: skip
         connection.execute("PRAGMA busy_timeout=2000")
         connection.execute("SELECT value FROM meta LIMIT 1").fetchone()
         check_readable(connection)
         return connection
+
+
+def _sealed(path: Path) -> bool:
+    """True in a directory that nobody can write, where sqlite could not keep its shared memory."""
+    log = path.with_name(f"{path.name}-wal")
+    return not os.access(path.parent, os.W_OK) and not (log.exists() and log.stat().st_size)
 
 
 @contextlib.contextmanager
