@@ -83,6 +83,11 @@ async def test_a_bad_statement_fails_its_commit_whole_and_stops_the_journal(jour
     assert journal.read("SELECT key FROM meta") == [("kept",)]
 
 
+async def test_a_value_that_no_column_holds_is_an_error_and_not_an_endless_wait(journal):
+    with pytest.raises(StoreError, match="too large"):
+        await asyncio.wait_for(journal.durable("INSERT INTO meta VALUES('n', ?)", (2**70,)), 10)
+
+
 def test_on_a_full_disk_the_ballast_makes_room_for_replies_in_flight(tmp_path):
     journal = Journal(tmp_path / "run.db")
     attempts = []

@@ -153,6 +153,13 @@ def test_responses_refusal_and_cut_are_marked():
     assert responses.reply(cut).finish == "length"
 
 
+@pytest.mark.parametrize("tokens", [-5, 10**30, 1e300])
+def test_a_usage_that_cannot_be_is_no_usable_answer(tokens):
+    with pytest.raises(TransientError, match="unknown shape") as caught:
+        chat({"content": "hi"}, completion_tokens=tokens)
+    assert caught.value.lost, "it may have been charged"
+
+
 def test_an_error_inside_a_200_is_an_error():
     with pytest.raises(RateLimited):
         read_reply(DIALECTS["openai"](), {"error": {"code": 429, "message": "upstream"}})

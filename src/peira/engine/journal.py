@@ -154,26 +154,18 @@ class Journal:
             _tell([done for _, done in batch if done is not None], error)
 
     def _commit(self, statements: list[Statement]) -> BaseException | None:
+        """None, or why these statements are not on disk. A value that no column holds (an integer of
+        more than 64 bits) must not end this thread: everyone would wait for ever."""
         if self.failure is not None:
             return self.failure
         try:
             self._apply(statements)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits must learn of it
             if "full" in str(error) and self._ballast.exists():
-                self._ballast.unlink()
-                return self._commit_last(statements)
+                self._ballast.unlink()  # its room takes this commit; later ones are refused
+                return self._commit(statements)
             self.failure = as_store_error(self.path, error)
-            return self.failure
-        return None
-
-    def _commit_last(self, statements: list[Statement]) -> BaseException | None:
-        """Commit in the room the ballast gave up; later writes are refused."""
-        try:
-            self._apply(statements)
-        except sqlite3.Error as error:
-            self.failure = as_store_error(self.path, error)
-            return self.failure
-        return None
+        return self.failure
 
     def _apply(self, statements: list[Statement]) -> None:
         with self._lock:
@@ -290,7 +282,7 @@ def reading(path: Path) -> Iterator[None]:
         raise as_store_error(path, sqlite3.DatabaseError(f"malformed row: {error}")) from error
 
 
-def as_store_error(path: Path, error: sqlite3.Error) -> StoreError:
+def as_store_error(path: Path, error: Exception) -> StoreError:
     """sqlite's complaint in our words, with a remedy."""
     text = str(error)
     if "full" in text:

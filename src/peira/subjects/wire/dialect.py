@@ -17,6 +17,7 @@ from peira.subjects.subject import Finish, Reply, Request, Sampling
 
 NOTHING = Sampling()  # every setting left to the provider
 SETTINGS = tuple(each.name for each in fields(Sampling))
+MOST_TOKENS = 10**9
 SEED_MASK = 0x7FFF_FFFF  # providers take signed 32-bit seeds
 THINK, END_THINK = "<think>", "</think>"
 
@@ -160,7 +161,12 @@ def finished(finish: Finish, text: str) -> Finish:
 
 
 def count(data: Any, *path: str) -> int:
-    """A token count somewhere in a usage block, 0 where it is absent or null."""
+    """A token count somewhere in a usage block, 0 where it is absent or null. Raises ValueError for
+    one that cannot be: money is counted by it."""
     for name in path:
         data = data.get(name) if isinstance(data, Mapping) else None
-    return int(data) if isinstance(data, int | float) else 0
+    if not isinstance(data, int | float):
+        return 0
+    if not 0 <= data < MOST_TOKENS:
+        raise ValueError(f"{path[-1]}={data!r} is no count of tokens")
+    return int(data)

@@ -209,7 +209,7 @@ def read_reply(dialect: Dialect, data: Any) -> Reply:
     try:
         return dialect.reply(data)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        text = scrub(orjson.dumps(data)[:EXCERPT].decode("utf-8", "replace"))
+        text = scrub(f"{data!s:.{EXCERPT}}")
         raise TransientError(f"an answer of an unknown shape: {text}", lost=True) from error
 
 
