@@ -48,7 +48,8 @@ def command(
             write_report(view, analysis, family.figures(view))
         else:
             rules.check(analysis)
-            write_analysis(view, analysis)
+            if not view.dir.sealed:
+                write_analysis(view, analysis)
         if json:
             as_json(findings_json(view, analysis))
         elif report:

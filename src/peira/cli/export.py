@@ -29,6 +29,8 @@ def command(
     if what not in TABLES:
         raise InputError(f"--what {what}: unknown\n  allowed: {', '.join(TABLES)}")
     directory = find_run(run)
+    if output is None:
+        directory.refuse_sealed()
     target = output or directory.path / f"{what}.csv"
     with RunView(directory) as view:
         count = write_table(lambda: rows_of(view, what), target)

@@ -46,6 +46,8 @@ def command(
         groups = getattr(family, "figure_groups", {})
         wanted = [part for name in figures or [] for part in groups.get(name, (name,))]
         chosen = choose(makers, wanted)
+        if output is None:
+            view.dir.refuse_sealed()
         written = _save(chosen, output, view.path / "figures")
     as_json([str(path) for path in written]) if json else say("\n".join(map(str, written)))
     return 0

@@ -70,6 +70,7 @@ def write_report(
 ) -> None:
     """Write analysis/, figures/, report.md and report.html of a run. Raises ReportRefused when the
     analysis says more than its evidence (`peira.report.rules`), and StoreError on a full disk."""
+    run.dir.refuse_sealed()
     rules.check(analysis)
     pictures = tuple(drawn(figures))
     write_analysis(run, analysis)

@@ -20,9 +20,8 @@ import orjson
 
 from peira.errors import InputError, PeiraError, StoreError
 from peira.store.records import RunView
-from peira.store.rundir import DATABASE, RunDir, dumps, find_run, list_runs, utc_now
+from peira.store.rundir import DATABASE, SEAL, RunDir, dumps, find_run, list_runs, utc_now
 
-MANIFEST = "archive_manifest.json"
 SCHEMA_VERSION = 1
 LEFT_OUT = ("run.lock", "run.ballast", f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal")
 
@@ -92,7 +91,7 @@ def projections(folder: Path) -> Iterator[Path]:
         inside = path.relative_to(folder)
         if path.is_dir() and not path.is_symlink():
             continue
-        if inside.name in (*LEFT_OUT, DATABASE, MANIFEST) or inside.name.startswith("."):
+        if inside.name in (*LEFT_OUT, DATABASE, SEAL) or inside.name.startswith("."):
             continue
         if any((folder / parent).is_symlink() for parent in inside.parents):
             continue
@@ -128,7 +127,7 @@ def _build(run: RunDir, target: Path, chosen: list[Path], facts: dict[str, Any])
             "schema_version": SCHEMA_VERSION, "name": target.name, "created": utc_now(), **facts,
             "n_files": len(files), "files": files,
         }  # fmt: skip
-        (aside / MANIFEST).write_bytes(dumps(manifest))
+        (aside / SEAL).write_bytes(dumps(manifest))
         _put_in_place(aside, target)
     except OSError as error:
         raise StoreError(f"{target}: cannot be written ({error.strerror})") from error
@@ -188,7 +187,7 @@ def content_digest(view: RunView) -> str:
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """An archive's manifest, or None where there is none."""
-    path = folder / MANIFEST
+    path = folder / SEAL
     if not path.is_file():
         return None
     try:
@@ -202,7 +201,7 @@ def verify(folder: Path) -> list[str]:
     """What differs from the manifest: missing, changed or added files. Raises InputError."""
     manifest = read_manifest(folder)
     if manifest is None:
-        raise InputError(f"{folder}: no archive ({MANIFEST} is missing)\n  remedy: peira list")
+        raise InputError(f"{folder}: no archive ({SEAL} is missing)\n  remedy: peira list")
     found = _digests(folder)
     sealed = manifest["files"]
     return [
@@ -221,7 +220,7 @@ def restore(folder: Path, target: Path) -> None:
     if target.exists():
         raise InputError(f"{target}: exists already\n  remedy: name another folder with --to")
     shutil.copytree(folder, target, symlinks=True)
-    (target / MANIFEST).unlink()
+    (target / SEAL).unlink()
     with closing(sqlite3.connect(target / DATABASE)) as connection, connection:
         connection.execute("DELETE FROM meta WHERE key='archived'")
 
@@ -232,7 +231,7 @@ def newest_unarchived(experiments: Path, named: bool = False) -> RunDir:
     finished = []
     runs = list_runs(experiments) if experiments.is_dir() else []
     for run in runs:
-        if (run.path / MANIFEST).exists():
+        if (run.path / SEAL).exists():
             continue
         try:
             with RunView(run) as view:
@@ -255,6 +254,6 @@ def newest_unarchived(experiments: Path, named: bool = False) -> RunDir:
 def find(text: str, experiments: Path) -> Path:
     """An archive by path or name. Raises InputError."""
     for path in (Path(text), experiments / text):
-        if (path / MANIFEST).is_file():
+        if (path / SEAL).is_file():
             return path
     return find_run(text, experiments).path

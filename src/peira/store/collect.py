@@ -32,6 +32,7 @@ class Projector(Protocol):
 def collect(run: RunView, family: Projector, *, since: float | None = None) -> int:
     """Write every projection; trial folders only of trials that ended after `since` or lack one.
     Returns the number of trial folders written."""
+    run.dir.refuse_sealed()
     written = 0
     if run.study.save_individual_runs:
         written = sum(1 for _ in _trial_folders(run, family, since))

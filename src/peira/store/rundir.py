@@ -23,6 +23,7 @@ import orjson
 from peira.errors import InputError, RunLocked, StoreError
 
 DATABASE = "run.db"
+SEAL = "archive_manifest.json"  # in an archive: what is in it, with digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,19 @@ class RunDir:
     @property
     def exists(self) -> bool:
         return self.database.is_file()
+
+    @property
+    def sealed(self) -> bool:
+        """True for an archive: nothing is written into it any more."""
+        return (self.path / SEAL).is_file()
+
+    def refuse_sealed(self) -> None:
+        """Raise InputError for an archive."""
+        if self.sealed:
+            raise InputError(
+                f"{self.path}: a sealed archive, nothing is written into it\n"
+                f"  remedy: peira archive --restore {self.path} --to DIR, and go on there"
+            )
 
     def create(self) -> None:
         """Make the directory. Raises InputError when it cannot be written, or holds a study.yaml
@@ -59,7 +73,9 @@ class RunDir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for one driver. Raises RunLocked naming who has it."""
+        """Hold the run for one driver. Raises RunLocked naming who has it, InputError for an
+        archive."""
+        self.refuse_sealed()
         lock = self.path / "run.lock"
         with lock.open("a+") as handle:
             try:
