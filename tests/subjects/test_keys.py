@@ -2,9 +2,11 @@
 
 import pytest
 
-from peira.errors import InputError
+from peira.errors import InputError, TransientError
 from peira.subjects import keys
 from peira.subjects.subject import Reply
+from peira.subjects.wire import DIALECTS
+from peira.subjects.wire.http import Answer, error_of, read_reply
 
 KEY = "sk-planted-ABCDEFGHIJ0123456789"
 
@@ -48,3 +50,16 @@ def test_a_reply_that_echoes_our_key_is_cleaned_and_a_models_words_are_not(monke
     assert KEY not in keys.scrub_reply(Reply(f"your key is {KEY}", request_id=KEY)).text
     said = Reply("try sk-example-0123456789abcdef0123")
     assert keys.scrub_reply(said) is said
+
+
+@pytest.mark.parametrize("before", range(360, 404, 4))
+def test_no_cut_through_an_error_leaves_half_a_key(monkeypatch, before):
+    key = "plainwordkey0123456789plainwordkey"
+    monkeypatch.setenv("CUT_KEY", key)
+    keys.find_key("CUT_KEY")
+    text = "x" * before + key + " and more"
+    assert "plainword" not in Answer(500, {}, text.encode()).excerpt()
+    assert "plainword" not in str(error_of(Answer(500, {}, text.encode())))
+    with pytest.raises(TransientError) as caught:
+        read_reply(DIALECTS["openai"](), {"choices": text})
+    assert "plainword" not in str(caught.value)

@@ -164,7 +164,12 @@ class Answer:
             ) from error
 
     def excerpt(self) -> str:
-        return scrub(self.body[:EXCERPT].decode("utf-8", "replace").strip())
+        return _excerpt(self.body[: 4 * EXCERPT].decode("utf-8", "replace"))
+
+
+def _excerpt(text: str) -> str:
+    """The head of a text without keys: hidden first, cut then, so that no cut leaves half a key."""
+    return scrub(text).strip()[:EXCERPT]
 
 
 class HttpWire:
@@ -209,7 +214,7 @@ def read_reply(dialect: Dialect, data: Any) -> Reply:
     try:
         return dialect.reply(data)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        text = scrub(f"{data!s:.{EXCERPT}}")
+        text = _excerpt(f"{data!s:.{4 * EXCERPT}}")
         raise TransientError(f"an answer of an unknown shape: {text}", lost=True) from error
 
 
