@@ -148,3 +148,10 @@ def test_no_display_writes_over_what_a_person_types(bench: Bench) -> None:
     finally:
         screens.remove(screen)
     assert screen.on and screen.shown_at_question and not any(screen.shown_at_question)
+
+
+def test_a_person_is_asked_by_the_driver_alone(bench: Bench) -> None:
+    seat_a_person(bench)
+    with pytest.raises(InputError, match="'a' is a person: only the driver"):
+        bench.go({"executor": "processes"})
+    assert bench.go({"executor": "processes", "simulated": True}).exit_code == 0

@@ -108,6 +108,10 @@ class Question:
         """The settings of every cell."""
         return SettingsOf(self.cells())
 
+    def people(self) -> list[str]:
+        """Seats that a person fills in some trial."""
+        return [seat for settings in self.settings() for seat in self.family.people(settings)]
+
     def run_dir(self, simulated: bool) -> RunDir:
         """Where the run goes unless told otherwise."""
         stem = self.study.name or (Path(self.source.file).stem if self.source else "study")
@@ -154,7 +158,7 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
     routes = place.routes(options.wires)
     names = {name for each in question.settings() for name in question.family.seats(each).values()}
     opened = open_all(routes, names)
-    _refuse_what_cannot_travel(options, opened)
+    _refuse_what_cannot_travel(question, options, opened)
     refuse_what_cannot_be_sent(question.family, question.settings(), routes)
     journal = Journal(target.database, costly=any(route.durable for route in opened))
     try:
@@ -186,14 +190,14 @@ def open_all(routes: Routes, names: Iterable[str]) -> list[Route]:
     return opened
 
 
-def _refuse_what_cannot_travel(options: Options, opened: list[Route]) -> None:
+def _refuse_what_cannot_travel(question: Question, options: Options, opened: list[Route]) -> None:
     """Workers elsewhere have neither the driver's wires, nor its batch desk, nor its people."""
     if options.executor == "local":
         return
     reasons = {
         "is a wire given in Python": [r.name for r in opened if r.provider == "given"],
         "goes into batch jobs": [r.name for r in opened if r.batch is not None],
-        "is a person": [r.name for r in opened if r.provider == "human"],
+        "is a person": [] if options.simulated else question.people(),
     }
     for reason, names in reasons.items():
         if names:

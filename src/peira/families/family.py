@@ -82,6 +82,10 @@ class Family(Generic[SettingsT, OutcomeT]):
         value = getattr(settings, "model", None)
         return {"respondent": value} if isinstance(value, str) else {}
 
+    def people(self, settings: SettingsT) -> list[str]:
+        """Seats that a person fills: they are asked by the driver alone."""
+        return []
+
     def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
         """The simulated subject that takes a real model's seat under `--subjects simulated`."""
         return "sim:echo"

@@ -52,16 +52,19 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
     def seats(self, settings: ScenarioSettings) -> dict[str, str]:
         return {**settings.scenario.models, **forked_models(settings)}
 
+    def people(self, settings: ScenarioSettings) -> list[str]:
+        return [actor.short_name for actor in settings.scenario.actors if actor.human]
+
     def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
         """One that takes any seat; a more capable model concedes more (an effect to be found)."""
         return f"sim:anyone,lift={simulated.planted_lift(capability):g}"
 
     def check_start(self, settings: Sequence[ScenarioSettings], *, view: bool) -> None:
         """A person's seat needs a terminal or the browser."""
-        from peira.families.scenarios.human import refuse_without_desk
+        if not view and any(self.people(each) for each in settings):
+            from peira.families.scenarios.human import desk
 
-        for each in settings:
-            refuse_without_desk(each.scenario, view=view)
+            desk()
 
     def plan_notes(self, study: Study) -> list[str]:
         """The smallest standardised effect of each factor that is found with 80 % power."""

@@ -55,12 +55,6 @@ def desk() -> Desk:
     )
 
 
-def refuse_without_desk(scenario: Scenario, *, view: bool) -> None:
-    """Raise InputError at the start when a person is wanted and cannot be asked."""
-    if not view and any(actor.human for actor in scenario.actors):
-        desk()
-
-
 async def fill(lab: Lab, scenario: Scenario, ask: Ask) -> dict[str, Any]:
     """The person's answer to this call, from an earlier attempt if it was given there."""
     name = f"human/{ask.seat}/{ask.label}"
