@@ -89,10 +89,6 @@ def test_order_of_emergence_recovers_which_comes_first() -> None:
     assert found.high is not None and found.high < 0
 
 
-def test_largest_drop_measures_from_the_running_maximum() -> None:
-    assert inference.largest_drop([1, 3, 2, 2.5, 1.5]) == pytest.approx(1.5)
-
-
 def test_partial_losses_are_uncorrelated_with_the_rest_of_the_context() -> None:
     rng = np.random.default_rng(5)
     losses = rng.standard_normal((40, 1)) + 0.1 * rng.standard_normal((40, 6))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -75,6 +76,7 @@ def test_every_experiment_ends_with_the_guides_fields(name: str, tmp_path: Path)
         (["surplus"], "surplus"),
         (["--branching", "2,x", "--graph", "deep"], "whole numbers"),
         (["--mode", "mask"], "mask"),
+        (["--condition"], "requires an argument"),
         (["--null", "twin"], "'shuffled', 'untrained' or 'none'"),
     ],
 )
@@ -84,6 +86,17 @@ def test_bad_input_is_refused_and_named(
     assert probe(tmp_path / "r", "css", *flags) == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / "r" / "run.db").exists()
+
+
+def test_steering_a_simulated_model_is_refused_before_the_work(tmp_path: Path, capsys: Any) -> None:
+    assert probe(tmp_path / "r", "park", "--condition", "ring:8", "--steer") == 2
+    assert "nothing to steer" in capsys.readouterr().err and not (tmp_path / "r").exists()
+
+
+def test_a_checkpoint_that_is_none_is_refused_before_the_work(tmp_path: Path, capsys: Any) -> None:
+    words = ["--lengths", "5,12", "--checkpoints", str(tmp_path)]
+    assert probe(tmp_path / "r", "lee", *words) == 2
+    assert "no config.json" in capsys.readouterr().err and not (tmp_path / "r" / "run.db").exists()
 
 
 def test_scripts_and_paths_of_the_guide_are_names() -> None:
@@ -293,52 +306,72 @@ def test_conditions_are_compared_over_the_same_walks(tmp_path: Path, capsys: Any
     assert (tmp_path / "h.png").stat().st_size > 5000
 
 
-def test_a_workspace_runs_the_guides_paths(tmp_path: Path) -> None:
+MIXER_32 = "sim:mixer,d=16,layers=32"
+LOO = "experiments/core/run_multilayer_loo_experiment.py"
+GUIDE_LINES = (  # in the guide's order; the model is replaced, and the numbers at the end make it small
+    f"experiments/core/run_experiment.py --model {MIXER_32} --layers 0,5,11"
+    " --output-dir results/test_run --n-contexts 2",
+    f"experiments/core/run_experiment.py --model {MIXER_32} --layers 0,8,16,24,31 --dtype bfloat16"
+    " --n-contexts 2",
+    "experiments/analysis/compare_experiments.py --results results/test_run results/css",
+    f"{LOO} --model {MIXER} --output-dir results/loo_jan22 --n-contexts 2 --lengths 6,12"
+    " --condition semantic",
+    "experiments/analysis/compare_loo_metrics.py --results-dir results/loo_jan22",
+    "experiments/logging/log_multilayer_loo_to_wandb.py --results-dir results/loo_jan22"
+    " --project icl-influence",
+    "experiments/plotting/plot_loo_heatmap.py --results-dir results/loo_jan22"
+    " --output results/loo_jan22/heatmap.png",
+    f"{LOO} --resume results/loo_jan22/checkpoint_layer_2.json",
+    "experiments/analysis/write_summary.py --results-dir results/loo_jan22",
+)
+
+
+def test_a_workspace_runs_the_guides_lines(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     ws = workspace.write_workspace(tmp_path / "ws")
-    small = ["--model", MIXER, "--n-contexts", "2", "--lengths", "8,16"]
-    out = ["--output-dir", "results/loo"]
-    assert _python(ws, "experiments/core/run_multilayer_loo_experiment.py", *small, *out) == 0
-    assert _python(ws, "experiments/plotting/plot_loo_heatmap.py", "--results-dir", "results/loo",
-                   "--output", "results/loo/heatmap.png") == 0  # fmt: skip
-    assert (ws / "results/loo/heatmap.png").exists()
-    assert (
-        _python(
-            ws,
-            "experiments/analysis/compare_experiments.py",
-            "--results",
-            "results/loo",
-            "results/loo",
-        )
-        == 0
-    )
-    assert _python(ws, "experiments/analysis/write_summary.py", "--results-dir", "results/loo") == 0
-    assert list((ws / "experiments").glob("*_loo.md"))
-    assert {p.stem for p in (ws / "experiments/core").glob("*.py")} >= {
+    monkeypatch.chdir(ws)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for line in GUIDE_LINES:
+        script, *words = line.split()
+        monkeypatch.setattr(sys, "argv", [script, *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(script, run_name="__main__")
+        assert ended.value.code == 0, line
+    capsys.readouterr()
+    assert Path("results/loo_jan22/heatmap.png").exists()
+    assert list(Path("results/loo_jan22/wandb-local/icl-influence").glob("*/artifact/results.json"))
+    assert list(Path("experiments").glob("*_loo_jan22.md"))
+    assert {p.stem for p in Path("experiments/core").glob("*.py")} >= {
         e.script for e in ENTRIES if e.name not in workspace.REPRODUCTIONS
     }
 
 
-def _python(cwd: Path, *words: str) -> int:
-    done = subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=_env(), capture_output=True, check=False
+def test_the_workspaces_shell_files_run_and_watch(tmp_path: Path) -> None:
+    ws = workspace.write_workspace(tmp_path / "ws")
+    small = ["--model", MIXER, "--n-contexts", "2", "--lengths", "6,12", "--condition", "semantic"]
+    _shell(ws, "run_full_multilayer_experiment.sh", *small)
+    assert (ws / "results/loo_multilayer/results.json").is_file()
+    assert "order-dependent" in (ws / "logs/multilayer_loo.log").read_text()
+    assert '"contexts_done": 2' in _shell(
+        ws, "monitor_full_experiment.sh", "results/loo_multilayer", "0"
     )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return done.returncode
+
+
+def _shell(cwd: Path, *words: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", *words], cwd=cwd, env={**_env(), "PATH": path}, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 @pytest.mark.torch
 def test_the_guides_template_and_the_shipped_one_run(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the extra `local` (torch) is not installed")
-    guide = "\n".join([
-        "from src.data import HierarchicalGraph, HierarchicalGraphConfig",
-        "from src.models import HookedLLM",
-        "from src.metrics import ClusterSeparation, ContextSensitivityScore",
-        "import sys",
-        "model = HookedLLM.from_pretrained(sys.argv[2], torch_dtype='float32')",
-        "print(model.num_layers, HierarchicalGraph().num_nodes)",
-    ])  # fmt: skip
+    guide = Path(__file__).with_name("guide_template.txt").read_text()  # verbatim
     (tmp_path / "mine.py").write_text(guide)
-    assert peira(["probe", str(tmp_path / "mine.py"), "--model", "peira/tiny-graph-tracer"]) == 0
+    assert peira(["probe", str(tmp_path / "mine.py"), "--model", "peira/tiny-graph-tracer",
+                  "--output-dir", str(tmp_path / "mine")]) == 0  # fmt: skip
+    assert strict(tmp_path / "mine" / "config.json")["model"] == "peira/tiny-graph-tracer"
     assert "src" not in sys.modules
     made = workspace.write_script("css_again", tmp_path)
     out = tmp_path / "out"

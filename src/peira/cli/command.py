@@ -111,14 +111,21 @@ def execute(name: str, function: Callable[..., Any], arguments: list[str]) -> in
 
 
 def _repeated(arguments: Iterable[str], variadic: frozenset[str]) -> Iterable[str]:
-    """`--models A B --x` -> `--models A --models B --x`."""
-    current = ""
+    """`--models A B --x` -> `--models A --models B --x`; a flag with nothing after it stays bare, so
+    that its lack is said."""
+    current, bare = "", False
     for word in arguments:
         if word.startswith("--"):
+            if bare:
+                yield current
             current = word if _dashes(word) in variadic else ""
+            bare = bool(current)
             if not current:
                 yield word
         elif current:
+            bare = False
             yield from (current, word)
         else:
             yield word
+    if bare:
+        yield current

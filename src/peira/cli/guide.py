@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from peira.families.representations.comparing import compare_runs
-from peira.store.rundir import RunDir, find_run, write_file
+from peira.store.rundir import find_run, write_file
+
+Flags = dict[str, dict[str, Any]]
+RESULTS: Flags = {"--results-dir": {"required": True}}
 
 
-def _run_of(text: str) -> RunDir:
-    return find_run(text)
+def _asked(words: Sequence[str], about: str | None, flags: Flags) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=about)
+    for name, options in flags.items():
+        parser.add_argument(name, **options)
+    return parser.parse_args(list(words))
+
+
+def _told(work: Callable[[], None]) -> int:
+    """The exit code of some work; what is wrong with the input is said in plain words."""
+    from peira.cli.display import note
+    from peira.errors import PeiraError
+
+    try:
+        work()
+    except PeiraError as error:
+        note(str(error))
+        return error.exit_code
+    return 0
 
 
 def _command(words: Sequence[str]) -> int:
@@ -23,37 +43,30 @@ def _command(words: Sequence[str]) -> int:
 
 def compare_experiments(words: Sequence[str]) -> int:
     """`--results A B C`: settings that differ, and shared quantities paired where contexts are."""
-    from peira.cli.display import note, say
-    from peira.errors import PeiraError
+    from peira.cli.display import say
     from peira.report.tables import to_markdown
 
-    parser = argparse.ArgumentParser(description=compare_experiments.__doc__)
-    parser.add_argument("--results", nargs="+", required=True)
-    args = parser.parse_args(list(words))
-    try:
-        first, *others = [_run_of(path).path for path in args.results]
+    args = _asked(
+        words, compare_experiments.__doc__, {"--results": {"nargs": "+", "required": True}}
+    )
+
+    def work() -> None:
+        first, *others = [find_run(path).path for path in args.results]
         for other in others:
             for table in compare_runs(first, other):
                 say("\n" + to_markdown(table))
-    except PeiraError as error:
-        note(str(error))
-        return error.exit_code
-    return 0
+
+    return _told(work)
 
 
 def compare_loo_metrics(words: Sequence[str]) -> int:
     """`--results-dir DIR`: metric × condition × layer, paired conditions, rank agreement."""
-    parser = argparse.ArgumentParser(description=compare_loo_metrics.__doc__)
-    parser.add_argument("--results-dir", required=True)
-    return _command(["analyse", parser.parse_args(list(words)).results_dir])
+    return _command(["analyse", _asked(words, compare_loo_metrics.__doc__, RESULTS).results_dir])
 
 
 def plot_loo_heatmap(words: Sequence[str]) -> int:
     """`--results-dir DIR [--output FILE]`: the layer × length heat map."""
-    parser = argparse.ArgumentParser(description=plot_loo_heatmap.__doc__)
-    parser.add_argument("--results-dir", required=True)
-    parser.add_argument("--output")
-    args = parser.parse_args(list(words))
+    args = _asked(words, plot_loo_heatmap.__doc__, {**RESULTS, "--output": {}})
     output = ["--output", args.output] if args.output else []
     return _command(["plot", args.results_dir, "loo_heatmap", *output])
 
@@ -61,36 +74,19 @@ def plot_loo_heatmap(words: Sequence[str]) -> int:
 def log_to_wandb(words: Sequence[str]) -> int:
     """`--results-dir DIR --project NAME`: to W&B, or to wandb-local/ beside the run."""
     from peira.cli.display import note
-    from peira.errors import PeiraError
     from peira.families.representations.tracking import log_run
 
-    parser = argparse.ArgumentParser(description=log_to_wandb.__doc__)
-    parser.add_argument("--results-dir", required=True)
-    parser.add_argument("--project", default="icl-influence")
-    args = parser.parse_args(list(words))
-    try:
-        note(log_run(_run_of(args.results_dir).path, args.project))
-    except PeiraError as error:
-        note(str(error))
-        return error.exit_code
-    return 0
+    project = {"--project": {"default": "icl-influence"}}
+    args = _asked(words, log_to_wandb.__doc__, {**RESULTS, **project})
+    return _told(lambda: note(log_run(find_run(args.results_dir).path, args.project)))
 
 
 def write_summary(words: Sequence[str]) -> int:
     """`--results-dir DIR`: experiments/<date>_<name>.md from the run's analysis."""
-    from peira.cli.display import note, say
-    from peira.errors import PeiraError
+    from peira.cli.display import say
 
-    parser = argparse.ArgumentParser(description=write_summary.__doc__)
-    parser.add_argument("--results-dir", required=True)
-    parser.add_argument("--folder", default="experiments")
-    args = parser.parse_args(list(words))
-    try:
-        say(f"wrote {summary_file(_run_of(args.results_dir).path, Path(args.folder))}")
-    except PeiraError as error:
-        note(str(error))
-        return error.exit_code
-    return 0
+    args = _asked(words, write_summary.__doc__, {**RESULTS, "--folder": {"default": "experiments"}})
+    return _told(lambda: say(f"wrote {summary_file(find_run(args.results_dir).path, Path(args.folder))}"))  # fmt: skip
 
 
 def summary_file(run_dir: Path, folder: Path) -> Path:

@@ -67,7 +67,7 @@ class Asked:
             fixed["window"] = _window(str(given["window"]))
         if "null" in given:
             fixed["null"] = [w for w in str(given["null"]).split(",") if w]
-        if given.get("checkpoints"):
+        if "checkpoints" in given:
             fixed["checkpoints"] = list(given["checkpoints"])
         out = given.get("output_dir")
         if given.get("resume") and path is None:
@@ -194,7 +194,7 @@ def probe(asked: Asked) -> int:
     going_on = (target / "run.db").is_file() and not asked.fresh
     study = resumed_study(asked, target) if going_on and run_dir else study_of(asked)
     question = api.ask(study)
-    note(model_line(study.fixed["model"], bool(asked.fixed.get("model"))))
+    note(model_line(study.fixed["model"], "model" in asked.fixed or run_dir is not None))
     options = api.Options(run_dir=target, fresh=asked.fresh, simulated=asked.simulated,
                           on_start=watcher(asked.json))  # fmt: skip
     if asked.dry_run:

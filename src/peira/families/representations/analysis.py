@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peira.families.representations.files import read_npz, summary_of
-from peira.families.representations.inference import means, q_values
+from peira.families.representations.inference import means, nanmean, q_values
 from peira.report.analysis import Analysis, Column, Finding, Table
 from peira.stats.result import Estimate
 
@@ -202,8 +202,7 @@ def _per_context(run: RunView, record: Record, metric: str) -> Any:
     """(C, L): mean over items at the longest N."""
     arrays = read_npz(run.artifacts(record.number)["contexts.npz"])
     values = arrays[f"loo.{metric}"][:, :, -1].astype(float)
-    n = np.isfinite(values).sum(-1)
-    return np.where(n > 0, np.nansum(values, -1) / np.maximum(n, 1), np.nan)
+    return nanmean(values, -1)
 
 
 def _condition_pairs(found: Sequence[Trial]) -> list[tuple[Trial, Trial]]:

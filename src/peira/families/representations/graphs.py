@@ -6,6 +6,7 @@ face of `HierarchicalGraph`; the words on its nodes are drawn by whoever uses it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -311,19 +312,22 @@ def ring(n: int) -> Structure:
     return _from_edges(f"ring:{n}", n, edges, layout, np.arange(n) * 2 // n)
 
 
+def lattice_edges(rows: int, cols: int, honeycomb: bool) -> list[tuple[int, int]]:
+    """Edges along the rows, then down the columns."""
+    cells = [(r, c) for r in range(rows) for c in range(cols)]
+    along = [(r * cols + c, r * cols + c + 1) for r, c in cells if c + 1 < cols]
+    down = [(r * cols + c, (r + 1) * cols + c) for r, c in cells
+            if r + 1 < rows and not (honeycomb and (r + c) % 2)]  # fmt: skip
+    return along + down
+
+
 def lattice(rows: int, cols: int, honeycomb: bool = False) -> Structure:
     """`grid:RxC`, or `hex:RxC` with (r,c)-(r+1,c) linked where r + c is even."""
     cells = [(r, c) for r in range(rows) for c in range(cols)]
-    along = [(r * cols + c, r * cols + c + 1) for r, c in cells if c + 1 < cols]
-    down = [
-        (r * cols + c, (r + 1) * cols + c)
-        for r, c in cells
-        if r + 1 < rows and not (honeycomb and (r + c) % 2)
-    ]
     layout = np.array([(c, -r) for r, c in cells], dtype=float)
     cut = np.array([2 * (r * 2 // max(rows, 1)) + c * 2 // max(cols, 1) for r, c in cells])
     name = f"{'hex' if honeycomb else 'grid'}:{rows}x{cols}"
-    return _from_edges(name, rows * cols, along + down, layout, np.unique(cut, return_inverse=True)[1])  # fmt: skip
+    return _from_edges(name, rows * cols, lattice_edges(rows, cols, honeycomb), layout, np.unique(cut, return_inverse=True)[1])  # fmt: skip
 
 
 def from_file(path: Path) -> Structure:
@@ -372,17 +376,16 @@ ALLOWED = "sbm, deep, conflict, dual, ring:n, grid:RxC, hex:RxC, FILE.csv"
 
 def draw(spec: str, seed: int, branching: Sequence[int] = (2, 2, 4)) -> Structure:
     """The graph a `--graph` value names, drawn from `seed`. InputError for an unknown one."""
-    kind, _, size = spec.partition(":")
+    kind, sizes = _parsed(spec)
     rng = generator(seed, "graph", spec)
     drawn = {"sbm": lambda: blocks(HierarchicalGraphConfig(), rng), "deep": lambda: deep(branching, rng),
              "conflict": lambda: conflict(rng), "dual": lambda: dual(rng)}  # fmt: skip
-    if kind in drawn and not size:
+    if kind in drawn and ":" not in spec:
         return drawn[kind]()
-    if kind == "ring" and size.isdigit() and int(size) >= 3:
-        return ring(int(size))
-    shape = [int(part) for part in size.split("x") if part.isdigit()]
-    if kind in ("grid", "hex") and len(shape) == 2 and min(shape) >= 1 and max(shape) >= 2:
-        return lattice(shape[0], shape[1], kind == "hex")
+    if kind == "ring" and len(sizes) == 1 and sizes[0] >= 3:
+        return ring(sizes[0])
+    if kind in ("grid", "hex") and len(sizes) == 2 and min(sizes) >= 1 and max(sizes) >= 2:
+        return lattice(*sizes, kind == "hex")
     if spec.endswith(".csv"):
         return from_file(Path(spec))
     raise InputError(f"--graph: {spec}\n  allowed: {ALLOWED}")
@@ -390,10 +393,14 @@ def draw(spec: str, seed: int, branching: Sequence[int] = (2, 2, 4)) -> Structur
 
 def node_count(spec: str, branching: Sequence[int] = (2, 2, 4)) -> int:
     """Nodes of a `--graph` value, without holding an n × n matrix for absurd sizes."""
-    kind, _, size = spec.partition(":")
-    if kind == "ring" and size.isdigit():
-        return int(size)
-    shape = [int(part) for part in size.split("x") if part.isdigit()]
-    if kind in ("grid", "hex") and len(shape) == 2:
-        return shape[0] * shape[1]
+    kind, sizes = _parsed(spec)
+    if (kind, len(sizes)) in (("ring", 1), ("grid", 2), ("hex", 2)):
+        return math.prod(sizes)
     return draw(spec, 0, branching).num_nodes
+
+
+def _parsed(spec: str) -> tuple[str, list[int]]:
+    """`grid:4x4` as ("grid", [4, 4]); no sizes where there is anything but numbers."""
+    kind, _, size = spec.partition(":")
+    parts = size.split("x")
+    return kind, [int(part) for part in parts] if all(part.isdigit() for part in parts) else []

@@ -137,7 +137,7 @@ def partial_losses(losses: Any) -> Floats:
     x = np.asarray(losses, float)
     total, count = np.nansum(x, 1, keepdims=True), np.isfinite(x).sum(1, keepdims=True)
     elsewhere = (total - np.nan_to_num(x)) / np.maximum(count - np.isfinite(x), 1)
-    dx, de = x - _nanmean(x), elsewhere - elsewhere.mean(0)
+    dx, de = x - nanmean(x), elsewhere - elsewhere.mean(0)
     slope = np.nansum(dx * de, 0) / np.maximum((de**2).sum(0), 1e-300)
     return np.asarray(dx - slope * de)
 
@@ -186,11 +186,11 @@ def emergence(
                              "estimand": estimand}  # fmt: skip
     if not np.isfinite(last.low[0]) or last.low[0] <= 0 <= last.high[0]:
         return undefined(NOT_REACHED, **about)
-    point = half_length(_nanmean(x), null, lengths)
+    point = half_length(nanmean(x), null, lengths)
     if not np.isfinite(point):
         return undefined(NOT_REACHED, **about)
     low, high, _ = percentiles(
-        lambda rows: half_length(_nanmean(x[rows]), null, lengths), len(x), rng
+        lambda rows: half_length(nanmean(x[rows]), null, lengths), len(x), rng
     )
     return _bounded(point, low, high, about)
 
@@ -206,12 +206,10 @@ def _bounded(
     return Estimate(point, low, high, **about)
 
 
-def _nanmean(x: Any) -> Floats:
-    n = np.isfinite(x).sum(0)
-    return np.where(n > 0, np.nansum(x, 0) / np.maximum(n, 1), np.nan)
-
-
-nanmean = _nanmean
+def nanmean(x: Any, axis: int = 0) -> Floats:
+    """Mean along an axis, NaN left out; NaN where nothing is left."""
+    n = np.isfinite(x).sum(axis)
+    return np.where(n > 0, np.nansum(x, axis) / np.maximum(n, 1), np.nan)
 
 
 def percentiles(
@@ -246,16 +244,8 @@ def order_of(
     x, y = np.asarray(first, float), np.asarray(second, float)
 
     def statistic(rows: Any) -> float:
-        a = half_length(_nanmean(x[rows]), nulls[0], lengths)
-        b = half_length(_nanmean(y[rows]), nulls[1], lengths)
+        a = half_length(nanmean(x[rows]), nulls[0], lengths)
+        b = half_length(nanmean(y[rows]), nulls[1], lengths)
         return float(np.log(a / b))
 
     return estimate_by_bootstrap(statistic, len(x), rng, estimand=estimand)
-
-
-def largest_drop(values: Any) -> Floats:
-    """Largest fall of a curve (…, N) from its running maximum."""
-    y = np.asarray(values, float)
-    filled = np.where(np.isfinite(y), y, -np.inf)
-    peak = np.maximum.accumulate(filled, axis=-1)
-    return np.asarray(np.where(np.isfinite(y), peak - y, 0.0).max(-1))

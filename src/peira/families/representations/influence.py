@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from peira.families.representations.graphs import Structure
+from peira.families.representations.inference import nanmean
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-PHI = ("ratio", "energy", "cross", "within")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +114,4 @@ def matched_difference(values: Floats, bridge: Any, reach: int = 3) -> Floats:
     if not near.any():
         return np.full(values.shape[:-1], np.nan)
     found = values[..., bridges[near]] - values[..., anchors[nearest[near]]]
-    n = np.isfinite(found).sum(-1)
-    return np.asarray(np.where(n > 0, np.nansum(found, -1) / np.maximum(n, 1), np.nan))
-
-
-def position_means(values: Floats, keep: Any) -> Floats:
-    """Mean over the positions `keep` (T,) of values (…, T), NaN left out."""
-    part = values[..., keep]
-    n = np.isfinite(part).sum(-1)
-    return np.asarray(np.where(n > 0, np.nansum(part, -1) / np.maximum(n, 1), np.nan))
+    return nanmean(found, -1)

@@ -40,6 +40,11 @@ class Hub:
     device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def plain(self) -> dict[str, Any]:
+        """What configurations and tokenizers are told, which know no attention."""
+        return {k: v for k, v in self.options.items() if k != "attn_implementation"}
+
     @classmethod
     def of(cls, dtype: Any, device: str, hub: Mapping[str, Any]) -> Hub:
         """From keywords; InputError for unknown or contradictory ones."""
@@ -118,8 +123,7 @@ def load(name: str, hub: Hub) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=getattr(torch, hub.dtype), **options, **placed
         )
-        told = {k: v for k, v in hub.options.items() if k != "attn_implementation"}
-        tokenizer = _tokenizer(AutoTokenizer, source, told)
+        tokenizer = _tokenizer(AutoTokenizer, source, hub.plain)
     except (OSError, ValueError) as error:
         raise InputError(
             f"--model: {name}: cannot be loaded ({str(error).splitlines()[0][:160]})\n"
@@ -136,9 +140,8 @@ def attention_of(source: str, hub: Hub) -> str:
     """sdpa, except for architectures that transformers runs eagerly only."""
     from transformers import AutoConfig
 
-    told = {k: v for k, v in hub.options.items() if k != "attn_implementation"}
     try:
-        kind = AutoConfig.from_pretrained(source, **told).model_type
+        kind = AutoConfig.from_pretrained(source, **hub.plain).model_type
     except (OSError, ValueError):
         return "sdpa"  # `load` says what is wrong with it
     return "eager" if kind in EAGER_ONLY else "sdpa"
@@ -170,8 +173,7 @@ def weight_bytes(source: str, hub: Hub) -> int | None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    told = {k: v for k, v in hub.options.items() if k != "attn_implementation"}
-    config = AutoConfig.from_pretrained(source, **told)
+    config = AutoConfig.from_pretrained(source, **hub.plain)
     with torch.device("meta"):
         bare = AutoModelForCausalLM.from_config(config)
     width = 4 if hub.dtype == "float32" else 2

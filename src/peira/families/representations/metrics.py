@@ -63,10 +63,14 @@ class Geometry:
         return laplacian(self.adjacency)
 
     def fault(self) -> str | None:
-        """Why nothing can be measured here, if so."""
+        """Why nothing can be measured against the graph here, if so."""
+        return self.points_fault() or (TOO_FEW_NODES if self.adjacency.sum() == 0 else None)
+
+    def points_fault(self) -> str | None:
+        """Why nothing can be measured of the points alone, if so."""
         if not np.isfinite(self.gram).all():
             return NONFINITE
-        if self.size < MIN_NODES or self.adjacency.sum() == 0:
+        if self.size < MIN_NODES:
             return TOO_FEW_NODES
         return NO_VARIANCE if self.trace <= 0 else None
 
@@ -209,15 +213,11 @@ def separation(g: Geometry, labels: Ints | None = None) -> Measure:
     """F = (SSB/SST)(n−1)/(K−1) of node means; 1 without structure, at most (n−1)/(K−1)."""
     blank = np.zeros(g.size, dtype=np.int64)
     lab = labels if labels is not None else (g.labels[0] if g.labels else blank)
-    if not np.isfinite(g.gram).all():
-        return Measure(None, 1.0, NONFINITE)
-    if g.size < MIN_NODES:
-        return Measure(None, 1.0, TOO_FEW_NODES)
-    count = len(np.unique(lab))
-    if count < 2:
-        return Measure(None, 1.0, ONE_CLUSTER)
-    if g.trace <= 0:
-        return Measure(None, 1.0, NO_VARIANCE)
+    fault = g.points_fault()
+    if fault in (None, NO_VARIANCE) and len(np.unique(lab)) < 2:
+        fault = ONE_CLUSTER
+    if fault:
+        return Measure(None, 1.0, fault)
     return Measure(float(separation_ratio(g.gram, lab)), 1.0)
 
 
@@ -225,7 +225,7 @@ def level_separation(g: Geometry, level: int) -> Measure:
     """Separation of level `level` (1 = coarsest) net of the coarser levels; 1 without structure."""
     if not 1 <= level <= len(g.labels):
         raise ValueError(f"level must be 1..{len(g.labels)}; got {level}")
-    fault = g.fault() if g.adjacency.any() else _points_fault(g)
+    fault = g.points_fault()
     if fault:
         return Measure(None, 1.0, fault)
     finer = g.labels[level - 1]
@@ -237,14 +237,6 @@ def level_separation(g: Geometry, level: int) -> Measure:
         return Measure(None, 1.0, ONE_CLUSTER)
     value = float(level_ratio(g.gram, finer, coarser))
     return Measure(value, 1.0) if np.isfinite(value) else Measure(None, 1.0, NO_VARIANCE)
-
-
-def _points_fault(g: Geometry) -> str | None:
-    if not np.isfinite(g.gram).all():
-        return NONFINITE
-    if g.size < MIN_NODES:
-        return TOO_FEW_NODES
-    return NO_VARIANCE if g.trace <= 0 else None
 
 
 # -- directions ---------------------------------------------------------------------------------

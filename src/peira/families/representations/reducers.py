@@ -7,7 +7,6 @@ nothing of size d leaves a reducer unless a caller asked for vectors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +45,6 @@ def one_hot(labels: Any, nodes: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 def span(length: int, window: int | None) -> tuple[int, int]:
     """Tokens that means at context length N run over: the last `window` of N, or all."""
     return (0 if window is None else max(0, length - window)), length
-
-
-def visits(batch: Batch, lengths: Sequence[int], window: int | None) -> Any:
-    """Tokens per node (B, N, n) in each length's span."""
-    hot = one_hot(batch.labels, batch.nodes)
-    spans = [span(n, window) for n in lengths]
-    return np.stack([hot[:, :, a:b].sum(2) for a, b in spans], 1).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,9 +21,17 @@ from peira.engine.lab import Lab
 from peira.errors import InputError
 from peira.families.representations import graphs, loading, tiny
 from peira.families.representations.catalogue import Entry
-from peira.families.representations.contexts import Arm, Context, Plan, batch_of, draw_context
+from peira.families.representations.contexts import (
+    Arm,
+    Batch,
+    Context,
+    Plan,
+    batch_of,
+    draw_context,
+)
 from peira.families.representations.packing import BLOCKS, pack, unpack
-from peira.families.representations.reducers import Moments, visits
+from peira.families.representations.reducers import Moments, span
+from peira.families.representations.run import Run
 from peira.families.representations.settings import RepresentationSettings
 from peira.families.representations.walks import Walk
 from peira.families.representations.watching import Meter, Progress
@@ -143,8 +152,13 @@ def graph_spec(settings: RepresentationSettings) -> str:
 def resolve(settings: RepresentationSettings, seed: int, simulated: str | None = None) -> Spec:
     """Load the model and fix every default. `simulated` is the name of a simulated model."""
     entry = settings.entry
+    _check_checkpoints(settings.checkpoints)
     name = simulated or settings.model or loading.default_model()
     model = loading.cached(name, settings.dtype, settings.device, settings.bos, bool(simulated))
+    if settings.steer and model.simulated:
+        raise InputError(
+            "--steer: a simulated model has nothing to steer\n  remedy: a real --model"
+        )
     structure = _structure(settings, seed)
     vocabulary = model.vocabulary(settings.vocabulary)
     need(len(vocabulary.nouns()), structure.num_nodes, vocabulary.source)
@@ -156,6 +170,14 @@ def resolve(settings: RepresentationSettings, seed: int, simulated: str | None =
         resolve_layers(settings.layers or entry.layers, model.num_layers), window,
         tuple(n for n in null if n != "none"),
     )  # fmt: skip
+
+
+def _check_checkpoints(folders: Sequence[str]) -> None:
+    """InputError for a `--checkpoints` folder that holds no model, before anything is run."""
+    for folder in folders:
+        if not (Path(folder) / "config.json").is_file():
+            raise InputError(f"--checkpoints: {folder}: no model there (no config.json)\n"
+                             "  allowed: folders in Hugging Face form")  # fmt: skip
 
 
 def _structure(settings: RepresentationSettings, seed: int) -> graphs.Structure:
@@ -315,14 +337,19 @@ def forward(
         batch = batch_of([pairs[i] for i in rows])
         found = (model or spec.model).run(batch, spec.names, reducer)
         spec.tokens += int(batch.ids.size)
-        for k, i in enumerate(rows):
-            size = int(batch.lengths[k])
-            out[i] = {
-                "reduced": {name: _row(value, k) for name, value in found.reduced.items()},
-                "losses": found.losses[k, :size], "mass": found.node_probabilities[k, :size],
-                "nodes": found.labels[k, :size], "batch": (batch, k),
-            }  # fmt: skip
+        for i, row in zip(rows, rows_of(found, batch), strict=True):
+            out[i] = row
     return out
+
+
+def rows_of(found: Run, batch: Batch) -> list[dict[str, Any]]:
+    """A forward's results by row, cut to the row's own length."""
+    return [
+        {"reduced": {name: _row(value, k) for name, value in found.reduced.items()},
+         "losses": found.losses[k, :size], "mass": found.node_probabilities[k, :size],
+         "nodes": found.labels[k, :size]}
+        for k, size in enumerate(batch.lengths)
+    ]  # fmt: skip
 
 
 def _row(value: Any, k: int) -> Any:
@@ -357,30 +384,21 @@ def record_arms(
 
 def arm_record(spec: Spec, name: str, row: dict[str, Any]) -> dict[str, Any]:
     """The flat record of one arm."""
-    batch, k = row["batch"]
     moments = [row["reduced"][key] for key in spec.names]
     sinks = sorted({(t, round(r, 1)) for m in moments for t, r in m["sinks"]})
-    seen = visits(batch, spec.lengths, spec.window)[k]
-    nodes = row["nodes"]
-    if (nodes < 0).any():
-        seen = _recount(nodes, spec, seen.shape[1])
+    nodes, size = row["nodes"], row["mass"].shape[1]
+    seen = np.stack([_counts(nodes, *span(n, spec.window), size) for n in spec.lengths])
     return {
         f"{name}/gram": np.stack([m["gram"] for m in moments]),
         f"{name}/bare": np.stack([m["gram_without_sinks"] for m in moments]),
         f"{name}/wide": np.stack([m["wide"] for m in moments]),
-        f"{name}/wide_visits": _counts(nodes, *spec.moments.wide, seen.shape[1]),
+        f"{name}/wide_visits": _counts(nodes, *spec.moments.wide, size),
         f"{name}/scatter": np.stack([m["scatter"] for m in moments]),
         f"{name}/finite": np.array([m["finite"] for m in moments]),
         f"{name}/sinks": np.array(sinks, dtype=np.float32).reshape(-1, 2),
         f"{name}/visits": seen, f"{name}/losses": row["losses"], f"{name}/mass": row["mass"],
         f"{name}/nodes": nodes,
     }  # fmt: skip
-
-
-def _recount(nodes: Any, spec: Spec, size: int) -> Any:
-    from peira.families.representations.reducers import span
-
-    return np.stack([_counts(nodes, *span(n, spec.window), size) for n in spec.lengths])
 
 
 def _counts(nodes: Any, start: int, stop: int, size: int) -> Any:

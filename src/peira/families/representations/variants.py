@@ -66,7 +66,7 @@ def _kind(variant: Variant) -> tuple[int, bool]:
 def _forward(
     spec: Spec, context: Context, group: list[Variant], reducer: Any, shared: Any
 ) -> list[dict[str, Any]]:
-    from peira.families.representations.trial import _row
+    from peira.families.representations.trial import rows_of
 
     batch = batch_of([(context, v.arm) for v in group])
     common = min(min(v.common for v in group), group[0].arm.length - 1)
@@ -76,11 +76,4 @@ def _forward(
     else:
         found = spec.model.run_shared(batch, spec.names, reducer, shared, common)
         spec.tokens += len(group) * (group[0].arm.length - common)
-    return [
-        {
-            "reduced": {name: _row(value, k) for name, value in found.reduced.items()},
-            "losses": found.losses[k, : v.arm.length], "mass": found.node_probabilities[k, : v.arm.length],
-            "nodes": found.labels[k, : v.arm.length], "batch": (batch, k),
-        }
-        for k, v in enumerate(group)
-    ]  # fmt: skip
+    return rows_of(found, batch)

@@ -17,7 +17,7 @@ from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.experiments.loo import common_neighbour
 from peira.families.representations.fields import token_masses
 from peira.families.representations.graphs import Structure
-from peira.families.representations.inference import means
+from peira.families.representations.inference import means, nanmean
 from peira.families.representations.reducers import Moments
 from peira.families.representations.summary import Summary, curve, plain
 from peira.families.representations.variants import Variant, run_variants
@@ -173,7 +173,7 @@ def add_effect(spec: Spec, summary: Summary, effect: str, array: Any, at: Sequen
     early = [k for k, p in enumerate(at) if p <= spec.length / 4]
     late = [k for k, p in enumerate(at) if p >= 3 * spec.length / 4]
     parts = {
-        name: _average(primary[:, :, keep]) for name, keep in (("early", early), ("late", late))
+        name: nanmean(primary[:, :, keep], 2) for name, keep in (("early", early), ("late", late))
     }
     parts["early_minus_late"] = parts["early"] - parts["late"]
     told = {name: means(values) for name, values in parts.items()}
@@ -194,20 +194,10 @@ def add_effect(spec: Spec, summary: Summary, effect: str, array: Any, at: Sequen
                                               reason="not_identified"))  # fmt: skip
 
 
-def _average(values: Any) -> Any:
-    """Mean over positions (axis 2), NaN left out."""
-    n = np.isfinite(values).sum(2)
-    return np.where(n > 0, np.nansum(values, 2) / np.maximum(n, 1), np.nan)
-
-
 def add_recovery(spec: Spec, summary: Summary, lags: Any, own: Any) -> None:
     """Loss of the injected token; excess loss by lag and its half-life."""
-    excess = means(
-        _average(contrasts(lags, "congruous"))
-    )  # (C, type, position, lag) over positions
-    base = means(
-        _average(own[:, :, :][..., None].swapaxes(2, 3)).reshape(len(own), len(ALL), -1).mean(2)
-    )
+    excess = means(nanmean(contrasts(lags, "congruous"), 2))  # over positions
+    base = means(nanmean(own, 2))
     summary.curves["injection"]["excess_loss"] = curve(excess)
     summary.curves["injection"]["own_loss"] = dict(zip(ALL, plain(base.mean), strict=True))
     half = {kind: _half_life(excess.mean[k]) for k, kind in enumerate(TYPES)}

@@ -19,7 +19,6 @@ from peira.families.representations.influence import (
     Pairs,
     distances,
     matched_difference,
-    position_means,
     shape,
     without_own,
 )
@@ -177,12 +176,12 @@ def later_losses(
 
 def add_key(spec: Spec, summary: Summary, key: str, values: Any, bridge: Any) -> None:
     """Means by type and length, bridge − anchor, curves by position, for one kind of influence."""
-    kinds = {"bridge": bridge, "anchor": np.stack([_anchors(b) for b in bridge]),
-             "all": np.stack([_all(b) for b in bridge])}  # fmt: skip
-    by_type = {
-        kind: np.stack([position_means(v, mask) for v, mask in zip(values, masks, strict=True)])
-        for kind, masks in kinds.items()
-    }  # (C, L, N)
+    later = np.arange(bridge.shape[1]) > 0
+    kinds = {"bridge": bridge, "anchor": ~bridge & later, "all": bridge | later}
+    by_type = {  # (C, L, N)
+        kind: inference.nanmean(np.where(mask[:, None, None], values, np.nan), -1)
+        for kind, mask in kinds.items()
+    }
     gap = np.stack([matched_difference(v, b) for v, b in zip(values, bridge, strict=True)])
     told = {kind: means(found) for kind, found in by_type.items()} | {
         "bridge_minus_anchor": means(gap)
@@ -209,14 +208,6 @@ def add_key(spec: Spec, summary: Summary, key: str, values: Any, bridge: Any) ->
             f"{spec.keys[-1]}: {key}, bridge − anchor items matched in position, N {spec.length}",
             told["bridge_minus_anchor"].estimate((-1, -1), estimand=f"{key}, bridge − anchor",
                                                  reason="not_identified"), q=plain(q[-1, -1]))  # fmt: skip
-
-
-def _anchors(bridge: Any) -> Any:
-    return ~bridge & (np.arange(len(bridge)) > 0)
-
-
-def _all(bridge: Any) -> Any:
-    return np.arange(len(bridge)) > 0
 
 
 # -- figures --------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peira.errors import InputError
 from peira.families.representations import inference, metrics, plots
 from peira.families.representations.contexts import Context
 from peira.families.representations.experiments.base import Experiment
@@ -147,10 +146,6 @@ def steered(spec: Spec, context: Context) -> dict[str, Any]:
     target's place in the node plane, or equally far at random (L, targets)."""
     from peira.families.representations.trial import forward
 
-    if not hasattr(spec.model, "hooks"):
-        raise InputError(
-            "--steer: a simulated model has nothing to steer\n  remedy: a real --model"
-        )
     full = forward(spec, [(context, context.natural)], Vectors())[0]
     rng = context.rng("steer")
     own = int(context.nodes[-1])

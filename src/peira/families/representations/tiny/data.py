@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from peira.families.representations.graphs import lattice_edges
 from peira.families.representations.words import groups, tiny_words
 
 Neighbours = list[list[int]]  # node -> nodes a step may go to, repeated by weight
@@ -57,22 +59,7 @@ def _lattice(rng: np.random.Generator, honeycomb: bool) -> Neighbours:
         rows, cols = int(rng.integers(2, 5)), int(rng.integers(2, 6))
         if rows * cols <= 16:
             break
-    cells = [(r, c) for r in range(rows) for c in range(cols)]
-    along = [(r * cols + c, r * cols + c + 1) for r, c in cells if c + 1 < cols]
-    down = [
-        (r * cols + c, (r + 1) * cols + c)
-        for r, c in cells
-        if r + 1 < rows and not (honeycomb and (r + c) % 2)
-    ]
-    return _undirected(rows * cols, along + down)
-
-
-def _grid(rng: np.random.Generator) -> Neighbours:
-    return _lattice(rng, honeycomb=False)
-
-
-def _hex(rng: np.random.Generator) -> Neighbours:
-    return _lattice(rng, honeycomb=True)
+    return _undirected(rows * cols, lattice_edges(rows, cols, honeycomb))
 
 
 def _random(rng: np.random.Generator) -> Neighbours:
@@ -100,8 +87,8 @@ def _blocks(rng: np.random.Generator) -> Neighbours:
 
 SHAPES: tuple[tuple[Callable[[np.random.Generator], Neighbours], float], ...] = (
     (_ring, 0.2),
-    (_grid, 0.22),
-    (_hex, 0.2),
+    (partial(_lattice, honeycomb=False), 0.22),
+    (partial(_lattice, honeycomb=True), 0.2),
     (_blocks, 0.14),
     (_random, 0.12),
     (_tree, 0.06),
