@@ -385,7 +385,7 @@ def draw(spec: str, seed: int, branching: Sequence[int] = (2, 2, 4)) -> Structur
     if kind == "ring" and len(sizes) == 1 and sizes[0] >= 3:
         return ring(sizes[0])
     if kind in ("grid", "hex") and len(sizes) == 2 and min(sizes) >= 1 and max(sizes) >= 2:
-        return lattice(*sizes, kind == "hex")
+        return lattice(sizes[0], sizes[1], kind == "hex")
     if spec.endswith(".csv"):
         return from_file(Path(spec))
     raise InputError(f"--graph: {spec}\n  allowed: {ALLOWED}")
