@@ -15,13 +15,33 @@ Archive = Annotated[bool, typer.Option("--archive", help="Seal a copy after the 
 Condition = Annotated[
     str | None, typer.Option("--condition", help="Ask for one arm's rows only; `both` is all arms.")
 ]
-Words = Annotated[list[str] | None, typer.Option(help="Replaces the sweep's list.")]
-Numbers = Annotated[list[str] | None, typer.Option(help="Replaces the temperatures.")]
+Words = Annotated[
+    list[str] | None, typer.Option(metavar="A B …", help="Replaces the sweep's list.")
+]
+Numbers = Annotated[
+    list[str] | None, typer.Option(metavar="T …", help="Replaces the temperatures.")
+]
 Limit = Annotated[
     int | None, typer.Option("--limit-items", min=1, help="So many items of each type.")
 ]
-Step = Annotated[str | None, typer.Option(help="prepare, build, submit, poll, parse, score, …")]
-Skip = Annotated[bool, typer.Option(help="Leave this step out; no result depends on it.")]
+Only = Annotated[
+    str | None,
+    typer.Option(
+        "--only-step", metavar="STEP",
+        help="prepare, build, submit, poll, parse, score, stats, costs or report.",
+    ),
+]  # fmt: skip
+From = Annotated[str | None, typer.Option("--from-step", metavar="STEP", help="The first step.")]
+To = Annotated[str | None, typer.Option("--to-step", metavar="STEP", help="The last step.")]
+SkipPrepare = Annotated[
+    bool, typer.Option("--skip-prepare", help="Run no loader: the prepared data must be valid.")
+]
+SkipBuild = Annotated[bool, typer.Option("--skip-build", help="Write no batch input files.")]
+SkipBatch = Annotated[bool, typer.Option("--skip-batch", help="Ask nothing: stop after build.")]
+SkipScore = Annotated[bool, typer.Option("--skip-score", help="Write no scores.")]
+SkipStats = Annotated[bool, typer.Option("--skip-stats", help="Write no significance.json.")]
+SkipCosts = Annotated[bool, typer.Option("--skip-costs", help="Write no costs.json.")]
+SkipReport = Annotated[bool, typer.Option("--skip-report", help="Write no reports and figures.")]
 Parts = Annotated[int | None, typer.Option("--parts-per-dataset", min=1, help="Jobs per group.")]
 Lines = Annotated[int | None, typer.Option("--lines-per-part", min=1, help="Rows per job.")]
 Jobs = Annotated[
@@ -49,16 +69,16 @@ def command(
     temps: Numbers = None,
     no_sweep: NoSweep = False,
     limit_items: Limit = None,
-    only_step: Step = None,
-    from_step: Step = None,
-    to_step: Step = None,
-    skip_prepare: Skip = False,
-    skip_build: Skip = False,
-    skip_batch: Skip = False,
-    skip_score: Skip = False,
-    skip_stats: Skip = False,
-    skip_costs: Skip = False,
-    skip_report: Skip = False,
+    only_step: Only = None,
+    from_step: From = None,
+    to_step: To = None,
+    skip_prepare: SkipPrepare = False,
+    skip_build: SkipBuild = False,
+    skip_batch: SkipBatch = False,
+    skip_score: SkipScore = False,
+    skip_stats: SkipStats = False,
+    skip_costs: SkipCosts = False,
+    skip_report: SkipReport = False,
     plan_only: Plan = False,
     mode: Mode = None,
     parts_per_dataset: Parts = None,
