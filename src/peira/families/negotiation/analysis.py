@@ -50,7 +50,8 @@ def _tables(run: RunView, games: Games, laws: Sequence[Law], seen: Any) -> list[
         tables.append(scaling_law.slopes(laws))
         forms = scaling_law.forms_table(laws)
         tables += [forms] if forms else []
-        tables.append(model_views.views_table(games, laws[0]))
+        if laws[0].slope.defined:
+            tables.append(model_views.views_table(games, laws[0]))
         relations = model_views.relations_table(games)
         tables += [relations] if relations else []
     if not games.dyadic or not games.pairs:

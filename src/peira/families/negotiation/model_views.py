@@ -26,7 +26,7 @@ GAME_ERRORS = (
 
 
 def views_table(games: Games, law: Law) -> Table:
-    """Slope of one law with its error by every method."""
+    """Slope of one law, which must be defined, with its error by every method."""
     rows: list[dict[str, Any]] = [
         {"view": "model scores, t with M - 2 df", "slope": law.slope.estimate, "se": law.slope.se,
          "p": law.slope.p, "note": "the headline"},
@@ -36,21 +36,18 @@ def views_table(games: Games, law: Law) -> Table:
     outcome = next(function for name, _, function in OUTCOMES if name == law.outcome)
     y = [outcome(row) for row in played]
     capability = dict(zip(law.scores.models, law.x, strict=True))
-    if law.slope.defined:
-        mixed = crossed_slope(
-            first, second, y, capability, scenario=[str(row.block) for row in played]
-        )
-        rows.append({
-            "view": "mixed model: models, pairs and instances random", "slope": mixed.estimate,
-            "se": mixed.se, "p": mixed.p, "note": (mixed.reason or "").replace("_", " "),
-        })  # fmt: skip
-        shuffled = capability_permutation(
-            first, second, y, capability, seed=derive("permutation", law.axis, law.outcome)
-        )
-        rows.append({
-            "view": "capabilities permuted over models", "slope": law.slope.estimate, "se": None,
-            "p": None if isinstance(shuffled, str) else shuffled.p, "note": "no error, only a p",
-        })  # fmt: skip
+    mixed = crossed_slope(first, second, y, capability, scenario=[str(row.block) for row in played])
+    rows.append({
+        "view": "mixed model: models, pairs and instances random", "slope": mixed.estimate,
+        "se": mixed.se, "p": mixed.p, "note": (mixed.reason or "").replace("_", " "),
+    })  # fmt: skip
+    shuffled = capability_permutation(
+        first, second, y, capability, seed=derive("permutation", law.axis, law.outcome)
+    )
+    rows.append({
+        "view": "capabilities permuted over models", "slope": law.slope.estimate, "se": None,
+        "p": None if isinstance(shuffled, str) else shuffled.p, "note": "no error, only a p",
+    })  # fmt: skip
     errors = law.diagnostics
     if not isinstance(errors, str):
         rows += [
@@ -58,7 +55,7 @@ def views_table(games: Games, law: Law) -> Table:
             for name, label, note in GAME_ERRORS
         ]  # fmt: skip
     columns = (
-        Column("view", "", kind="text"), Column("slope", "slope", digits=4),
+        Column("view", "", kind="text"), Column("slope", "slope", digits=4, kind="estimate"),
         Column("se", "standard error", digits=4), Column("p", "p"), Column("note", "", kind="text"),
     )  # fmt: skip
     return Table(
