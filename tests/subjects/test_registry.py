@@ -45,6 +45,13 @@ def test_every_model_of_the_recorded_games_has_a_capability(shared_data):
     assert {name for name in names if not capability(name)} == set()
 
 
+def test_an_id_of_openrouter_finds_the_entry_with_or_without_its_prefix():
+    for name in ("deepseek/deepseek-r1", "openrouter/deepseek/deepseek-r1", "deepseek-r1"):
+        card = describe_model(name)
+        assert (card.provider, card.model) == ("openrouter", "deepseek/deepseek-r1")
+        assert card.allowance and card.scores
+
+
 def test_a_score_from_memory_says_so_and_a_checked_one_says_when():
     scores = catalogue().models["gpt-oss-120b"].scores
     assert str(scores["mmlu_pro"]).startswith("~") and scores["mmlu_pro"].remembered

@@ -69,7 +69,8 @@ def _wanted(card: Card, provider: str | None, scored: str | None, ready: bool) -
 
 def _order(card: Card, sort: str) -> tuple[float, str]:
     if sort == "price":
-        return (_rate(card, "output") if card.price is not None else float("inf"), card.name)
+        known = card.price is not None
+        return (_rate(card, "input") + _rate(card, "output") if known else float("inf"), card.name)
     if sort == "name" or sort not in card.scores:
         return (0.0 if sort == "name" else float("inf"), card.name.lower())
     return (-card.scores[sort].value, card.name)

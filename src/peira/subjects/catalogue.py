@@ -205,7 +205,8 @@ def _parts(
 def _names(models: Mapping[str, ModelEntry]) -> dict[str, str]:
     names: dict[str, str] = {}
     for name, entry in models.items():
-        for alias in (name, *entry.aliases, entry.router, entry.at):
+        routed = entry.at.removeprefix(f"{ROUTER}/")  # OpenRouter's id, as its users write it
+        for alias in (name, *entry.aliases, entry.router, entry.at, routed):
             if alias:
                 names.setdefault(alias, name)
                 names.setdefault(alias.lower(), name)
