@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick lint format types imports docs site sims bench torture clean
+.PHONY: demo test quick lint format types imports docs site sims bench fuzz torture clean
 
 demo: $(STAMP)          ## a whole negotiation study, offline, on real code paths
 	$(BIN)/peira run studies/negotiation/quickstart.yaml
@@ -40,6 +40,9 @@ site: $(DEV_STAMP)      ## the documentation as a website, in site/
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
 	$(BIN)/python -m sphinx -W -q -b html docs site
 	@echo "Look at: site/index.html"
+
+fuzz: $(DEV_STAMP)      ## anything as study, reply, recording, run.db: only our own errors
+	$(BIN)/python benchmarks/fuzz.py
 
 torture: $(DEV_STAMP)   ## kill, fill, corrupt, confuse: every family, bounded in time
 	$(BIN)/python benchmarks/torture.py

@@ -62,11 +62,17 @@ def inspect(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--inspect-python", required=True)
+    parser.add_argument("--inspect-python", default=os.environ.get("INSPECT_PYTHON"))
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--concurrency", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
+    if options.inspect_python is None:
+        print(
+            "left out: name a Python that has Inspect AI with --inspect-python or INSPECT_PYTHON\n"
+            "  python -m venv inspect && inspect/bin/pip install inspect-ai==0.3.285 openai aiohttp"
+        )
+        return
     import bench_http
     import uvloop
 
