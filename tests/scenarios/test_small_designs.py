@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from peira.families.scenarios.analysis import Results, jsonable, told
+from peira.families.scenarios.analysis import Results, told
 from peira.families.scenarios.batch import Batch, Trial, judged
 from peira.families.scenarios.settings import Metric
 from peira.report import rules
+from peira.report.document import plain
 from tests.scenarios.conftest import LEVEL
 
 METRICS = {
@@ -54,4 +55,4 @@ def test_every_design_gets_its_report(levels, replicates, lost):
     batch = Batch("small", "s", tuple(trials), METRICS, criteria, factors, length=3, spent=0.1)
     analysis = told(Results(batch))
     rules.check(analysis)
-    json.dumps(jsonable(analysis.files), allow_nan=False)
+    json.dumps(plain(analysis.files), allow_nan=False)

@@ -6,7 +6,6 @@ BatchAnalyzer show the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -187,10 +186,3 @@ def claim(effect: Effect) -> str:
         f"Change in {what} when {effect.factor} is {effect.b} instead of {effect.a}, averaged over"
         " the other factors."
     )
-
-
-def jsonable(data: Mapping[str, Any]) -> Any:
-    """The results as strict JSON data."""
-    from peira.report.document import plain
-
-    return plain(data)

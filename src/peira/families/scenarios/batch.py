@@ -56,7 +56,6 @@ class Trial:
     events: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     cost: float = 0.0
     unsettled: float = 0.0
-    seconds: float = 0.0
     defaults: int = 0
     rungs: Mapping[str, Any] = field(default_factory=dict)
     quality: Mapping[str, int] = field(default_factory=dict)
@@ -235,7 +234,7 @@ def _trial(
         final=outcome.get("final", {}), reasons=outcome.get("final_reasons", {}),
         by_turn=by_turn,
         events={name: tuple(turns) for name, turns in outcome.get("events", {}).items()},
-        cost=record.cost / 1e6, unsettled=record.unsettled / 1e6, seconds=record.seconds or 0.0,
+        cost=record.cost / 1e6, unsettled=record.unsettled / 1e6,
         defaults=outcome.get("defaults", 0), rungs=outcome.get("parse_counts", {}),
         quality=outcome.get("quality", {}),
         quotes=(outcome.get("quotes", 0), outcome.get("quotes_missing", 0)),

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from peira.errors import InputError
-from peira.families.scenarios.analysis import Results, jsonable, told
+from peira.families.scenarios.analysis import Results, told
 from peira.families.scenarios.batch import (
     MANUAL,
     Batch,
@@ -33,6 +33,7 @@ from peira.families.scenarios.batch import (
 )  # fmt: skip
 from peira.families.scenarios.settings import Metric
 from peira.families.scenarios.success import Criteria
+from peira.report.document import plain
 
 NUMBERS = (
     "mean", "std", "median", "min", "max", "success_rate", "auc", "diff", "p", "p_adjusted",
@@ -169,11 +170,11 @@ class BatchAnalyzer:
     # -- results ---
     def calculate_metric_statistics(self) -> dict[str, Any]:
         """As analysis/metrics-analysis.json, NaN for null."""
-        return dict(_nan(jsonable(self._results.metrics)))
+        return dict(_nan(plain(self._results.metrics)))
 
     def calculate_variation_statistics(self) -> dict[str, Any]:
         """As analysis/variation-statistics.json, NaN for null."""
-        return dict(_nan(jsonable(self._results.variations)))
+        return dict(_nan(plain(self._results.variations)))
 
     def compare_variations(
         self, metric: str
@@ -197,7 +198,7 @@ class BatchAnalyzer:
 
     def identify_patterns(self) -> dict[str, Any]:
         """As analysis/patterns.json, NaN for null."""
-        return dict(_nan(jsonable(self._results.patterns)))
+        return dict(_nan(plain(self._results.patterns)))
 
     def generate_analysis_report(self) -> str:
         """The report as Markdown."""
@@ -209,7 +210,7 @@ class BatchAnalyzer:
 
         folder = self.path / "analysis"
         for name, data in told(self._results).files.items():
-            write_file(folder / name, data if name.endswith(".md") else dumps(jsonable(data)))
+            write_file(folder / name, data if name.endswith(".md") else dumps(plain(data)))
         return folder
 
 

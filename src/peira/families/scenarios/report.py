@@ -137,7 +137,7 @@ def metrics(results: Results, story: Story) -> Iterator[str]:
         whole = "" if entry["min"] is None else f"{number(entry['min'])} to {number(entry['max'])}"
         rows.append({
             "metric": f"{name} ({metric.unit})" if metric.unit else name,
-            "mean": _estimate(entry, "mean"), "std": entry["std"], "median": entry["median"],
+            "mean": _estimate(entry), "std": entry["std"], "median": entry["median"],
             "values": _levels(entry) or whole, "n": entry["n"], "missing": _missing(entry),
         })  # fmt: skip
     if not rows:
@@ -158,13 +158,13 @@ def metrics(results: Results, story: Story) -> Iterator[str]:
         yield f"Thresholds crossed: {markdown_text(said)}."
 
 
-def _estimate(entry: Mapping[str, Any], key: str) -> Estimate | None:
-    if entry.get(key) is None:
+def _estimate(entry: Mapping[str, Any]) -> Estimate | None:
+    """The mean of an entry, with its interval."""
+    if entry.get("mean") is None:
         return None
     low, high = entry["ci"] or (None, None)
-    reason = entry.get("reason")
-    return Estimate(entry[key], low, high, n=entry["n"], missing=entry["missing"], method="t",
-                    reason=reason)  # fmt: skip
+    return Estimate(entry["mean"], low, high, n=entry["n"], missing=entry["missing"], method="t",
+                    reason=entry.get("reason"))  # fmt: skip
 
 
 def _missing(entry: Mapping[str, Any]) -> str:
@@ -197,7 +197,7 @@ def comparison(results: Results, story: Story) -> Iterator[str]:
     for key, text in batch.variations.items():
         row: dict[str, Any] = {"id": key, "description": text}
         for name in chosen:
-            row[name] = _estimate(results.variations[str(key)]["metrics"][name], "mean")
+            row[name] = _estimate(results.variations[str(key)]["metrics"][name])
         rows.append(row)
     columns = [
         Column("id", "variation", digits=0),
@@ -323,7 +323,7 @@ def trajectories(results: Results, story: Story) -> Iterator[str]:
             turns = results.metrics[name]["trajectory"].get(str(key), {})
             first, end = turns.get("0", {}), turns.get(last, {})
             rows.append({"metric": name, "id": key, "start": first.get("mean"),
-                         "end": _point(end), "ended": end.get("ended", 0)})  # fmt: skip
+                         "end": _estimate(end), "ended": end.get("ended", 0)})  # fmt: skip
     columns = (
         Column("metric", "metric", kind="text"), Column("id", "variation", digits=0),
         Column("start", "mean at turn 0"), Column("end", f"mean at turn {last}", kind="estimate"),
@@ -333,13 +333,6 @@ def trajectories(results: Results, story: Story) -> Iterator[str]:
                       "Pointwise 95 % t intervals.")  # fmt: skip
     if batch.drawn:
         yield "[figure: trajectories]"
-
-
-def _point(entry: Mapping[str, Any]) -> Estimate | None:
-    if not entry or entry["mean"] is None:
-        return None
-    low, high = entry["ci"] or (None, None)
-    return Estimate(entry["mean"], low, high, n=entry["n"], missing=entry["missing"], method="t")
 
 
 def patterns(results: Results, story: Story) -> Iterator[str]:
