@@ -53,7 +53,7 @@ def test_another_subject_sits_down_at_a_round_and_the_rounds_before_cost_nothing
         assert record.cost < first.cost
     with RunView(run) as view:
         assert view.tally.planned == 1, "forks stand outside the counts"
-    assert {d["outcome"] for d in differences(forked)} >= {"total_utility", "final_round"}
+    assert {d["outcome"] for d in differences(forked)} >= {"total utility", "final round", "deal"}
     again = fork(run, first.slug, branch)
     assert [r.slug for r in again.changed] == [r.slug for r in forked.changed]
 
@@ -93,5 +93,5 @@ def test_the_command_shows_the_difference(run, capsys):
     words = ["fork", str(run.path), "--trial", source(run).slug, "--turn", "2", "--samples", "2"]
     assert peira([*words, "--seat", "Agent 2=sim:conceder", "--control"]) == 0
     out = capsys.readouterr().out
-    assert "total_utility: changed - control" in out
+    assert "total utility: changed - control" in out
     assert not list(Path(run.path).glob("**/*.tmp"))

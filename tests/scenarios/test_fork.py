@@ -51,6 +51,22 @@ def test_forks_stand_outside_the_batch(bench: Bench) -> None:
     assert (bench.run / "runs" / f"{SOURCE}-fork-001" / "world-state-003.md").is_file()
 
 
+def test_a_stated_action_takes_the_place_of_a_decision_in_its_turn_alone(bench: Bench) -> None:
+    bench.play(polite)
+    wire = Scripted(polite)
+    branch = Branch(2, changes={"action.regulator": "refuses all"}, control=True)
+    forked = fork(RunDir(bench.run), SOURCE, branch, api.Options(wires={"x": wire}))
+    (record,), (control,) = forked.changed, forked.control
+    turns = {turn["number"]: turn for turn in bench.turns(record.number)}
+    stated = turns[2]["decisions"]["regulator"]
+    assert (stated["action"], stated["rung"]) == ("refuses all", "stated")
+    assert turns[3]["decisions"]["regulator"]["rung"] != "stated"
+    unchanged = {turn["number"]: turn for turn in bench.turns(control.number)}
+    assert unchanged[2]["decisions"]["regulator"]["action"] != "refuses all"
+    with pytest.raises(InputError, match=r"action\.nobody: no such actor"):
+        fork(RunDir(bench.run), SOURCE, Branch(2, changes={"action.nobody": "x"}))
+
+
 def test_another_subject_takes_the_seat_from_the_turn_on(bench: Bench) -> None:
     bench.play(polite)
     other = Scripted(lambda r: {"action": "NEW"} if "decision" in r.label else polite(r))
@@ -80,7 +96,7 @@ def test_controls_are_unchanged_and_the_difference_has_an_interval(bench: Bench)
     branch = Branch(3, seats={"a": "sim:actor,lift=4"}, samples=4, control=True)
     forked = fork(RunDir(bench.run), SOURCE, branch)
     assert len(forked.control) == len(forked.changed) == 4
-    (line,) = differences(forked)
+    line = next(d for d in differences(forked) if d["outcome"] != "turns")
     assert line["ci"][0] < 4.0 < line["ci"][1] and line["ci"][0] > 2
 
 

@@ -6,7 +6,7 @@ forks that are there and buys nothing twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from peira.study.study import canonical, trial_id
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """The forks of one trial: those with the change, and the unchanged ones."""
+    """The forks of one trial: those with the change, and the unchanged ones. `compared` names the
+    numbers of an outcome."""
 
+    compared: Callable[[Mapping[str, Any]], Iterable[tuple[str, Any]]]
     source: Record
     changed: tuple[Record, ...]
     control: tuple[Record, ...]
@@ -107,4 +109,4 @@ def _read(run: RunDir, family: Any, source: Record, numbers: Mapping[str, list[i
             for name, data in family.files(view.view(record)):
                 write_file(folder / name, data)
     arms = {arm: tuple(known[n] for n in found) for arm, found in numbers.items()}
-    return Forked(source, arms.get("changed", ()), arms.get("control", ()))
+    return Forked(family.compared, source, arms.get("changed", ()), arms.get("control", ()))

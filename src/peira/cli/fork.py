@@ -11,6 +11,7 @@ from peira.cli import flags
 
 if TYPE_CHECKING:
     from peira.api.forks import Forked
+    from peira.store.records import Record
 
 Words = list[str] | None
 
@@ -24,7 +25,14 @@ def command(
     seat: Annotated[
         Words, typer.Option("--seat", metavar="SEAT=MODEL", help="Another subject in a seat.")
     ] = None,
-    set_: Annotated[Words, typer.Option("--set", metavar="PATH=VALUE", help="A setting.")] = None,
+    set_: Annotated[
+        Words,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="A setting, or words in a seat: say.SEAT=…, action.SEAT=….",
+        ),
+    ] = None,
     world: Annotated[
         Path | None, typer.Option("--world", help="A file: the state of the world at that turn.")
     ] = None,
@@ -92,30 +100,28 @@ def differences(forked: Forked) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if not forked.control:
         return found
-    names = dict.fromkeys(n for r in forked.changed for n in _numbers(r))
-    for name in names:
-        sides = [[v for r in arm if (v := _numbers(r).get(name)) is not None]
-                 for arm in (forked.changed, forked.control)]  # fmt: skip
+    arms = [[_numbers(forked, r) for r in arm] for arm in (forked.changed, forked.control)]
+    for name in dict.fromkeys(n for numbers in arms[0] for n in numbers):
+        sides = [[n[name] for n in arm if name in n] for arm in arms]
         found.append({"outcome": name, **_difference(*sides)})
     return found
 
 
-def _numbers(record: Any) -> dict[str, float]:
-    final = (record.outcome or {}).get("final") or record.outcome or {}
-    return {
-        name: float(value) for name, value in final.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }  # fmt: skip
+def _numbers(forked: Forked, record: Record) -> dict[str, float]:
+    told = forked.compared(record.outcome) if record.outcome else ()
+    return {name: float(v) for name, v in told if isinstance(v, int | float)}
 
 
 def _difference(changed: list[float], control: list[float]) -> dict[str, Any]:
+    from peira.report.tables import reason
     from peira.stats.intervals import independent_difference
 
     found = independent_difference(changed, control)
     known = {"diff": found.estimate, "reason": found.reason,
              "n_changed": len(changed), "n_control": len(control)}  # fmt: skip
     if found.low is None or found.high is None:
-        shown = "undefined" if found.estimate is None else f"{found.estimate:.3g} (no interval)"
+        why = f"no interval: {reason(found.reason)}" if found.reason else "no interval"
+        shown = "undefined" if found.estimate is None else f"{found.estimate:.3g} ({why})"
         return {**known, "ci": None, "text": shown}
     text = f"{found.estimate:.3g} [{found.low:.3g}, {found.high:.3g}]"
     return {**known, "ci": [found.low, found.high],

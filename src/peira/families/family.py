@@ -165,10 +165,17 @@ class Family(Generic[SettingsT, OutcomeT]):
         return numeric_outcomes(run)
 
     def comparables(self, run: RunView) -> Iterable[Series]:
-        """What `peira compare` pairs between two runs. Default: all numeric outcomes, by trial."""
+        """What `peira compare` pairs between two runs. Default: `compared`, trial by trial."""
         from peira.store.compare import numeric_series
 
-        return numeric_series(run)
+        return numeric_series(run, self.compared)
+
+    def compared(self, outcome: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+        """(name, number) of what a trial is compared by, in `peira compare` and between forks.
+        Default: every number of the outcome."""
+        from peira.store.exports import flattened
+
+        return flattened(outcome)
 
     def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
         """Figure name -> maker, drawn on demand. Default: numeric outcomes by cell."""

@@ -245,9 +245,9 @@ def config_of(run: RunView) -> dict[str, Any]:
 Told = Callable[[Mapping[str, Any]], Iterable[tuple[str, Any]]]
 
 
-def numeric_series(run: RunView, told: Told = flattened) -> Iterator[Series]:
-    """Numbers of finished trials, a yes or no as 1 or 0; `told` names those of an outcome (default:
-    all). The unit is the trial, by the levels of its factors and its seed."""
+def numeric_series(run: RunView, told: Told) -> Iterator[Series]:
+    """Numbers of finished trials, a yes or no as 1 or 0; `told` names those of an outcome.
+    The unit is the trial, by the levels of its factors and its seed."""
     values: dict[str, dict[Any, float]] = {}
     for record in run.done():
         levels = {k: json.dumps(v, sort_keys=True, default=str) for k, v in record.cell.items()}

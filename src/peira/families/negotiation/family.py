@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peira.engine.lab import Lab
 from peira.families.family import Family, Forecast
-from peira.families.negotiation.outcome import NegotiationOutcome
+from peira.families.negotiation.outcome import NegotiationOutcome, compared
 from peira.families.negotiation.settings import NegotiationSettings
 from peira.families.negotiation.simulated import Kinds
 from peira.families.negotiation.trial import play
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from peira.report.analysis import Analysis
-    from peira.store.compare import Series
     from peira.store.records import Record, RunView, TrialView
 
 UNKNOWN_MMLU_PRO = 50.0  # a middling stand-in for a model whose score nobody has registered
@@ -108,12 +107,9 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
 
         return analyse(run)
 
-    def comparables(self, run: RunView) -> Iterable[Series]:
-        """How each game ended: deal, rounds, utilities and what the instance allowed."""
-        from peira.families.negotiation.outcome import compared
-        from peira.store.compare import numeric_series
-
-        return numeric_series(run, compared)
+    def compared(self, outcome: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+        """How a game ended: deal, rounds, utilities and what the instance allowed."""
+        return compared(outcome)
 
     def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
         """The pictures of a run, drawn on demand."""

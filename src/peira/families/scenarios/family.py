@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from peira.report.analysis import Analysis
-    from peira.store.compare import Series
     from peira.store.records import Record, RunView, TrialView
 
 
@@ -143,11 +142,9 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
 
         return analyse(run)
 
-    def comparables(self, run: RunView) -> Iterable[Series]:
+    def compared(self, outcome: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         """Each metric's run value, and the turns played."""
-        from peira.store.compare import numeric_series
-
-        return numeric_series(run, lambda o: [*o["final"].items(), ("turns", o["turns"])])
+        return [*outcome["final"].items(), ("turns", outcome["turns"])]
 
     def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
         from peira.families.scenarios.figures import figures

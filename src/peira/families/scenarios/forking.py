@@ -1,10 +1,11 @@
-"""A trial's settings from a turn on: another model in a seat, another rule, another world.
+"""A trial's settings from a turn on: another model in a seat, another rule, action or world.
 
 Invariant: turns before the fork are told exactly as in the source, so its replies replay.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -18,6 +19,8 @@ from peira.families.scenarios.variations import OFFICES
 if TYPE_CHECKING:
     from peira.store.records import Record
 
+ACTION = "action."  # --set action.SEAT=WORDS: what the actor does in the fork's first turn
+
 
 def forked(
     settings: ScenarioSettings, source: Record, branch: Branch, arm: str, sample: int
@@ -26,12 +29,23 @@ def forked(
     seat or a change that makes no scenario."""
     played = (source.outcome or {}).get("turns", 0)
     fork = branch.told(source.slug, arm, sample, played=played, what="turn")
-    fork |= {"scenario": None, "world": None}
+    fork |= {"scenario": None, "world": None, "actions": {}}
     if arm == "changed":
+        fork["actions"] = _actions(settings.scenario, branch.changes)
         changed = _changed(settings.scenario, branch)
         fork["scenario"] = changed.model_dump(mode="json", exclude_defaults=True)
         fork["world"] = branch.world
     return settings.model_copy(update={"fork": fork})
+
+
+def _actions(scenario: Scenario, changes: Mapping[str, Any]) -> dict[str, str]:
+    """Actions stated in place of a decision: `action.SEAT` -> words. Raises InputError."""
+    stated = {p.removeprefix(ACTION): str(v) for p, v in changes.items() if p.startswith(ACTION)}
+    for short in stated:
+        if short not in scenario.shorts:
+            raise InputError(f"--set {ACTION}{short}: no such actor\n"
+                             f"  allowed: {', '.join(scenario.shorts)}")  # fmt: skip
+    return stated
 
 
 def _changed(scenario: Scenario, branch: Branch) -> Scenario:
@@ -39,7 +53,8 @@ def _changed(scenario: Scenario, branch: Branch) -> Scenario:
     for seat, model in branch.seats.items():
         _seat(data, scenario, seat, model)
     for path, value in branch.changes.items():
-        _set(data, scenario, path, value)
+        if not path.startswith(ACTION):
+            _set(data, scenario, path, value)
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:

@@ -153,7 +153,8 @@ class Game:
 
     # -- decisions -------------------------------------------------------------------------
     async def _decide(self, turn: Turn) -> dict[str, Decision]:
-        shorts = self.scenario.shorts
+        stated = self._stated(turn.number)
+        shorts = [short for short in self.scenario.shorts if short not in stated]
         asks = [
             Ask(
                 short, "decision", f"turn {turn.number}/decision",
@@ -165,7 +166,17 @@ class Game:
         ]  # fmt: skip
         answers = await gathered([self.seats.answer(ask) for ask in asks])
         pairs = zip(shorts, answers, strict=True)
-        return {short: self._decision(short, answer) for short, answer in pairs}
+        decided = {short: self._decision(short, answer) for short, answer in pairs} | stated
+        return {short: decided[short] for short in self.scenario.shorts}
+
+    def _stated(self, number: int) -> dict[str, Decision]:
+        """Actions that a fork states for its first turn, so that nobody is asked for them."""
+        fork = self.settings.fork or {}
+        told = fork.get("actions", {}) if fork.get("turn") == number else {}
+        return {
+            short: Decision(short, (), (), "", words, self.seats.model(short), "stated")
+            for short, words in told.items()
+        }
 
     def _decision(self, short: str, answer: Answer) -> Decision:
         if answer.fault == "truncated" or (
