@@ -7,6 +7,8 @@ from peira.families.negotiation import cell_tables, model_tables, model_views, s
 from peira.families.negotiation.model_tables import gini
 from peira.families.negotiation.planted import Truth, planted
 from peira.families.negotiation.rows import Games
+from peira.report import rules
+from peira.report.analysis import Analysis
 from peira.stats.dyads import capability_slope
 from peira.store.records import RunView
 
@@ -103,6 +105,15 @@ def test_a_zero_sum_outcome_is_as_much_the_actors_doing_as_the_partners():
     assert model_views.relations_table(Games(tuple(star), games.capability, True)) is None
 
 
+def test_the_tables_of_a_law_pass_the_reports_own_rules():
+    games = planted(Truth(skills(7), slope=10.0))
+    laws = scaling_law.laws(games)
+    views = model_views.views_table(games, laws[0])
+    tables = (scaling_law.slopes(laws), scaling_law.forms_table(laws), views)
+    rules.check(Analysis("A planted law.", tables=tables))
+    assert {round(row["slope"]) for row in views.rows} == {10}
+
+
 def test_models_that_never_met_are_not_put_on_one_scale():
     games = planted(Truth(skills(5), slope=10.0))
     apart = [
@@ -157,6 +168,7 @@ def test_a_whole_run_is_analysed_drawn_and_filed(run):
     with RunView(run) as view:
         told = Negotiation().analyse(view)
         makers = Negotiation().figures(view)
+        rules.check(told)
         names = {table.name for table in told.tables}
         assert {"levels", "cells", "normalised", "exploitation", "order_effects", "convergence",
                 "behaviour", "tokens", "parsing", "run_counts"} <= names  # fmt: skip

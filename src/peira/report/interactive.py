@@ -313,7 +313,7 @@ def _heat(drawing: Drawing, panel: Panel, image: AxesImage) -> None:
     drawing.add(
         panel, "_heat", type="heatmap", x=_values(x), y=_values(y), zmin=low, zmax=high,
         z=[_values(row) for row in values], text=said, hovertemplate="%{text}<extra></extra>",
-        colorscale=[[float(s), _colour(image.get_cmap()(s))] for s in stops], hoverongaps=False,
+        colorscale=[[float(s), _colour(image.get_cmap()(s), True)] for s in stops], hoverongaps=False,
         showscale=bar is not None, xgap=1, ygap=1,
         colorbar={"title": {"text": label, "side": "right"}, "thickness": 12, "outlinewidth": 0},
     )  # fmt: skip

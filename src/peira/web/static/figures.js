@@ -17,8 +17,16 @@ function library() {
 const INKS = { "#222222": "--ink", "#6b6b6b": "--soft", "#9a9a9a": "--soft", "#e4e4e4": "--line", "#444444": "--c6" };
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+// Inks too dark for a dark page, half way to white; colours of heat maps are written as rgb() and stay.
+function lifted(whole, hex) {
+  const parts = hex.match(/../g).map((part) => parseInt(part, 16));
+  if (0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] > 110) return whole;
+  return `"rgb(${parts.map((part) => Math.round(part + (255 - part) * 0.42)).join(",")})"`;
+}
+
 function themed(text) {
   for (const [printed, name] of Object.entries(INKS)) text = text.replaceAll(printed, ink(name));
+  if (getComputedStyle(document.documentElement).colorScheme === "dark") text = text.replace(/"#([0-9a-f]{6})"/g, lifted);
   return JSON.parse(text);
 }
 
