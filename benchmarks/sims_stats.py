@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -23,10 +24,12 @@ from peira.stats import (
     benjamini_hochberg,
     capability_slope,
     cluster_mean,
+    crossed_slope,
     decide,
     fit_form,
     mcnemar_exact_p,
     mcnemar_mid_p,
+    mixed_difference,
     paired_difference,
     spending_bounds,
     tango_limits,
@@ -178,6 +181,31 @@ def false_discoveries(runs: int, rng: np.random.Generator) -> Iterator[Row]:
     yield Row("Benjamini-Hochberg: FDR", "40 tests, 4 real", float(np.mean(shares)), error, *FDR)
 
 
+def mixed_models(runs: int, rng: np.random.Generator) -> Iterator[Row]:
+    """Unbalanced replicates (item and item x condition random), and games of a round robin."""
+    few = max(100, runs // 20)
+    rejected = 0
+    for _ in range(few):
+        item, treated = np.repeat(np.arange(20), 6), np.tile([0.0, 1.0], 60)
+        each = rng.normal(0, 0.5, (20, 2))[item, treated.astype(int)]
+        y = rng.normal(0, 1, 20)[item] + each + rng.normal(0, 1, 120)
+        keep = rng.random(120) < 0.7
+        found = mixed_difference(y[keep], item[keep], treated[keep])
+        rejected += found.p is not None and found.p <= 0.05
+    yield rate("mixed model, Satterthwaite: type I", "20 items", rejected, few, (0.03, 0.06))
+    for models in (6, 10):
+        first, second = zip(*permutations(range(models), 2), strict=True)
+        i, j = np.array(first), np.array(second)
+        x = np.linspace(0, 1, models)
+        covered = 0
+        for _ in range(few):
+            own = rng.normal(0, 0.4, models)
+            y = (x[i] - x[j]) + own[i] - own[j] + rng.normal(0, 1, i.size)
+            found = crossed_slope(first, second, y, dict(enumerate(x)))
+            covered += found.defined and found.low <= 1.0 <= found.high
+        yield rate("crossed slope: coverage", f"M={models}", covered, few, COVERAGE)
+
+
 def continuous_looks(runs: int, rng: np.random.Generator) -> Iterator[Row]:
     """Sequential rules looked at after every pair."""
     count = 4 * runs
@@ -207,6 +235,7 @@ GATES: tuple[Callable[[int, np.random.Generator], Iterator[Row]], ...] = (
     round_robins,
     scaling_slopes,
     false_discoveries,
+    mixed_models,
     continuous_looks,
 )
 
