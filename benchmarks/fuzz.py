@@ -28,19 +28,30 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.strategies import VALUES, files, replies  # noqa: E402
+try:
+    import atheris
+except ImportError:
+    atheris = None
 
-from peira import api  # noqa: E402
-from peira.errors import PeiraError  # noqa: E402
-from peira.families.negotiation import parsing  # noqa: E402
-from peira.families.prompts.abstention import AbstentionDetector  # noqa: E402
-from peira.families.prompts.data import Item  # noqa: E402
-from peira.families.prompts.scoring import ScoringRules, score  # noqa: E402
-from peira.families.scenarios import parse  # noqa: E402
-from peira.families.scenarios.load import load_scenario  # noqa: E402
-from peira.importers import KINDS, importer  # noqa: E402
-from peira.store.records import RunView  # noqa: E402
-from peira.study.grid import count  # noqa: E402
+watched = (
+    atheris.instrument_imports(include=["peira"])
+    if atheris is not None and "--atheris" in sys.argv
+    else contextlib.nullcontext()
+)
+with watched:
+    from tests.strategies import VALUES, files, replies
+
+    from peira import api
+    from peira.errors import PeiraError
+    from peira.families.negotiation import parsing
+    from peira.families.prompts.abstention import AbstentionDetector
+    from peira.families.prompts.data import Item
+    from peira.families.prompts.scoring import ScoringRules, score
+    from peira.families.scenarios import parse
+    from peira.families.scenarios.load import load_scenario
+    from peira.importers import KINDS, importer
+    from peira.store.records import RunView
+    from peira.study.grid import count
 
 FOLDER = Path(tempfile.mkdtemp(prefix="peira-fuzz-"))
 NAMES = parsing.Names.of(("Agent 1", "Agent 2"), ("Apple", "Jewel"))
@@ -195,9 +206,7 @@ def site(error: Exception) -> str:
 
 def guided(name: str, arguments: list[str]) -> int:
     """Coverage-guided: libFuzzer's bytes become hypothesis' choices."""
-    try:
-        import atheris
-    except ImportError:
+    if atheris is None:
         sys.stderr.write("atheris is not installed\n  remedy: pip install atheris\n")
         return 2
     target, strategy = TARGETS[name]
@@ -208,7 +217,6 @@ def guided(name: str, arguments: list[str]) -> int:
         with contextlib.suppress(PeiraError):
             target(value)
 
-    atheris.instrument_all()
     atheris.Setup([sys.argv[0], *arguments], once.hypothesis.fuzz_one_input)
     atheris.Fuzz()
     return 0

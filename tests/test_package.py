@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import peira
 
@@ -32,6 +33,13 @@ def test_the_public_surface_is_pinned():
 def test_every_public_name_without_torch_loads():
     for name in PUBLIC - {"HookedLLM"}:
         assert getattr(peira, name) is not None, name
+
+
+def test_every_public_name_is_on_the_reference_page_and_says_what_it_is():
+    page = (Path(__file__).parents[1] / "docs/api.md").read_text(encoding="utf-8")
+    assert [n for n in PUBLIC - {"__version__"} if f":: peira.{n}\n" not in page] == []
+    for name in PUBLIC - {"HookedLLM", "__version__"}:
+        assert len(getattr(peira, name).__doc__ or "") > 10, name
 
 
 def test_an_unknown_name_is_an_attribute_error():

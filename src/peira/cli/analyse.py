@@ -31,7 +31,7 @@ def command(
     from peira.cli.display import as_json, say
     from peira.families import load_family
     from peira.report import rules
-    from peira.report.document import findings_json, write_analysis, write_report
+    from peira.report.document import findings_json, write_report
     from peira.report.stopping import analysis_of
     from peira.store.records import RunView
     from peira.store.rundir import find_run
@@ -44,19 +44,33 @@ def command(
     with RunView(find_run(run)) as view:
         family = load_family(view.family)
         analysis = _with_levels(view, analysis_of(view, family), _factors(view, family, by or []))
+        kept = False
         if report:
             write_report(view, analysis, family.figures(view))
         else:
             rules.check(analysis)
-            if not view.dir.sealed:
-                write_analysis(view, analysis)
+            kept = not view.dir.sealed and _kept(view, analysis)
         if json:
             as_json(findings_json(view, analysis))
         elif report:
             say((view.path / "report.md").read_text(encoding="utf-8"))
         else:
-            _print(view, analysis)
+            _print(view, analysis, kept)
     return 0
+
+
+def _kept(view: RunView, analysis: Analysis) -> bool:
+    """Write analysis/. A run that only its owner may write can still be analysed on the terminal."""
+    from peira.cli.display import note
+    from peira.errors import StoreError
+    from peira.report.document import write_analysis
+
+    try:
+        write_analysis(view, analysis)
+    except StoreError as error:
+        note(f"  {str(error).splitlines()[0]}")
+        return False
+    return True
 
 
 def _factors(view: RunView, family: object, names: list[str]) -> tuple[str, ...]:
@@ -80,14 +94,12 @@ def _with_levels(view: RunView, analysis: Analysis, by: tuple[str, ...]) -> Anal
     return dataclasses.replace(analysis, tables=(*analysis.tables, *outcomes_by(view, by)))
 
 
-def _print(view: RunView, analysis: Analysis) -> None:
+def _print(view: RunView, analysis: Analysis, kept: bool) -> None:
     from peira.cli.display import console, say
     from peira.report.story import finding_tables
     from peira.report.tables import harmless, to_rich
 
     out = console()
-    if not out.is_terminal:
-        out.width = 200
     if view.simulated:
         say("simulated subjects: these numbers say nothing about a real model")
     say(str(view.tally))
@@ -97,4 +109,5 @@ def _print(view: RunView, analysis: Analysis) -> None:
         out.print(to_rich(table))
     for note in analysis.notes:
         say(f"- {harmless(note)}")
-    say(f"  written: {view.path}/analysis/")
+    if kept:
+        say(f"  written: {view.path}/analysis/")

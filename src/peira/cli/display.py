@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +24,18 @@ def console(stderr: bool = False) -> Console:
     """A rich console that respects NO_COLOR and pipes."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    found = Console(stderr=stderr, highlight=False)
+    if not found.is_terminal:
+        found.width = _width()
+    return found
+
+
+def _width() -> int:
+    """Of the terminal at the other end of a pipe (`peira list | head`), else wide."""
+    for descriptor in (2, 0):
+        with contextlib.suppress(OSError):
+            return os.get_terminal_size(descriptor).columns
+    return 200
 
 
 def say(text: str = "") -> None:
@@ -52,10 +65,7 @@ def table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> N
         grid.add_column(name, overflow="fold")
     for row in rows:
         grid.add_row(*("" if cell is None else str(cell) for cell in row))
-    out = console()
-    if not out.is_terminal:
-        out.width = 200
-    out.print(grid)
+    console().print(grid)
 
 
 def watcher(as_json_lines: bool) -> Callable[[Session], None]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from peira.subjects.cards import Card
 
 HEADER = ("name", "reached through", "window", "in", "out", "MMLU-Pro", "Arena", "params B", "key")
+WIDE, NARROW = 110, (0, 3, 4, 5, 8)  # on a narrow terminal: name, prices, MMLU-Pro, key
 
 
 def command(
@@ -94,13 +95,17 @@ def _data(card: Card) -> dict[str, Any]:
 
 
 def _print(cards: list[Card], pattern: str | None, near: list[str]) -> int:
-    from peira.cli.display import note, table
+    from peira.cli.display import console, note, table
 
     if not cards:
         wanted = f" matches {pattern!r}" if pattern else " is known that fits"
         hint = f"did you mean {', '.join(near)}?" if near else "peira models lists all"
         raise InputError(f"no model{wanted}\n  remedy: {hint}")
-    table(f"{len(cards)} models", HEADER, [_row(card) for card in cards])
+    kept = range(len(HEADER)) if console().width >= WIDE else NARROW
+    table(
+        f"{len(cards)} models", [HEADER[k] for k in kept],
+        [[row[k] for k in kept] for row in map(_row, cards)],
+    )  # fmt: skip
     note("in, out: US dollars per million tokens. ~: from memory, not checked against its source"
          " (peira models NAME)")  # fmt: skip
     return 0
