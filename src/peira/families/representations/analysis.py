@@ -7,6 +7,7 @@ graph was drawn once, and the notes say that findings are conditional on it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def analyse(run: RunView) -> Analysis:
         tables += [loo_table(found), *agreement_tables(run, found)]
         findings += condition_findings(run, found)
     findings += seed_findings(found) + size_findings(found)
-    return Analysis(answer(found), tuple(tables), tuple(findings), notes(found),
+    return Analysis(answer(found), tuple(_short(t, found) for t in tables), tuple(findings), notes(found),
                     sections={"Models": models_text(found)})  # fmt: skip
 
 
@@ -94,6 +95,14 @@ def _apart(trial: Trial, found: Sequence[Trial]) -> str:
     return str(data["condition"]) if alone else record.slug
 
 
+def _short(table: Table, found: Sequence[Trial]) -> Table:
+    """A table whose trials are named by what tells them apart; one trial needs no column."""
+    names = {t[0].slug: _apart(t, found) for t in found}
+    rows = tuple({**row, "trial": names[row["trial"]]} for row in table.rows)
+    columns = tuple(c for c in table.columns if c.key != "trial" or len(found) > 1)
+    return replace(table, columns=columns, rows=rows)
+
+
 def _findings(trial: Trial, apart: str) -> list[Finding]:
     record, data = trial
     out = []
@@ -140,7 +149,7 @@ def _estimate(cell: Mapping[str, Any], name: str) -> Estimate:
         return Estimate(None, n=n, reason="not_identified")
     low, high = limits or (None, None)
     return Estimate(value, low, high, n=n, method="t over contexts",
-                    reason=None if limits else "zero_variance")  # fmt: skip
+                    reason=None if limits else "single_unit" if n < 2 else "zero_variance")  # fmt: skip
 
 
 def css_table(found: Sequence[Trial]) -> Table:

@@ -205,7 +205,7 @@ def _sensitivity_finding(summary: Summary, spec: Spec, score: Any, q: Any) -> No
     found = int((q < 0.05).sum())
     summary.find(
         "css_strongest",
-        f"low loss goes with separation most at token {t}, {spec.keys[i]} (correlational;"
+        f"low loss goes with separation most at word {t + 1}, {spec.keys[i]} (correlational;"
         f" {found} of {int(np.isfinite(q).sum())} cells at q < .05)",
         estimate, q=float(q[i, t]))  # fmt: skip
 
