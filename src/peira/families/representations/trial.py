@@ -454,22 +454,9 @@ def told(spec: Spec, summary: Any, began: float) -> dict[str, Any]:
         "null": list(spec.null), "config": config, "answer": summary.answer,
         "results": summary.results, "findings": [f.to_dict() for f in summary.findings],
         "diagnostics": summary.diagnostics, "reasons": summary.reasons, "curves": summary.curves,
-        "details": describe(spec, began), "versions": versions(),
+        "details": describe(spec, began), "versions": loading.versions(),
     })  # fmt: skip
     return data
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of what computes."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found: dict[str, str | None] = {}
-    for name in ("peira", "numpy", "torch", "transformers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 def announce_activations(spec: Spec) -> None:
