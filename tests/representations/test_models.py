@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +173,15 @@ def test_dtype_words_and_unknown_keywords(folder: Path) -> None:
         HookedLLM.from_pretrained(path, dtype="int8")
     with pytest.raises(InputError, match="remedy"):
         HookedLLM.from_pretrained("no/such-model-anywhere", local_files_only=True)
+
+
+def test_a_model_that_cannot_be_had_is_refused_at_once_and_in_three_lines() -> None:
+    dead = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    line = [sys.executable, "-m", "peira.cli.main", "probe", "css", "--model", "no/such-model"]
+    done = subprocess.run(line, env=dead, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stdout == ""
+    told = done.stderr.splitlines()
+    assert len(told) == 3 and "no/such-model" in told[0] and "remedy" in told[2], told
 
 
 def test_without_bos_the_first_word_is_in_no_mean(folder: Path) -> None:

@@ -194,6 +194,8 @@ def probe(asked: Asked) -> int:
     going_on = (target / "run.db").is_file() and not asked.fresh
     study = resumed_study(asked, target) if going_on and run_dir else study_of(asked)
     question = api.ask(study)
+    if not asked.dry_run:
+        loading.check_there(study.fixed["model"])
     note(model_line(study.fixed["model"], "model" in asked.fixed or run_dir is not None))
     options = api.Options(run_dir=target, fresh=asked.fresh, simulated=asked.simulated,
                           on_start=watcher(asked.json))  # fmt: skip

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from peira.errors import InputError, MissingExtra, ProviderStop, TrialFailed
+from peira.subjects.hub import first_line, lacking
 from peira.subjects.route import Route
 from peira.subjects.subject import Finish, Reply, Request, Sampling, Usage
 from peira.subjects.wire.dialect import Fit, finished, split_thinking
@@ -336,10 +337,12 @@ class LocalWire:
         return await self._model.answer(request)
 
     def _load(self) -> LocalModel:
+        if said := lacking(self.path):
+            raise ProviderStop(f"cannot be loaded ({said})")
         try:
             return LocalModel(self.path, self.options)
         except (OSError, ValueError) as error:
-            raise ProviderStop(f"hf: {self.path} cannot be loaded: {str(error)[:300]}") from error
+            raise ProviderStop(f"cannot be loaded ({first_line(error)})") from error
 
     async def close(self) -> None:
         if self._model is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from peira.errors import InputError, MissingExtra
 from peira.families.representations import tiny
+from peira.subjects.hub import first_line, is_cached, lacking
 
 DTYPES = ("float32", "bfloat16", "float16")
 HUB = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "attn_implementation")  # fmt: skip
@@ -91,15 +92,8 @@ def pick_device(device: str) -> str:
 
 def default_model() -> str:
     """Llama-3-8B if its files are in the local cache, else the embedded tiny model."""
-    return DEFAULT if _cached(DEFAULT) else tiny.NAME
-
-
-def _cached(name: str) -> bool:
-    if importlib.util.find_spec("huggingface_hub") is None:
-        return False
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    installed = importlib.util.find_spec("huggingface_hub") is not None
+    return DEFAULT if installed and is_cached(DEFAULT) else tiny.NAME
 
 
 def source_of(name: str) -> str:
@@ -116,6 +110,7 @@ def load(name: str, hub: Hub) -> tuple[Any, Any]:
 
     logging.disable_progress_bar()
     source, device = source_of(name), pick_device(hub.device)
+    check_there(name, hub)
     options = {"attn_implementation": attention_of(source, hub), **hub.options}
     try:
         check_memory(name, source, hub, device)
@@ -125,12 +120,27 @@ def load(name: str, hub: Hub) -> tuple[Any, Any]:
         )
         tokenizer = _tokenizer(AutoTokenizer, source, hub.plain)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"--model: {name}: cannot be loaded ({str(error).splitlines()[0][:160]})\n"
-            "  allowed: a cached or reachable hub id, a folder in Hugging Face form\n"
-            f"  remedy: --model {tiny.NAME} (embedded), or hf download {name}"
-        ) from error
+        raise _not_loaded(name, first_line(error)) from error
     return (model if device == "map" else model.to(device)), tokenizer
+
+
+def _not_loaded(name: str, said: str) -> InputError:
+    return InputError(
+        f"--model: {name}: cannot be loaded ({said})\n"
+        "  allowed: a cached or reachable hub id, a folder in Hugging Face form\n"
+        f"  remedy: --model {tiny.NAME} (embedded), or hf download {name}"
+    )
+
+
+def check_there(name: str, hub: Hub | None = None) -> None:
+    """InputError for a model that is neither a folder, nor cached, nor on the hub."""
+    if name == tiny.NAME or name.startswith("sim:"):
+        return
+    needs_torch()
+    asked = ("revision", "cache_dir", "token", "local_files_only")
+    told = {k: v for k, v in hub.options.items() if k in asked} if hub else {}
+    if said := lacking(name, **told):
+        raise _not_loaded(name, said)
 
 
 EAGER_ONLY = frozenset({"gemma2"})  # attention soft-capping, which sdpa cannot do
