@@ -1,5 +1,6 @@
 """Each command as a user types it: what it prints, what it writes, its exit code."""
 
+import inspect
 import json
 import shlex
 from importlib import import_module
@@ -86,6 +87,25 @@ def test_export_and_collect(desk, capsys):
     assert run(["export", "toy", "--what", "events", "-o", "events.csv"]) == 0
     assert (desk / "events.csv").read_text().count("\n") > 4
     assert run(["collect", "toy"]) == 0
+
+
+def test_what_was_written_can_be_read_by_a_program(desk, capsys):
+    assert run(["new", "study", "mine", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["written"] == ["mine.yaml"] and told["try"].startswith("peira run mine.yaml")
+    run(["run", "toy.yaml"])
+    capsys.readouterr()
+    assert run(["export", "toy", "--what", "events", "-o", "events.jsonl", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"what": "events", "path": "events.jsonl",
+                    "rows": len((desk / "events.jsonl").read_text().splitlines())}  # fmt: skip
+    assert told["rows"] > 4
+
+
+def test_every_command_that_tells_something_has_json():
+    for name, (module, _) in commands().items():
+        function = import_module(f"peira.cli.{module}").command
+        assert "json" in inspect.signature(function).parameters, name
 
 
 def test_a_new_experiment_runs_as_written(desk, capsys):

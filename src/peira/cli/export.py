@@ -17,9 +17,10 @@ def command(
         Path | None,
         typer.Option("--output", "-o", help="FILE.csv, .jsonl or .parquet; default: in the run."),
     ] = None,
+    json: flags.Json = False,
 ) -> int:
     """Tidy tables of a run, for other tools."""
-    from peira.cli.display import say
+    from peira.cli.display import as_json, say
     from peira.errors import InputError
     from peira.store.exports import write_table
     from peira.store.frames import TABLES, rows_of
@@ -34,5 +35,8 @@ def command(
     target = output or directory.path / f"{what}.csv"
     with RunView(directory) as view:
         count = write_table(lambda: rows_of(view, what), target)
-    say(f"{target}: {count} rows")
+    if json:
+        as_json({"what": what, "path": str(target), "rows": count})
+    else:
+        say(f"{target}: {count} rows")
     return 0

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from peira.cli import flags
+
 KINDS = ("study", "experiment", "scenario", "workspace")
 FAMILIES = ("negotiation", "prompts", "scenarios", "representations")
 Family = Annotated[
@@ -25,37 +27,49 @@ def command(
     family: Family = "negotiation",
     script: Script = False,
     directory: Annotated[Path, typer.Option("--dir", help="Where to write.")] = Path(),
+    json: flags.Json = False,
 ) -> int:
     """Write a template that runs as it is: a study file, an experiment of your own (family and
     study), a scenario folder, or a workspace with the representation guide's scripts."""
-    from peira.cli.display import say
+    from peira.cli.display import as_json, say
     from peira.errors import InputError, StoreError
 
     if kind not in KINDS:
         raise InputError(f"{kind}: no such template\n  allowed: {', '.join(KINDS)}")
     try:
-        say(_write(kind, name, family, script, directory))
+        written, next_line = _write(kind, name, family, script, directory)
     except StoreError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{reason}\n  remedy: check permissions, or --dir") from error
+    if json:
+        as_json({"written": [str(path) for path in written], "try": next_line})
+    else:
+        say(f"wrote {', '.join(map(str, written))}")
+        say(f"  try: {next_line}")
     return 0
 
 
-def _write(kind: str, name: str, family: str, script: bool, directory: Path) -> str:
-    """Write one template; what to say about it."""
+def _write(
+    kind: str, name: str, family: str, script: bool, directory: Path
+) -> tuple[list[Path], str]:
+    """Write one template: files or folder written, and the command to try it with."""
     if kind == "scenario":
         from peira.families.scenarios.examples import write_scenario
 
         folder = write_scenario(name, directory)
-        return f"wrote {folder}\n  try: peira simulate {folder} --offline"
+        return [folder], f"peira simulate {folder} --offline"
     if kind == "workspace" or script:
+        from peira.families.representations.tiny import NAME as TINY
         from peira.families.representations.workspace import write_script, write_workspace
 
-        return f"wrote {write_script(name, directory) if script else write_workspace(directory / name)}"
+        few = f"--model {TINY} --n-contexts 5 --output-dir results/first"
+        if script:
+            made = write_script(name, directory)
+            return [made], f"python {made} {few}"
+        made = write_workspace(directory / name)
+        return [made], f"cd {made} && python experiments/core/run_experiment.py {few}"
     written = study(name, family, directory) if kind == "study" else experiment(name, directory)
-    return (
-        f"wrote {', '.join(map(str, written))}\n  try: peira run {written[-1]} --subjects simulated"
-    )
+    return written, f"peira run {written[-1]} --subjects simulated"
 
 
 def study(name: str, family: str, directory: Path) -> list[Path]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from peira.cli import flags
+
 
 def command(
     directory: Annotated[
@@ -23,6 +25,7 @@ def command(
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address; open nothing.")
     ] = False,
+    json: flags.Json = False,
 ) -> int:
     """Serve a local page over a directory of runs, until Ctrl+C. It only reads, and needs the token
     in the address it prints."""
@@ -36,8 +39,9 @@ def command(
 
     def ready(address: str) -> None:
         import sys
+        from json import dumps
 
-        say(address)
+        say(dumps({"url": address}) if json else address)
         sys.stdout.flush()
         if not no_browser:
             _open(address)
