@@ -130,23 +130,37 @@ def test_errors_are_retried_and_paid_rows_never(run_study: RunStudy, folder: Pat
     assert len(wire.asked) == 80 - paid
 
 
-def test_one_arm_then_the_other_equals_both(run_study: RunStudy, folder: Path, read: Read) -> None:
-    wire = CountingWire(right)
-    options = api.Options(wires={"stub": wire})
-    half = run_study(options, model_id="stub", condition="treatment")
-    assert half.tally.pending == 1 and len(wire.asked) == 40
-    assert Counter(row["status"] for row in predictions(folder)) == {"ok": 40, "missing": 40}
+@pytest.mark.parametrize("how", [{}, {"executor": "processes", "parallel": 2}])
+def test_one_arm_then_the_other_equals_both(
+    run_study: RunStudy, folder: Path, read: Read, how: dict[str, Any]
+) -> None:
+    """Two prompt sets on one control; the second command, too, asks for its own arm alone."""
+    sets = {name: {"control": "c.txt", "treatment": f"{name}.txt"} for name in ("t", "u")}
+    changes = {"prompt_sets": sets, "sweep": {"prompt_sets": "all"}}
+    both = run_study(api.Options(run_dir=folder / "both"), **changes)
+    half = run_study(api.Options(**how), **changes, condition="treatment")
+    assert half.tally.pending == 2
     with RunView(half.path) as run:
-        (record,) = run.records()
-        assert record.message is not None and "40 of 80 rows" in record.message
-    whole = run_study(options, model_id="stub")
-    assert whole.exit_code == 0 and len(wire.asked) == 80
-    apart = predictions(folder)
-    both = run_study(api.Options(wires={"stub": CountingWire(right)}, run_dir=folder / "other"),
-                     model_id="stub")  # fmt: skip
-    again = read(both.path).trials[0]
-    assert [row["custom_id"] for row in apart] == [key[:32] for key in again.columns["keys"]]
-    assert [row["response_text"] for row in apart] == again.columns["text"]
+        assert {r.message for r in run.records()} == {"40 of 80 rows not asked for yet"}
+        assert bought(run) == 80
+    whole = run_study(api.Options(**how), **changes, condition="control")
+    assert (whole.exit_code, whole.tally.done) == (0, 2)
+    with RunView(whole.path) as run:
+        assert bought(run) == 120
+    apart, together = read(whole.path).trials, read(both.path).trials
+    for one, other in zip(apart, together, strict=True):
+        for column in ("keys", "text", "status", "cost", "usage"):
+            assert one.columns[column] == other.columns[column]
+    files = [
+        {f.parent.parent.name: f.read_bytes() for f in run.path.glob("trials/*/results/" + name)}
+        for run in (whole, both) for name in ("row_scores.csv", "per_item_scores.csv", "flips.csv")
+    ]  # fmt: skip
+    assert files[:3] == files[3:] and all(len(each) == 2 for each in files)
+
+
+def bought(run: RunView) -> int:
+    ((number,),) = run.query("SELECT COUNT(*) FROM replies WHERE trial=0 AND state='done'")
+    return int(number)
 
 
 def test_planned_is_the_sum_of_statuses_in_the_manifest(run_study: RunStudy, folder: Path) -> None:

@@ -159,7 +159,11 @@ class LedgerPort(Protocol):
         """Raise Halt if the run is stopping."""
         ...
 
-    async def recall_shared(self, key: str, digest: bytes) -> Reply | None: ...
+    async def recall_shared(self, key: str, digest: bytes) -> Reply | None:
+        """The reply under a content key; None: it is the caller's to buy, and others wait until
+        `Sharing.end` or `give_back`."""
+        ...
+
     async def open(self, purchase: Purchase) -> int: ...
     async def settle(self, intent: int, purchase: Purchase, reply: Reply) -> None: ...
     async def release(self, intent: int, purchase: Purchase) -> None: ...
@@ -340,6 +344,11 @@ class Sharing:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._pending[key] = future
         return future
+
+    def give_back(self, key: str) -> None:
+        """The key was only looked up: whoever waits for it may buy."""
+        self.begin(key)
+        self.end(key, None, asyncio.CancelledError())
 
     def end(self, key: str, reply: Reply | None, error: BaseException | None) -> None:
         future = self._pending.pop(key)

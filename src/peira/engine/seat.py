@@ -77,6 +77,18 @@ class Seat:
         self._note(request, reply, record)
         return reply
 
+    async def recall(
+        self, messages: Sequence[Message], sampling: Sampling | None = None, *, key: str
+    ) -> Reply | None:
+        """What the run already has under a content key. See `Subject.recall`."""
+        sampling = self.route.sampled(sampling or DEFAULT_SAMPLING)
+        digest = request_hash(self.route.model, messages, sampling)
+        bench = self.lab.bench
+        known = await bench.ledger.recall_shared(key, digest)
+        if known is None and bench.sharing.pending(key) is None:
+            bench.sharing.give_back(key)
+        return known
+
     def _request(
         self, messages: Sequence[Message], sampling: Sampling | None, observation: Any,
         label: str, key: str | None,

@@ -127,6 +127,13 @@ class Subject(Protocol):
         transcript (for families that make very many)."""
         ...
 
+    async def recall(
+        self, messages: Sequence[Message], sampling: Sampling | None = None, *, key: str
+    ) -> Reply | None:
+        """The reply that the run already has under a content key (run scope), or None; never
+        asks, never buys."""
+        ...
+
 
 def system(content: str) -> Message:
     """A system message."""

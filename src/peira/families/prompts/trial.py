@@ -106,9 +106,15 @@ class Round:
         self.asked = 0
 
     async def ask(self, rows: Sequence[Row], answers: Answers) -> None:
-        """All selected rows; where calls cost nothing one after another, else many at once."""
+        """All selected rows; where calls cost nothing one after another, else many at once. Rows
+        of other arms are not bought, but what an earlier run bought of them counts."""
         chosen = self.settings.condition
-        todo = [n for n, row in enumerate(rows) if chosen in ("both", "all", row.arm)]
+        todo = []
+        for number, row in enumerate(rows):
+            if chosen in ("both", "all", row.arm):
+                todo.append(number)
+            else:
+                await self._recall(number, row, answers)
         route: Any = getattr(self.subject, "route", None)
         if route is not None and not route.durable:
             for place, number in enumerate(todo):
@@ -140,6 +146,14 @@ class Round:
         for error in ended:
             if error is not None:
                 raise error
+
+    async def _recall(self, number: int, row: Row, answers: Answers) -> None:
+        key = self.asking.key(row)
+        known = await self.subject.recall(
+            self.asking.messages(row), self.asking.sampling(row), key=key
+        )
+        if known is not None:
+            answers.put(number, key, known)
 
     async def _one(self, number: int, row: Row, answers: Answers) -> None:
         key = self.asking.key(row)
