@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick lint format types imports docs site sims bench fuzz torture clean
+.PHONY: demo test quick lint format types imports docs site sims bench fuzz torture cluster clean
 
 demo: $(STAMP)          ## a whole negotiation study, offline, on real code paths
 	$(BIN)/peira run studies/negotiation/quickstart.yaml
@@ -46,6 +46,11 @@ fuzz: $(DEV_STAMP)      ## anything as study, reply, recording, run.db: only our
 
 torture: $(DEV_STAMP)   ## kill, fill, corrupt, confuse: every family, bounded in time
 	$(BIN)/python benchmarks/torture.py
+
+cluster: $(DEV_STAMP)   ## Ray with a node killed, a real one-node SLURM (as root on Debian)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[ray,slurm]"
+	scripts/start_slurm.sh
+	$(BIN)/python -m pytest tests/scale; status=$$?; scripts/start_slurm.sh stop; exit $$status
 
 sims: $(DEV_STAMP)      ## simulation gate of the statistics (minutes)
 	$(BIN)/python benchmarks/sims_stats.py
