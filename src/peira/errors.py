@@ -55,10 +55,11 @@ class InputError(PeiraError):
 
 
 class StudyError(InputError):
-    """All faults found in one study file, each on its own lines."""
+    """All faults found in one study file, each on its own lines. `draft` is the study that its
+    sound parts make, if they make one, so that those too can be held against what they name."""
 
-    def __init__(self, faults: list[str]) -> None:
-        self.faults = faults
+    def __init__(self, faults: list[str], draft: Any = None) -> None:
+        self.faults, self.draft = faults, draft
         super().__init__("\n".join(faults))
 
 

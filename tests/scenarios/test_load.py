@@ -40,6 +40,21 @@ def test_five_errors_in_three_files_give_five_messages(tmp_path: Path) -> None:
     assert "actors/b.yaml:3: control" in text
 
 
+def test_what_is_sound_is_checked_beside_what_is_wrong(tmp_path: Path) -> None:
+    write(
+        tmp_path, turns=None, turn=4, name="",
+        success_criteria={"a": {"levle": ">> 1"}, "b": {"cooperation_level": "=> 1"}},
+        end_conditions=[{"name": "e", "when": {"cooperation_level": "high"}}],
+        communication={"bilateral": True}, enable_coalition_formation=False,
+    )  # fmt: skip
+    told = sorted(line.split("\n")[0].split(": ", 1)[1] for line in faults(tmp_path))
+    assert told == [
+        'communication: {"bilateral": true}', "end_conditions[0].when.cooperation_level: high",
+        'name: ""', "success_criteria.a.levle: >> 1", "success_criteria.a.levle: levle",
+        "success_criteria.b.cooperation_level: => 1", "turn: unknown key",
+    ]  # fmt: skip
+
+
 def test_a_fault_is_not_told_again_by_those_who_name_what_it_broke(tmp_path: Path) -> None:
     write(
         tmp_path, actors={"a": {"short_name": "../x"}, "b": {}}, metrics={"x": LEVEL | {"type": "real"}},

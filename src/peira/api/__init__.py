@@ -125,9 +125,22 @@ def ask(study: Study | str | Path) -> Question:
         reference = resolve(study.family)
         return Question(study, None, reference, load_family(reference), Path.cwd())
     path = Path(study)
-    read, source = read_study(path)
+    try:
+        read, source = read_study(path)
+    except StudyError as error:
+        raise StudyError([*error.faults, *_drafted(error.draft)]) from None
     reference = resolve(read.family, path.resolve().parent)
     return Question(read, source, reference, load_family(reference), path.resolve().parent)
+
+
+def _drafted(draft: Study | None) -> list[str]:
+    """What is wrong with the sound parts of a file that has faults of its own."""
+    try:
+        if draft is not None:
+            ask(draft).cells()
+    except StudyError as error:
+        return error.faults
+    return []
 
 
 def run(study: Study | str | Path | Question, options: Options | None = None) -> RunReport:

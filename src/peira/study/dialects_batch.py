@@ -97,7 +97,7 @@ def batch_config(data: dict[str, Any], path: Path, source: Source) -> tuple[Stud
     listed = data.get("variations")
     variations = _variations(listed if isinstance(listed, list) else [], source, faults)
     if faults or config is None:
-        raise StudyError(faults)
+        raise StudyError(faults, _draft(faults, data.get("base_scenario"), path, variations))
     folder = scenario_folder(config.base_scenario, path)
     study = Study(
         family="scenarios",
@@ -122,6 +122,21 @@ def batch_config(data: dict[str, Any], path: Path, source: Source) -> tuple[Stud
         aggregate_metrics=config.aggregate_metrics,
     )
     return study, Source(source.file, dict(_lines(source, variations)))
+
+
+def _draft(
+    faults: list[str], base: Any, path: Path, variations: list[dict[str, Any]]
+) -> Study | None:
+    """The scenario and the sound variations, when other parts of the file are wrong."""
+    if not isinstance(base, str) or not base:
+        return None
+    try:
+        fixed = {"base_scenario": str(scenario_folder(base, path)), "variations": variations}
+    except InputError as error:
+        faults.append(str(error))
+        return None
+    factors = {spec["name"]: spec["values"] for spec in variations}
+    return Study(family="scenarios", fixed=fixed, factors=factors)
 
 
 def _limits(config: BatchConfig) -> Any:
@@ -154,12 +169,21 @@ def _variations(listed: list[Any], source: Source, faults: list[str]) -> list[di
         faults += [str(Fault(source.where((*here, *p)), _dotted((*here, *p)), v, allowed, remedy))
                    for p, v, allowed, remedy in found]  # fmt: skip
         targets.add(variation.target)
+        if found:
+            continue
         lines = [
             source.where((*here, "values", j)).removesuffix(":")
             for j in range(len(variation.values))
         ]
         spec = variation.model_dump(mode="json", exclude_none=True)
-        specs.append({**spec, "name": variation.factor, "lines": lines})
+        specs.append(
+            {
+                **spec,
+                "name": variation.factor,
+                "line": source.where(here).removesuffix(":"),
+                "lines": lines,
+            }
+        )
     return specs
 
 

@@ -164,8 +164,7 @@ def _condition(
             names = series_names(metrics, shorts)
             out.add(file, (*path, name), name, ", ".join(names) or "no metric is defined",
                     nearest(name, names))  # fmt: skip
-            continue
-        if steers and metric.extraction_method == "manual":
+        elif steers and metric.extraction_method == "manual":
             out.add(file, (*path, name), name, "a metric that is measured while the trial runs",
                     "manual values come later: use another metric")  # fmt: skip
         try:

@@ -34,6 +34,9 @@ from peira.families.scenarios.yaml_file import Path as Keys
 from peira.families.scenarios.yaml_file import YamlFile, dotted, read_yaml
 
 M = TypeVar("M", bound=BaseModel)
+STAND_INS = {
+    "name": "?", "initial_world_state": "?", "turn_duration": "1 day", "world_state_model": "?",
+}  # fmt: skip
 FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 
 
@@ -99,12 +102,13 @@ def _text(base: Base, name: str) -> str:
         ) from None
 
 
-def build(base: Base, changes: Sequence[Change] = ()) -> Scenario:
-    """The scenario after these changes. Raises StudyError with every fault found."""
+def build(base: Base, changes: Sequence[Change] = (), faults: Sequence[str] = ()) -> Scenario:
+    """The scenario after these changes. Raises StudyError with every fault found, the given ones
+    (of changes that could not be made) first."""
     builder = _Builder(base, changes)
     scenario = builder.scenario()
-    if builder.faults or scenario is None:
-        raise StudyError([str(fault) for fault in builder.faults])
+    if faults or builder.faults or scenario is None:
+        raise StudyError([*faults, *map(str, builder.faults)])
     return scenario
 
 
@@ -163,7 +167,7 @@ class _Builder:
         """All parts together, or None when one is missing or wrong."""
         if any(file.faults and file.data is None for file in self.base.files.values()):
             return None
-        header = self.part(ScenarioFile, SCENARIO, self.docs.get(SCENARIO))
+        header = self._header()
         actors = self._actors(header)
         parts: dict[str, Any] = {
             "actors": actors, "background": self._background(header), "events": self._events(),
@@ -174,6 +178,21 @@ class _Builder:
         if self.faults or header is None:
             return None
         return Scenario.model_validate({**header.header(), **parts})
+
+    def _header(self) -> ScenarioFile | None:
+        """scenario.yaml; when some of its keys are wrong, the others, so that they are checked."""
+        sound, before = self.docs.get(SCENARIO), len(self.faults)
+        header = self.part(ScenarioFile, SCENARIO, sound)
+        while header is None and isinstance(sound, Mapping):
+            wrong = {re.split(r"[.\[]", fault.path)[0] for fault in self.faults[before:]}
+            kept = {key: value for key, value in sound.items() if key not in wrong}
+            if kept == sound:  # what is wrong is no key of it
+                break
+            sound = STAND_INS | kept
+            if "scenario_length" not in sound:
+                sound.setdefault("turns", 1)
+            header = self.part(ScenarioFile, SCENARIO, sound)
+        return header
 
     def _actors(self, header: ScenarioFile | None) -> tuple[Actor, ...]:
         found: dict[str, Actor] = {}

@@ -106,11 +106,13 @@ def _fits(metric: Metric, value: Any) -> bool:
     return isinstance(value, str) and (not metric.levels or value in metric.levels)
 
 
-def check_comparison(metric: Metric, text: str, path: str) -> Comparison:
+def check_comparison(metric: Metric | None, text: str, path: str) -> Comparison:
     """Read a comparison and hold it against the metric's type, or raise its fault."""
     comparison = parse_comparison(text)
     if comparison is None:
-        raise fault("'<op> value' with one of >= <= > < == !=", "write it so", path)
+        raise fault("'<op> value' with one of >= <= > < == !=, like '>= 6'", "write it so", path)
+    if metric is None:
+        return comparison
     if metric.numeric:
         if isinstance(comparison.value, bool | str):
             raise fault(f"a number, as the metric is {metric.type}", "correct it", path)

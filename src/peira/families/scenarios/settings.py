@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Strict, field_validator
 from pydantic import model_validator as model_check
 
-from peira.families.scenarios.conditions import Comparison, parse_comparison
 from peira.families.scenarios.faults import fault
 
 T = TypeVar("T")
@@ -140,7 +139,6 @@ class Event(Part):
                     raise fault(f"{', '.join(needed)} for a {self.type} event", "remove it", key)
         if self.turn_range and not 1 <= self.turn_range[0] <= self.turn_range[1]:
             raise fault("[first, last] with 1 <= first <= last", "correct it", "turn_range")
-        check_conditions(self.conditions or {}, "conditions")
         return self
 
     @property
@@ -258,11 +256,6 @@ class EndCondition(Part):
     when: Condition = Field(min_length=1)
     for_turns: int = Field(1, ge=1)
 
-    @model_check(mode="after")
-    def _readable(self) -> EndCondition:
-        check_conditions(self.when, "when")
-        return self
-
 
 class Communication(Part):
     """Which private talk is allowed, and how many exchanges a pair may have in a turn."""
@@ -306,13 +299,6 @@ class Header(Part):
     def _duration(cls, value: str) -> str:
         if not re.fullmatch(rf"\d+(\.\d+)? ({'|'.join(UNITS)})s?", value):
             raise fault("a number and second … year, like '2 weeks'", "write it so")
-        return value
-
-    @field_validator("success_criteria")
-    @classmethod
-    def _criteria(cls, value: dict[str, Condition]) -> dict[str, Condition]:
-        for name, condition in value.items():
-            check_conditions(condition, name)
         return value
 
 
@@ -367,20 +353,6 @@ class Scenario(Header):
         return named | {name for name, metric in self.metrics.items() if metric.ask_writer}
 
 
-def check_conditions(conditions: dict[str, str], where: str) -> dict[str, Comparison]:
-    """Read every comparison, or raise the fault of the first that cannot be read."""
-    read = {}
-    for metric, text in conditions.items():
-        comparison = parse_comparison(text)
-        if comparison is None:
-            raise fault(
-                "'<op> value' with one of >= <= > < == !=, like '>= 6'",
-                "write the comparison so", f"{where}.{metric}",
-            )  # fmt: skip
-        read[metric] = comparison
-    return read
-
-
 class Length(Part):
     """scenario.yaml's longer form of `turns`."""
 
@@ -392,7 +364,6 @@ class Length(Part):
     def _condition_if_named(self) -> Length:
         if (self.type == "condition") != (self.condition is not None):
             raise fault("a condition with type: condition, and only then", "make them agree")
-        check_conditions(self.condition or {}, "condition")
         return self
 
 

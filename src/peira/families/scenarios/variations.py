@@ -7,8 +7,8 @@ changes nothing it names is an error, not a silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,15 @@ def resolve(raw: Mapping[str, Any]) -> dict[str, Any]:
                 " exists", "correct the path")  # fmt: skip
     base = cached_base(str(raw["base_scenario"]), _stamp(Path(raw["base_scenario"])))
     chosen = {name: raw[name] for name in specs if name in raw}
-    changes = list(_all_changes(base, raw, specs, chosen))
+    changes: list[Change] = []
+    faults: list[str] = []
+    for found in _all_changes(base, raw, specs, chosen):
+        try:
+            changes += found()
+        except StudyError as error:
+            faults += error.faults
     _once_each(changes)
-    scenario = build(base, changes)
+    scenario = build(base, changes, faults)
     settings: dict[str, Any] = {
         "scenario": scenario,
         "description": describe(specs, chosen),
@@ -70,17 +76,19 @@ def _stamp(folder: Path) -> tuple[Any, ...]:
 
 def _all_changes(
     base: Base, raw: Mapping[str, Any], specs: Mapping[str, Any], chosen: Mapping[str, Any]
-) -> Iterator[Change]:
+) -> Iterator[Callable[[], list[Change]]]:
     for name, value in chosen.items():
-        spec = specs[name]
-        yield from changes_of(base, spec, value, _where(spec, value))
+        yield partial(changes_of, base, specs[name], value, _where(specs[name], value))
     for path, value in (raw.get("set") or {}).items():
-        if path.startswith("seats."):
-            yield from _models(base, path.removeprefix("seats."), value, f"--model {path[6:]}")
+        seat = path.removeprefix("seats.")
+        if seat != path:
+            yield partial(_models, base, seat, value, f"--model {seat}")
         else:
-            yield _set(base, path, value)
-    if raw.get("success_criteria") is not None:
-        yield Change(SCENARIO, ("success_criteria",), raw["success_criteria"], "success_criteria")
+            yield partial(_set, base, path, value)
+    criteria = raw.get("success_criteria")
+    if criteria is not None:
+        change = Change(SCENARIO, ("success_criteria",), criteria, "success_criteria")
+        yield lambda: [change]
 
 
 def _where(spec: Mapping[str, Any], value: Any) -> str:
@@ -94,7 +102,9 @@ def _where(spec: Mapping[str, Any], value: Any) -> str:
 # -- the types -------------------------------------------------------------------------
 def changes_of(base: Base, spec: Mapping[str, Any], value: Any, where: str) -> list[Change]:
     """What one value of a variation changes in the scenario's files."""
-    kind = spec["type"]
+    kind, actor = spec["type"], spec.get("actor")
+    if actor is not None and actor not in (*OFFICES, "all"):
+        _actor_file(base, actor, spec.get("line", where), also=(*OFFICES, "all"))
     if kind == "seed":
         return []
     if kind == "actor_model":
@@ -189,26 +199,22 @@ def _turns(base: Base, value: Any, where: str) -> Change:
 ROOTS = {"metrics": METRICS, "quality": RULES}
 
 
-def _set(base: Base, path: str, value: Any) -> Change:
+def _set(base: Base, path: str, value: Any) -> list[Change]:
     """`--set PATH=VALUE`: into scenario.yaml, `actors.SHORT.…`, `metrics.…` or `quality.…`."""
     first, *rest = path.split(".")
     person = rest[1:] == ["control"] and value == "human"
     where = f"--human {rest[0]}" if person else f"--set {path}"
     if first == "actors" and rest:
-        return Change(_actor_file(base, rest[0], where), tuple(rest[1:]), value, where)
+        return [Change(_actor_file(base, rest[0], where), tuple(rest[1:]), value, where)]
     if first == "turns" and not rest:
-        return _turns(base, value, where)
+        return [_turns(base, value, where)]
     if first == "events" and len(rest) == 2:
-        return _event_field(base, rest[0], rest[1], value, where)
+        switch = _switches(base, rest[0], True, where)
+        return [Change(EVENTS, (*switch[0].path[:-1], rest[1]), value, where)]
     if first in ROOTS:
         keys = tuple(rest) if first == "quality" else ("metrics", *rest)
-        return Change(ROOTS[first], keys, value, where)
-    return Change(SCENARIO, (first, *rest), value, where)
-
-
-def _event_field(base: Base, name: str, key: str, value: Any, where: str) -> Change:
-    switch = _switches(base, name, True, where)
-    return Change(EVENTS, (*switch[0].path[:-1], key), value, where)
+        return [Change(ROOTS[first], keys, value, where)]
+    return [Change(SCENARIO, (first, *rest), value, where)]
 
 
 def _once_each(changes: list[Change]) -> None:
