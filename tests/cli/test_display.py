@@ -39,3 +39,14 @@ def test_the_time_left_is_a_range_that_narrows():
     assert left(0, 5) == "100 s"
     assert left(4, 8) == "100 s, about 2 min to 8 min left"
     assert left(100, 100) == "100 s, about 88 s to 2 min left"
+
+
+def test_behind_a_pipe_it_says_who_is_being_waited_for():
+    state = {
+        "done": 0, "planned": 1, "failed": 0, "halted": 0, "in_flight": 0, "spent_usd": 0.0,
+        "budget_usd": None, "finished_here": 0, "pending": 1, "started": 0.0, "time": 5.0,
+        "pace": ["one 3/16 in flight", "two 0/1 in flight, 4 waiting, paused 8 s (provider down)"],
+    }  # fmt: skip
+    line = display._plain_line(state)
+    assert line.endswith("5 s · two 0/1 in flight, 4 waiting, paused 8 s (provider down)")
+    assert "one" not in line

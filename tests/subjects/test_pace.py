@@ -1,6 +1,7 @@
 """Limits that hold, pauses that push everybody back, and a provider that is down."""
 
 import asyncio
+import random
 from collections import deque
 
 import pytest
@@ -163,6 +164,16 @@ def test_a_provider_that_is_down_is_asked_by_one_call_at_a_time():
     run_jumping(main())
 
 
+def test_calls_that_fail_together_open_the_circuit_once():
+    async def main() -> None:
+        gate = pace(breaker=3, start_concurrency=16)
+        for ticket in [await gate.admit(REQUEST) for _ in range(16)]:
+            gate.done(ticket, None, TransientError("refused"))
+        assert gate.paused_until == 2.0
+
+    run_jumping(main())
+
+
 def test_breaker_pauses_grow_and_a_success_closes_it():
     breaker = Breaker(2)
     assert [breaker.fault() for _ in range(5)] == [0.0, 2.0, 4.0, 8.0, 16.0]
@@ -171,9 +182,10 @@ def test_breaker_pauses_grow_and_a_success_closes_it():
 
 
 @pytest.mark.parametrize(
-    ("error", "words"), [(RateLimited("429"), "rate_limit"), (TransientError("502"), "been down")]
+    ("error", "words", "after"),
+    [(RateLimited("429"), "rate_limit", 600), (TransientError("502"), "down for 120 s", 120)],
 )
-def test_ten_minutes_of_nothing_but_faults_stop_the_run(error, words):
+def test_nothing_but_faults_stop_the_run_in_the_end(error, words, after):
     async def main() -> float:
         gate = pace()
         while True:
@@ -187,7 +199,7 @@ def test_ten_minutes_of_nothing_but_faults_stop_the_run(error, words):
         assert caught.value.exit_code == 3
         return asyncio.get_running_loop().time()
 
-    assert 600 <= run_jumping(timed()) < 700
+    assert after <= run_jumping(timed()) < after * 1.2
 
 
 def test_a_success_between_faults_starts_the_ten_minutes_again():
@@ -209,3 +221,31 @@ def test_backoff_is_seeded_jittered_and_bounded():
     delays = [one.delay(k, TransientError("x")) for k in range(1, 15)]
     assert delays == [two.delay(k, TransientError("x")) for k in range(1, 15)]
     assert all(0.25 <= delay <= 60 for delay in delays) and delays[-1] >= 30
+
+
+def test_a_third_of_faults_never_opens_the_circuit_nor_ends_patience():
+    async def main() -> int:
+        gate, dice, opened = pace(), random.Random(7), 0
+        for _ in range(3000):
+            ticket = await gate.admit(REQUEST)
+            error = TransientError("500") if dice.random() < 0.3 else None
+            gate.done(ticket, None if error else Reply("x"), error)
+            opened += gate.breaker.open
+            await asyncio.sleep(1)
+        assert gate.dead is None
+        return opened
+
+    assert run_jumping(main()) == 0
+
+
+def test_a_provider_that_comes_back_within_two_minutes_is_not_given_up():
+    async def main() -> None:
+        gate = pace()
+        clock = asyncio.get_running_loop().time
+        while clock() < 60:
+            ticket = await gate.admit(REQUEST)
+            gate.done(ticket, None, TransientError("503"))
+        gate.done(await gate.admit(REQUEST), Reply("x"), None)
+        assert gate.dead is None and not gate.breaker.open
+
+    run_jumping(main())

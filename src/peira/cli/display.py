@@ -88,7 +88,12 @@ async def _plain(session: Session) -> None:
     note(f"{session.question.study.name or 'study'}: {_line(live(session))}")
     while True:
         await asyncio.sleep(PLAIN_EVERY)
-        note(_line(live(session)))
+        note(_plain_line(live(session)))
+
+
+def _plain_line(state: Mapping[str, Any]) -> str:
+    """How far the run is, and who is being waited for."""
+    return " · ".join([_line(state), *(text for text in state["pace"] if ", paused " in text)])
 
 
 async def _rich(session: Session) -> None:

@@ -23,6 +23,7 @@ from peira.subjects.subject import Reply, Request
 BURST_SHARE = 0.05  # of a minute's limit may go at once; the steady rate makes room for it
 GUESSED_OUTPUT = 256  # tokens assumed when a request states no maximum
 LONGEST_BACKOFF = 60.0
+LONGEST_PAUSE = 30.0  # between two tries whether a provider is back
 CLOCK_STEP = 1e-6  # seconds; less is rounding, and a timer for it would never end
 
 
@@ -36,7 +37,8 @@ class PaceOptions(BaseModel):
     max_concurrency: int = Field(1024, ge=1, description="calls in flight, at most")
     start_concurrency: int = Field(16, ge=1, description="calls in flight to begin with")
     backoff: float = Field(0.5, gt=0, description="seconds before the first retry; doubles")
-    patience: float = Field(600.0, gt=0, description="seconds of nothing but faults, then halt")
+    patience: float = Field(600.0, gt=0, description="seconds of nothing but 429, then halt")
+    outage: float = Field(120.0, gt=0, description="seconds with the circuit open, then halt")
     breaker: int = Field(20, ge=1, description="faults in a row that open the circuit")
 
 
@@ -123,7 +125,7 @@ class Breaker:
         if self.faults < self.threshold and not self.open:
             return 0.0
         self.opened += 1
-        return float(min(LONGEST_BACKOFF, 2.0**self.opened))
+        return float(min(LONGEST_PAUSE, 2.0**self.opened))
 
     def success(self) -> None:
         self.faults = self.opened = 0
@@ -147,7 +149,6 @@ class _Waiter:
 class Patience:
     """How long there has been nothing but faults."""
 
-    seconds: float
     since: float | None = None
     only_limits: bool = True
 
@@ -156,8 +157,8 @@ class Patience:
             self.since, self.only_limits = now, True
         self.only_limits = self.only_limits and isinstance(error, RateLimited)
 
-    def over(self, now: float, wait: float = 0.0) -> bool:
-        return self.since is not None and now - self.since + wait >= self.seconds
+    def over(self, now: float, seconds: float) -> bool:
+        return self.since is not None and now - self.since >= seconds
 
 
 class SharedPace:
@@ -169,7 +170,7 @@ class SharedPace:
         start = float(min(options.start_concurrency, options.max_concurrency))
         self.concurrency = Concurrency(start, options.max_concurrency)
         self.breaker = Breaker(options.breaker)
-        self.patience = Patience(options.patience)
+        self.patience = Patience()
         self.buckets = [Bucket(limit) for limit in (options.requests_per_minute,) if limit]
         self.token_bucket = Bucket(options.tokens_per_minute) if options.tokens_per_minute else None
         self.paused_until = 0.0
@@ -244,7 +245,9 @@ class SharedPace:
             return
         if isinstance(error.__cause__, TimeoutError):
             self.concurrency.cut(ticket.number, 0.8)
-        if (pause := self.breaker.fault()) > 0:
+        # Calls that were out when the circuit opened tell no more than the one that opened it.
+        old = self.breaker.open and now < self.paused_until
+        if not old and (pause := self.breaker.fault()) > 0:
             self._pause(now + pause, "provider down")
         self._judge(now, error)
 
@@ -257,15 +260,17 @@ class SharedPace:
         return self._backoff(min(rounds, 8))
 
     def _judge(self, now: float, error: TransientError, wait: float = 0.0) -> None:
-        if not self.patience.over(now, wait):
+        down = self.breaker.open and not isinstance(error, RateLimited)
+        seconds = self.options.outage if down else self.options.patience
+        if not self.patience.over(now + wait, seconds):
             return
         # Cause `provider` (exit 3), not `interrupted` (130): nobody pressed Ctrl+C.
         if self.patience.only_limits:
-            seconds = f"for {self.patience.seconds:g} s" if wait < self.patience.seconds else ""
-            words = f"rate_limit: {self.name} answered nothing but 429 {seconds}".rstrip()
+            lasting = f" for {seconds:g} s" if wait < seconds else ""
+            words = f"rate_limit: {self.name} answered nothing but 429{lasting}"
             halt = RunHalted("provider", f"{words}: {error}")
         else:
-            halt = RunHalted("provider", f"{self.name} has been down: {error}")
+            halt = RunHalted("provider", f"{self.name} has been down for {seconds:g} s: {error}")
         self._give_up(halt)
 
     def _give_up(self, halt: Halt) -> None:
