@@ -49,4 +49,4 @@ def test_behind_a_pipe_it_says_who_is_being_waited_for():
     }  # fmt: skip
     line = display._plain_line(state)
     assert line.endswith("5 s · two 0/1 in flight, 4 waiting, paused 8 s (provider down)")
-    assert "one" not in line
+    assert "one 3/16" not in line
