@@ -178,7 +178,12 @@ def test_skip_prepare_needs_valid_prepared_data(
     ("arguments", "said"),
     [
         (["evaluate", "--config", "nope.yaml"], "no such file"),
-        (["evaluate", "--offline", "--condition", "tretment"], "did you mean `treatment`"),
+        (
+            ["evaluate", "--offline", "--condition", "tretment"],
+            "--condition: 'tretment'\n  allowed: both, control, treatment\n"
+            "  remedy: did you mean `treatment`",
+        ),
+        (["evaluate", "--offline", "--prompt-sets", "structure"], "--prompt-sets: 'structure'"),
         (["evaluate", "--offline", "--only-step", "scoer"], "did you mean `score`"),
         (["evaluate", "--offline", "--run-id", "a/../b c"], "no run here"),
         (["evaluate", "--offline", "--run-id", "bad name"], "1 to 64"),

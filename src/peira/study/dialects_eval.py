@@ -7,9 +7,10 @@ every value keeps the line it stands on, and an unknown key names the nearest kn
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -146,13 +147,23 @@ class Changes:
     batch: tuple[tuple[str, Any], ...] = ()
 
 
+# Faults of these places are told by their flag, where the command line set them.
+FLAGS = {
+    "condition": ("condition", "--condition"),
+    "sweep.prompt_sets": ("prompt_sets", "--prompt-sets"),
+}
+
+
 def eval_config(
     data: dict[str, Any], path: Path, source: Source, changes: Changes | None = None
 ) -> tuple[Study, Source]:
     """The Study an eval_config.yaml means, under a command line's changes. Raises StudyError with
     every fault and its line."""
     validated(Config, data, source)
-    return Translation(changed(data, changes) if changes else data, path, source).result()
+    if changes is None:
+        return Translation(data, path, source).result()
+    flags = {place: flag for place, (name, flag) in FLAGS.items() if getattr(changes, name)}
+    return Translation(changed(data, changes), path, source, flags).result()
 
 
 def changed(data: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
@@ -229,10 +240,14 @@ def find_input(text: str, path: Path) -> Path | None:
 class Translation:
     """One file on its way to a Study; faults are gathered and raised together."""
 
-    def __init__(self, data: dict[str, Any], path: Path, source: Source) -> None:
+    def __init__(
+        self, data: dict[str, Any], path: Path, source: Source,
+        flags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self.data = data
         self.path = path
         self.source = source
+        self.flags = flags  # what the command line set, by its place in the file
         self.faults: list[str] = []
 
     def result(self) -> tuple[Study, Source]:
@@ -245,6 +260,9 @@ class Translation:
         if len(seeds) > 1:
             fixed["several_seeds"] = True
         models = [*factors.get("model", ()), *(cell["model"] for cell in cells)]
+        self._check_condition(
+            [*factors.get("prompt_set", ()), *(cell["prompt_set"] for cell in cells)]
+        )
         if self.faults:
             raise StudyError(self.faults)
         study = Study(
@@ -262,9 +280,10 @@ class Translation:
 
     def _fault(self, path: tuple[Any, ...], value: Any, allowed: str, remedy: str = "") -> None:
         dotted = ".".join(map(str, path))
-        self.faults.append(
-            str(Fault(self.source.where(path), dotted, repr(value)[:80], allowed, remedy))
-        )
+        where = self.source.where(path)
+        if dotted in self.flags:
+            where, dotted = "command line", self.flags[dotted]
+        self.faults.append(str(Fault(where, dotted, repr(value)[:80], allowed, remedy)))
 
     # -- prompt sets --------------------------------------------------------------------------
     def _check_sets(self) -> None:
@@ -280,7 +299,11 @@ class Translation:
             self._fault(
                 ("default_prompt_set",), wanted, ", ".join(sets), suggestion(str(wanted), sets)
             )
-        arms = list(dict.fromkeys(arm for arms in sets.values() for arm in arms))
+
+    def _check_condition(self, sets: Sequence[str]) -> None:
+        """The selected arm is one of a prompt set that is used."""
+        known = self.data["prompt_sets"]
+        arms = list(dict.fromkeys(arm for name in sets for arm in known.get(name, ())))
         chosen = self.data.get("condition") or "both"
         if chosen not in ("both", "all", *arms):
             self._fault(
