@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import re
+from html import unescape
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,8 @@ from markdown_it import MarkdownIt
 from peira.report.analysis import Column, Table
 from peira.report.tables import (
     file_stem,
+    harmless,
+    markdown_text,
     number,
     text,
     to_csv,
@@ -95,6 +99,50 @@ def test_no_text_becomes_markup(words):
     for tag in ("<script", "<img", "<a ", "<em", "<code"):
         assert tag not in rendered
     assert to_rich(made).row_count == 1
+
+
+LIVELY = st.text(
+    alphabet="*_`[]()<>!&#;:\\|~-+=.1aB2 /\"'\n\t\x1b\N{SUPERSCRIPT TWO}é", max_size=24
+)
+RENDER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render
+HOSTILE = [
+    "<script>alert(1)</script>", "[x](javascript:alert(1))", "![x](http://e/p.png)", "[a]: http://e",
+    "[a][b]", "a [b][c](d)", "&lt;b&gt;", "&#60;i", "- item", "1) one", "12. one", "# head ##", "---",
+    "===", "* * *", "___", "**bold** _it_ `code` ~~gone~~", "a | b | c", "\\", "\\| x", "a\\[b](c)",
+    "<http://e>", "<!-- x", "> quote", "```", "~~~", "[[x](y)](z)", "[x\n](y)", "a ![b] c", "- [ ] todo",
+]  # fmt: skip
+
+
+@given(st.one_of(LIVELY, st.text(max_size=40), st.sampled_from(HOSTILE)), LIVELY)
+def test_markdown_shows_exactly_the_text_wherever_it_stands(words, others):
+    plain, made = (" ".join(harmless(words).split()), markdown_text(words))
+    also = " ".join(harmless(others).split())
+    for template in (
+        "{}",
+        "# {}",
+        "- {}",
+        "a {} b",
+        "- {}: {}",
+        "{}, {}",
+        "| {} | {} |\n|---|---|",
+    ):
+        shown = RENDER(template.format(made, markdown_text(others)))
+        tags = re.sub(r"</?(?:p|h1|ul|li|table|thead|tr|th)>", "", shown)
+        assert "<" not in tags, (template, shown)
+        wanted = (
+            re.sub(r"^(# |- )|[|-]", " ", template) if "|" in template else template.lstrip("#- ")
+        )
+        assert "".join(unescape(tags).split()) == "".join(wanted.format(plain, also).split()), (
+            template
+        )
+
+
+@pytest.mark.parametrize("words", [
+    "0.42 [0.31, 0.53] (n 40)", "p < 0.001 & q > 0.5", "model_order, 3 * 4", "C:\\runs\\x", "AT&T shares", "-0.5",
+    "--subjects simulated", "a -> b", "#3 of 5", "1.5 points",
+])  # fmt: skip
+def test_what_is_no_markup_is_left_as_it_reads(words):
+    assert markdown_text(words) == words
 
 
 def test_a_long_table_is_cut_in_markdown_and_says_so():

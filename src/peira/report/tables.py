@@ -25,9 +25,21 @@ from peira.stats.result import REASONS, Estimate
 if TYPE_CHECKING:
     import rich.table
 
-SPECIAL = str.maketrans(
-    {c: f"\\{c}" for c in "\\`*[]|~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-)
+# Brackets that can be no link: a pair without brackets inside, neither first nor after `!`, with
+# no target, label or definition after it. No document of ours defines a label.
+BRACKETS = re.compile(r"(?<=[^!\[\]])\[[^\[\]]*\](?![(\[:])")
+# What could be markup in one line of Markdown, whatever stands before and after the text.
+MARKUP = re.compile(r"""
+      [`|\[\]]                                     # code, cells, links
+    | (?<!\ )[*~] | [*~](?!\ )                     # emphasis, strikethrough
+    | (?<![^\W_])_ | _(?![^\W_])                    # emphasis, except inside a word
+    | <(?=[A-Za-z/!?]|$)                            # HTML
+    | &(?=\#?[A-Za-z0-9]*(?:;|$))                   # character references
+    | \\(?=[!-/:-@\[-`{-~]|$)                       # escapes
+    | ^> | ^[-+](?=\ |$) | ^-(?=[-\ ]*$) | ^=(?==*$) | ^\#(?=\#{0,5}(?:\ |$))  # blocks
+    | (?<=\ )\#(?=\#*$)                             # the end of a heading
+""", re.VERBOSE)  # fmt: skip
+REFERENCES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 # Control characters but tab and newline, and marks of writing direction.
 UNSEEN = dict.fromkeys(
     (*range(9), 11, 12, *range(14, 32), *range(127, 160), 0x200E, 0x200F,
@@ -200,14 +212,26 @@ def file_stem(name: str) -> str:
 
 # -- Markdown ---------------------------------------------------------------------------------
 def markdown_text(value: str) -> str:
-    """Text made inert in Markdown, on one line."""
-    return " ".join(value.split()).translate(SPECIAL)
+    """Text made inert in Markdown, on one line, with no more escapes than that takes: reports are
+    read in terminals, too."""
+    words = " ".join(harmless(value).split())
+    kept = {i for pair in BRACKETS.finditer(words) for i in (pair.start(), pair.end() - 1)}
+
+    def inert(found: re.Match[str]) -> str:
+        mark = found[0]
+        return mark if found.start() in kept else REFERENCES.get(mark, f"\\{mark}")
+
+    return re.sub(r"^(\d{1,9})([.)])(?= |$)", r"\1\\\2", MARKUP.sub(inert, words))
 
 
 def prose(value: str) -> str:
-    """Model text in a Markdown file as it was written, but inert: no HTML, no link, nothing that
-    drives a terminal."""
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", harmless(value)).replace("](", "]\\(")
+    """Model text in a Markdown file as it was written, but inert: no HTML, no link or
+    link's definition, nothing that drives a terminal."""
+    return (
+        re.sub(r"<(?=[A-Za-z/!?])", "&lt;", harmless(value))
+        .replace("](", "]\\(")
+        .replace("]:", "]\\:")
+    )
 
 
 def to_markdown(table: Table, limit: int | None = None) -> str:
