@@ -219,3 +219,41 @@ def test_the_twin_has_the_configuration_but_not_the_weights(folder: Path) -> Non
     a, b = (next(m.model.parameters()) for m in (llm, twin))
     assert not torch.allclose(a, b)
     assert torch.equal(next(llm.twin(1).model.parameters()), b)
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_loading(folder: Path) -> None:
+    from peira.families.representations.loading import Hub, load
+
+    path = str(folder / "llama")
+    with pytest.raises(InputError) as told:
+        load(path, Hub("float32", "cpu", batch_tokens=10**11))
+    assert "--dtype bfloat16, or --batch-tokens" in str(told.value) and "weights" in str(told.value)
+    batch = int(str(told.value).split()[-1])
+    load(path, Hub("float32", "cpu", batch_tokens=batch))
+    with pytest.raises(InputError, match="in bfloat16 and") as told:
+        load(path, Hub("bfloat16", "cpu", batch_tokens=10**11))
+    assert "--dtype" not in str(told.value)
+
+
+def test_weights_that_cannot_fit_are_refused_before_loading(folder: Path, tmp_path: Path) -> None:
+    from peira.families.representations.loading import Hub, load
+
+    config = transformers.AutoConfig.from_pretrained(folder / "llama")
+    config.hidden_size = config.intermediate_size = 2**20
+    config.save_pretrained(tmp_path)  # no weights beside it: they are never looked for
+    with pytest.raises(InputError, match="--dtype bfloat16, or --device map, or a smaller model"):
+        load(str(tmp_path), Hub("float32", "cpu"))
+
+
+def test_what_a_batch_needs_is_counted_from_the_configuration(folder: Path) -> None:
+    from peira.families.representations.loading import Hub
+    from peira.families.representations.memory import need
+
+    told, path = need(str(folder / "llama"), Hub("float32")), str(folder / "llama")
+    model = HookedLLM.from_pretrained(path).model
+    assert told.weights == sum(p.numel() * 4 for p in model.parameters())
+    assert told.head == 64 * (4 + 8)  # vocabulary × (float32 logits and two float32 copies)
+    cache = 2 * 3 * 2 * 8  # keys and values, layers, heads that keep them, their width
+    assert told.token == 4 * (cache + 6 * 32 + 3 * 48) + 2 * 4 * 32
+    assert told.above(4096) - told.above(2048) == 2048 * told.token  # logits stay a chunk
+    assert need(path, Hub("bfloat16")).weights == told.weights // 2

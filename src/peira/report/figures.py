@@ -63,7 +63,7 @@ def style() -> Iterator[None]:
         "lines.linewidth": 1.4, "lines.markersize": 4.5, "errorbar.capsize": 0,
         "legend.frameon": False, "legend.fontsize": 8, "figure.facecolor": "white",
         "figure.dpi": 100, "savefig.facecolor": "white", "svg.hashsalt": "peira",
-        "axes.formatter.use_mathtext": True, "axes.unicode_minus": True,
+        "axes.formatter.use_mathtext": False, "axes.unicode_minus": True,
     }  # fmt: skip
     with matplotlib.rc_context(settings):  # type: ignore[arg-type]
         yield

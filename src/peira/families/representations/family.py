@@ -93,7 +93,7 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
 
     # -- one trial --------------------------------------------------------------------------
     async def run(self, settings: RepresentationSettings, lab: Lab) -> RepresentationOutcome:
-        from peira.families.representations import experiments, files
+        from peira.families.representations import experiments, files, telling
         from peira.families.representations import trial as trials
         from peira.families.representations.packing import pack
 
@@ -106,17 +106,17 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
         spec = trials.resolve(settings, lab.seed, simulated)
         experiment = experiments.of(settings.experiment)
         if settings.save_activations:
-            trials.announce_activations(spec)
+            telling.announce_activations(spec)
         log.debug("%s on %s, layers %s", settings.experiment, spec.model.name, spec.layers)
         records = await trials.contexts(spec, experiment, lab, self.meter)
-        summary = experiment.summarise(spec, trials.with_structures(spec, records))
-        data = trials.told(spec, summary, began)
+        summary = experiment.summarise(spec, telling.with_structures(spec, records))
+        data = telling.told(spec, summary, began)
         data["details"]["tokens_forwarded"] += trials.spent(lab)
         lab.save("summary.json", data)
         lab.save("contexts.npz", files.contexts_npz(summary.arrays))
         lab.save("raw_data/gram.npz", pack(dict(enumerate(records))))
         if settings.save_activations:
-            lab.save("raw_data/activations.npz", trials.activations(spec))
+            lab.save("raw_data/activations.npz", telling.activations(spec))
         lab.emit("forwarded", tokens=spec.tokens, contexts=len(records), model=spec.model.name)
         return outcome_of(data)
 

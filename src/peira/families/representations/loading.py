@@ -40,6 +40,7 @@ class Hub:
     dtype: str = "float32"
     device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
+    batch_tokens: int | None = None  # None: the device's default
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -108,6 +109,8 @@ def load(name: str, hub: Hub) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    from peira.families.representations.memory import check_memory
+
     logging.disable_progress_bar()
     source, device = source_of(name), pick_device(hub.device)
     check_there(name, hub)
@@ -165,46 +168,10 @@ def _tokenizer(auto: Any, source: str, options: Mapping[str, Any]) -> Any:
     return auto.from_pretrained(source, **options)
 
 
-def check_memory(name: str, source: str, hub: Hub, device: str) -> None:
-    """InputError when the weights alone exceed the memory that is free on `device`."""
-    if device == "map":
-        return
-    size, free = weight_bytes(source, hub), free_bytes(device)
-    if size is not None and free is not None and size > 0.95 * free:
-        raise InputError(
-            f"--model: {name}: {size / 1e9:.1f} GB of weights in {hub.dtype},"
-            f" {free / 1e9:.1f} GB free on {device}\n  allowed: what fits\n"
-            "  remedy: --dtype bfloat16, --device map, or a smaller model"
-        )
-
-
-def weight_bytes(source: str, hub: Hub) -> int | None:
-    """Bytes of the weights, counted on the meta device (nothing is read)."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(source, **hub.plain)
-    with torch.device("meta"):
-        bare = AutoModelForCausalLM.from_config(config)
-    width = 4 if hub.dtype == "float32" else 2
-    return int(sum(p.numel() for p in bare.parameters()) * width)
-
-
-def free_bytes(device: str) -> int | None:
-    """Free memory of a device, or None where it cannot be told."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    info = Path("/proc/meminfo")
-    if device != "cpu" or not info.is_file():
-        return None
-    line = next((x for x in info.read_text().splitlines() if x.startswith("MemAvailable")), None)
-    return int(line.split()[1]) * 1024 if line else None
-
-
 @lru_cache(maxsize=2)
-def cached(name: str, dtype: str, device: str, bos: str, simulated: bool) -> Any:
+def cached(
+    name: str, dtype: str, device: str, bos: str, batch_tokens: int | None, simulated: bool
+) -> Any:
     """One model per process and setting: trials of a run share it."""
     if simulated:
         from peira.families.representations.simulated import MixerLLM
@@ -212,7 +179,7 @@ def cached(name: str, dtype: str, device: str, bos: str, simulated: bool) -> Any
         return MixerLLM(name)
     from peira.families.representations.models import HookedLLM
 
-    model, tokenizer = load(name, Hub(dtype, device))
+    model, tokenizer = load(name, Hub(dtype, device, batch_tokens=batch_tokens))
     _fit_threads(model)
     return HookedLLM(model, tokenizer, name, bos)
 

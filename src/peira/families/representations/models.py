@@ -18,13 +18,13 @@ import numpy as np
 from peira.families.representations.blocks import BLOCKS, Blocks, find_blocks
 from peira.families.representations.contexts import Batch
 from peira.families.representations.loading import Hub, load, needs_torch
+from peira.families.representations.memory import HEAD_CHUNK
 from peira.families.representations.run import Run
 from peira.families.representations.words import Vocabulary, vocabulary_of
 
 if TYPE_CHECKING:
     import torch
 
-HEAD_CHUNK = 2048  # positions whose logits exist at one time
 Reducer = Callable[[str, Any, Batch], Any]
 Hook = Callable[["torch.Tensor"], "torch.Tensor | None"]
 

@@ -7,9 +7,7 @@ the next block starts, and a trial that goes on adds contexts and never redoes o
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 
 from peira.engine.lab import Lab
 from peira.errors import InputError
-from peira.families.representations import graphs, loading, tiny
+from peira.families.representations import graphs, loading
 from peira.families.representations.catalogue import Entry
 from peira.families.representations.contexts import (
     Arm,
@@ -29,6 +27,7 @@ from peira.families.representations.contexts import (
     batch_of,
     draw_context,
 )
+from peira.families.representations.memory import LEAST, default_batch_tokens
 from peira.families.representations.packing import BLOCKS, pack, unpack
 from peira.families.representations.reducers import Moments, span
 from peira.families.representations.run import Run
@@ -154,7 +153,9 @@ def resolve(settings: RepresentationSettings, seed: int, simulated: str | None =
     entry = settings.entry
     _check_checkpoints(settings.checkpoints)
     name = simulated or settings.model or loading.default_model()
-    model = loading.cached(name, settings.dtype, settings.device, settings.bos, bool(simulated))
+    model = loading.cached(
+        name, settings.dtype, settings.device, settings.bos, settings.batch_tokens, bool(simulated)
+    )
     if settings.steer and model.simulated:
         raise InputError(
             "--steer: a simulated model has nothing to steer\n  remedy: a real --model"
@@ -302,8 +303,8 @@ def block_size(spec: Spec) -> int:
 
 def batch_tokens(spec: Spec) -> int:
     """Padded tokens in flight, after the halvings that lack of memory forced."""
-    default = 65_536 if str(spec.model.device).startswith("cuda") else 8_192
-    return max(64, (spec.settings.batch_tokens or default) >> spec.halvings)
+    tokens = spec.settings.batch_tokens or default_batch_tokens(str(spec.model.device))
+    return max(LEAST, tokens >> spec.halvings)
 
 
 def next_block(todo: Sequence[int], size: int) -> list[int]:
@@ -318,7 +319,7 @@ def _measured(spec: Spec, work: Work, block: list[int]) -> list[dict[str, Any]]:
         try:
             return work.measure(spec, drawn)
         except RuntimeError as error:
-            if "out of memory" not in str(error).lower() or batch_tokens(spec) <= 64:
+            if "out of memory" not in str(error).lower() or batch_tokens(spec) <= LEAST:
                 raise
             spec.halvings += 1
             log.warning("out of memory: batches halved to %d tokens", batch_tokens(spec))
@@ -404,95 +405,3 @@ def arm_record(spec: Spec, name: str, row: dict[str, Any]) -> dict[str, Any]:
 def _counts(nodes: Any, start: int, stop: int, size: int) -> Any:
     part = nodes[start:stop]
     return np.bincount(part[part >= 0], minlength=size)
-
-
-# -- what is told of it --------------------------------------------------------------------------
-
-
-def describe(spec: Spec, began: float) -> dict[str, Any]:
-    """What reproducing needs of the model and the data."""
-    vocabulary, model = spec.vocabulary, spec.model
-    return {
-        "model": model.name, "revision": model.revision, "dtype": model.dtype,
-        "device": str(model.device), "tiny": tiny.NAME if model.tiny else None,
-        "layers_of_model": model.num_layers, "hidden_size": model.hidden_size, "bos": model.bos,
-        "vocabulary": vocabulary.source, "words": len(vocabulary.words),
-        "dropped_words": sorted({*vocabulary.dropped, *spec.dropped})[:200],
-        "tokens_forwarded": spec.tokens, "batch_halvings": spec.halvings,
-        "seconds": round(time.perf_counter() - began, 3),
-    }  # fmt: skip
-
-
-def with_structures(spec: Spec, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records with their own graph, where each context has one."""
-    if spec.settings.graphs != "per_context":
-        return list(records)
-    name = graph_spec(spec.settings)
-    return [
-        {
-            **r,
-            "structure": graphs.draw(name, derive(spec.seed, "graph", i), spec.settings.branching),
-        }
-        for i, r in enumerate(records)
-    ]
-
-
-def told(spec: Spec, summary: Any, began: float) -> dict[str, Any]:
-    """A trial's summary as strict JSON."""
-    from peira.families.representations.summary import plain
-
-    config = {
-        "model": spec.model.name, "n_contexts": spec.settings.n_contexts,
-        **spec.settings.model_dump(mode="json", exclude={"model", "n_contexts", "experiment"}),
-    }  # fmt: skip
-    data: dict[str, Any] = plain({
-        "experiment": spec.entry.name, "question": spec.entry.question,
-        "condition": spec.condition, "model": spec.model.name, "label": spec.label,
-        "n_contexts": spec.settings.n_contexts, "layers": list(spec.layers),
-        "lengths": list(spec.lengths), "window": spec.window, "graph": spec.structure.name,
-        "walk": f"{spec.walk.kind}:{spec.walk.stay}" if spec.walk.stay else spec.walk.kind,
-        "null": list(spec.null), "config": config, "answer": summary.answer,
-        "results": summary.results, "findings": [f.to_dict() for f in summary.findings],
-        "diagnostics": summary.diagnostics, "reasons": summary.reasons, "curves": summary.curves,
-        "details": describe(spec, began), "versions": loading.versions(),
-    })  # fmt: skip
-    return data
-
-
-def announce_activations(spec: Spec) -> None:
-    """Say what `--save-activations` will take; more than the free disk is refused beforehand."""
-    import shutil
-    import sys
-
-    size = spec.settings.n_contexts * len(spec.layers) * _kept(spec) * spec.model.hidden_size * 4
-    free = shutil.disk_usage(".").free
-    sys.stderr.write(f"activations: {size / 1e6:,.1f} MB into raw_data/activations.npz\n")
-    if size > 0.8 * free:
-        raise InputError(f"--save-activations: {size / 1e9:.1f} GB, {free / 1e9:.1f} GB free\n"
-                         "  remedy: fewer --layers or contexts, or `means`")  # fmt: skip
-
-
-def _kept(spec: Spec) -> int:
-    """Vectors kept per context and layer."""
-    tokens = spec.settings.save_activations == "tokens"
-    return spec.length if tokens else spec.structure.num_nodes
-
-
-def activations(spec: Spec) -> bytes:
-    """Node means (`means`) or every token's activation (`tokens`) of the natural arms, as npz."""
-    from peira.families.representations.reducers import NodeMeans, Vectors
-
-    reducer = Vectors() if spec.settings.save_activations == "tokens" else NodeMeans()
-    count, size = spec.settings.n_contexts, (_kept(spec), spec.model.hidden_size)
-    kept = {name: np.empty((count, *size), np.float32) for name in spec.names}
-    nodes = np.empty((count, spec.length), np.int64)
-    for i in range(count):
-        context = spec.draw(i)
-        (row,) = forward(spec, [(context, context.natural)], reducer)
-        nodes[i] = row["nodes"]
-        for name, array in kept.items():
-            array[i] = row["reduced"][name]
-    out = io.BytesIO()
-    named = dict(zip(spec.keys, kept.values(), strict=True))
-    np.savez(out, allow_pickle=False, nodes=nodes, **named)
-    return out.getvalue()
