@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peira.stats import (
+    bootstrap_ratings,
     bradley_terry,
     capability_permutation,
     capability_slope,
@@ -165,6 +166,60 @@ def test_a_clean_sweep_is_finite_and_marked(refs):
 def test_equal_models_with_ties_only_are_equal():
     got = bradley_terry(["a", "b"] * 20, ["b", "a"] * 20, [0.5] * 40)
     assert got.ability == pytest.approx((0, 0))
+
+
+def _league(seed):
+    rng = np.random.default_rng(seed)
+    first, second = (list(side) for side in zip(*itertools.permutations("abcdef", 2), strict=True))
+    return first, second, (rng.random(30) < 0.5).astype(float), np.arange(30) % 7
+
+
+@pytest.mark.parametrize("by", ["scenarios", "models"])
+def test_bootstrap_of_ratings_agrees_with_refitting_every_draw(by):
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    first, second, won, scenario = _league(3)
+    drawn = np.random.default_rng(9).standard_exponential((20, 7 if by == "scenarios" else 6))
+    i, j = (np.array(["abcdef".index(name) for name in side]) for side in (first, second))
+    x = np.column_stack([np.eye(6)[i, 1:] - np.eye(6)[j, 1:], np.ones(30)])
+    found = [
+        GLM(won, x, Binomial(), freq_weights=w[scenario] if by == "scenarios" else w[i] * w[j])
+        .fit(tol=1e-12).params
+        for w in drawn
+    ]  # fmt: skip
+    correction = 8 / 6 if by == "scenarios" else 7 / 5
+    got = bootstrap_ratings(
+        first, second, won, seed=9, scenario=scenario if by == "scenarios" else None, resamples=20
+    )
+    covariance = np.cov(np.array(found), rowvar=False) * correction
+    np.testing.assert_allclose(got.covariance[1:, 1:], covariance[:5, :5], rtol=1e-6)
+    assert got.order_se == pytest.approx(math.sqrt(covariance[5, 5]), rel=1e-6)
+    assert (got.errors, got.ability) == (by, bradley_terry(first, second, won).ability)
+
+
+def test_more_games_of_a_scenario_are_no_more_scenarios():
+    first, second, won, scenario = _league(3)
+    once = bootstrap_ratings(first, second, won, seed=1, scenario=scenario, resamples=50)
+    twice = bootstrap_ratings(
+        first * 2, second * 2, [*won, *won], seed=1, scenario=[*scenario, *scenario], resamples=50
+    )
+    assert twice.se == pytest.approx(once.se)
+    assert bradley_terry(first * 2, second * 2, [*won, *won]).se[1] < 0.8 * bradley_terry(
+        first, second, won
+    ).se[1]  # fmt: skip
+
+
+def test_what_reweighting_cannot_tell_about_ratings():
+    first, second, won, scenario = _league(3)
+    few = bootstrap_ratings(first, second, won, seed=1, scenario=scenario % 5, resamples=20)
+    assert few.reason == "too_few_clusters"
+    star = bootstrap_ratings(["a"] * 10, list("bcdef") * 2, [1, 0] * 5, seed=1, resamples=20)
+    assert star.reason == "not_identified"
+    swept = bootstrap_ratings(first, second, [a < b for a, b in zip(first, second, strict=True)],
+                              seed=1, scenario=scenario, resamples=20)  # fmt: skip
+    assert swept.penalised
+    assert np.isfinite(swept.se).all()
 
 
 @settings(max_examples=25)

@@ -158,6 +158,7 @@ def _counts(t: list[Any], c: list[Any]) -> tuple[int, int, int, int]:
 
 ON_PASSES: dict[str, Case] = {
     "bonett_price_limits": lambda t, c: ps.bonett_price_limits(*_counts(t, c)[1:3], len(_plain(t))),
+    "bootstrap_ratings": lambda t, c: ps.bootstrap_ratings(*_names(t), t, seed=1, resamples=20),
     "bradley_terry": lambda t, c: ps.bradley_terry(*_names(t), t),
     "calibration": lambda t, c: ps.calibration(t, c),
     "clopper_pearson": lambda t, c: ps.clopper_pearson(int(_plain(t).sum()), _plain(t).size),

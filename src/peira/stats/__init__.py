@@ -181,6 +181,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "ratings": (
         "RankInterval",
         "Ratings",
+        "bootstrap_ratings",
         "bradley_terry",
         "davidson",
         "half_win_logit",

@@ -2,21 +2,30 @@
 
 Invariant: a side that always wins has no finite maximum-likelihood rating; the fit then adds
 half a win each way to every pair that met (Jeffreys) and says so. Models not linked by games
-get no rating. Sequential Elo updates are not offered: they depend on the order of play.
+get no rating. Sequential Elo updates are not offered: they depend on the order of play. Errors of a
+plain fit take games as independent; `bootstrap_ratings` does not.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from peira.stats._arrays import Floats, Labels, Seed, generator
+from peira.stats._arrays import Floats, Labels, Seed, codes, floats, generator, kept, same_length
+from peira.stats.clustered import FEWEST_CLUSTERS
 from peira.stats.dyads import Games, games
-from peira.stats.result import EMPTY, NOT_IDENTIFIED, SEPARATION, json_number
+from peira.stats.result import (
+    EMPTY,
+    NOT_IDENTIFIED,
+    SEPARATION,
+    TOO_FEW_CLUSTERS,
+    TOO_FEW_MODELS,
+    json_number,
+)
 
 ELO_PER_LOGIT = 400 / math.log(10)
 
@@ -27,7 +36,8 @@ class Ratings:
 
     `covariance` is that of the abilities (reference row and column zero). `order` is the logit
     advantage of going first. `log_nu` is Davidson's tie parameter. `reason` is set when there
-    is no rating; `penalised` when Jeffreys half-wins were needed.
+    is no rating; `penalised` when Jeffreys half-wins were needed; `errors` says what the
+    covariance takes as independent: games, scenarios or models.
     """
 
     models: tuple[Any, ...]
@@ -41,6 +51,7 @@ class Ratings:
     n: int
     penalised: bool = False
     reason: str | None = None
+    errors: str = "games"
 
     @property
     def se(self) -> tuple[float, ...]:
@@ -62,6 +73,7 @@ class Ratings:
             "elo": [json_number(e) for e in self.elo],
             "n": self.n,
             "penalised": self.penalised,
+            "errors": self.errors,
             "reason": self.reason,
             **{name: json_number(getattr(self, name)) for name in numbers},
         }
@@ -97,12 +109,89 @@ def bradley_terry(
     outcomes = data.y
     separated = not _strongly_connected(data)
     if separated:
-        design, outcomes, weights = _with_half_wins(data, design, reference, order_effect)
+        extra, half = _half_wins(data, design.shape[1], reference)
+        design, outcomes = np.vstack([design, extra]), np.concatenate([data.y, half])
+        weights = np.concatenate([weights, np.full(half.size, 0.5)])
     solved = logistic_regression(design, outcomes, weights)
     if solved is None:
         return _none(data, SEPARATION)
     beta, covariance, log_likelihood = solved
     return _pack(data, reference, beta, covariance, (log_likelihood, order_effect, separated))
+
+
+def bootstrap_ratings(
+    first: Labels,
+    second: Labels,
+    first_won: Sequence[float | None],
+    *,
+    seed: Seed,
+    scenario: Labels | None = None,
+    order_effect: bool = True,
+    reference: Any = None,
+    resamples: int = 2000,
+) -> Ratings:
+    """Bradley-Terry ratings whose covariance comes from reweighting scenarios, or else models.
+
+    Each draw weighs every scenario by an exponential variate (Bayesian bootstrap, Rubin 1981) and
+    fits again, so that no draw loses a model; without `scenario` a game weighs the product of its
+    two models' variates (Owen & Eckles 2012). The covariance of the draws is times (G + 1)/(G - 1),
+    exact for a mean of G clusters. Below six clusters, and for a star by models (whose ratings do
+    not depend on who else played), there is a reason instead.
+    """
+    plain = bradley_terry(first, second, first_won, order_effect=order_effect, reference=reference)
+    if plain.reason:
+        return plain
+    data = games(first, second, first_won)
+    by_model = scenario is None
+    if scenario is not None:
+        same_length(first=first, scenario=scenario)
+        scenario = kept(scenario, np.isfinite(floats(first_won)))
+    cluster, names = ([], data.models) if scenario is None else codes(scenario)
+    if len(names) < FEWEST_CLUSTERS:
+        return _none(data, TOO_FEW_MODELS if by_model else TOO_FEW_CLUSTERS)
+    if by_model and data.is_star:
+        return _none(data, NOT_IDENTIFIED)
+    drawn = generator(seed).standard_exponential((resamples, len(names)))
+    weights = drawn[:, data.first] * drawn[:, data.second] if by_model else drawn[:, cluster]
+    design = _design(data, reference, order_effect)
+    betas = _refits(data, design, weights, plain, reference)
+    covariance = np.cov(betas, rowvar=False).reshape(betas.shape[1], -1)
+    covariance *= (len(names) + 1) / (len(names) - 1)
+    fit = (plain.log_likelihood or 0.0, order_effect, plain.penalised)
+    packed = _pack(data, reference, _coefficients(plain, reference), covariance, fit)
+    return replace(packed, errors="models" if by_model else "scenarios")
+
+
+def _coefficients(ratings: Ratings, reference: Any) -> Floats:
+    fixed = ratings.models.index(reference) if reference is not None else 0
+    order = [] if ratings.order is None else [ratings.order]
+    return np.array([*np.delete(ratings.ability, fixed), *order])
+
+
+def _refits(data: Games, design: Floats, weights: Floats, plain: Ratings, reference: Any) -> Floats:
+    """Coefficients under each row of game weights: Newton steps of all draws at once.
+
+    Games of one design row are one binomial count. Half-wins, where needed, keep their weight.
+    """
+    from scipy.special import expit
+
+    rows, at = np.unique(design, axis=0, return_inverse=True)
+    member = np.eye(len(rows))[at.ravel()]
+    played, won = weights @ member, (weights * data.y) @ member
+    if plain.penalised:
+        extra, half = _half_wins(data, design.shape[1], reference)
+        rows = np.vstack([rows, extra])
+        added = np.full((len(weights), half.size), 0.5)
+        played, won = np.hstack([played, added]), np.hstack([won, added * half])
+    beta = np.tile(_coefficients(plain, reference), (len(weights), 1))
+    for _ in range(100):
+        p = expit(beta @ rows.T)
+        information = np.einsum("rk,ki,kj->rij", played * p * (1 - p), rows, rows, optimize=True)
+        step = np.linalg.solve(information, ((won - played * p) @ rows)[..., None])[..., 0]
+        beta += np.clip(step, -2.0, 2.0)
+        if float(np.abs(step).max()) < 1e-9:
+            break
+    return beta
 
 
 def _columns(data: Games, reference: Any) -> list[int]:
@@ -123,19 +212,14 @@ def _design(data: Games, reference: Any, order_effect: bool) -> Floats:
     return design
 
 
-def _with_half_wins(
-    data: Games, design: Floats, reference: Any, order_effect: bool
-) -> tuple[Floats, Floats, Floats]:
-    """Half a win and half a loss for every pair that met, free of the order effect."""
+def _half_wins(data: Games, width: int, reference: Any) -> tuple[Floats, Floats]:
+    """Rows and outcomes of a win and a loss for every pair that met, free of the order effect."""
     met = sorted({(min(p), max(p)) for p in zip(data.first, data.second, strict=True)})
-    columns = _columns(data, reference)
-    extra = np.zeros((2 * len(met), design.shape[1]))
+    extra = np.zeros((len(met), width))
     for row, (i, j) in enumerate(met):
-        for position, model in enumerate(columns):
-            extra[2 * row : 2 * row + 2, position] = float(model == i) - float(model == j)
-    outcomes = np.tile([1.0, 0.0], len(met))
-    weights = np.concatenate([np.ones(len(design)), np.full(len(extra), 0.5)])
-    return np.vstack([design, extra]), np.concatenate([data.y, outcomes]), weights
+        for position, model in enumerate(_columns(data, reference)):
+            extra[row, position] = float(model == i) - float(model == j)
+    return np.repeat(extra, 2, axis=0), np.tile([1.0, 0.0], len(met))
 
 
 def _strongly_connected(data: Games) -> bool:
@@ -219,17 +303,8 @@ def davidson(
     features = _davidson_features(data, reference)
     beta, covariance, log_likelihood = _multinomial(features, (2 * data.y).astype(np.int64))
     ratings = _pack(data, reference, beta, covariance, (log_likelihood, False, False))
-    return Ratings(
-        ratings.models,
-        ratings.ability,
-        ratings.covariance,
-        None,
-        None,
-        float(beta[-1]),
-        math.sqrt(covariance[-1, -1]),
-        log_likelihood,
-        ratings.n,
-    )
+    log_nu, log_nu_se = float(beta[-1]), math.sqrt(covariance[-1, -1])
+    return replace(ratings, log_nu=log_nu, log_nu_se=log_nu_se)
 
 
 def _davidson_features(data: Games, reference: Any) -> Floats:
