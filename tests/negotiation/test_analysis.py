@@ -1,5 +1,6 @@
 """The analysis recovers what was planted, and finds nothing where nothing was planted."""
 
+import numpy as np
 import pytest
 
 from peira import api
@@ -112,6 +113,33 @@ def test_the_tables_of_a_law_pass_the_reports_own_rules():
     tables = (scaling_law.slopes(laws), scaling_law.forms_table(laws), views)
     rules.check(Analysis("A planted law.", tables=tables))
     assert {round(row["slope"]) for row in views.rows} == {10}
+
+
+def test_forms_are_tried_on_whole_makers_left_out_where_all_makers_are_known():
+    names = [
+        "gpt-4o",
+        "gpt-4.1",
+        "o3",
+        "claude-3-opus",
+        "claude-4-opus",
+        "gemma-3-12b",
+        "gemma-3-27b",
+    ]
+    truth = Truth({name: k / 6 for k, name in enumerate(names)}, slope=10.0, model_sd=2.0)
+    laws = scaling_law.laws(planted(truth, seeds=range(4)))
+    table = scaling_law.forms_table(laws)
+    x, y = np.array(laws[0].x), np.array(laws[0].scores.scores)
+    maker = np.array([name[:2].replace("o3", "gp") for name in laws[0].scores.models])
+    gaps = [
+        y[maker == out]
+        - np.polyval(np.polyfit(x[maker != out], y[maker != out], 1), x[maker == out])
+        for out in ("gp", "cl", "ge")
+    ]
+    linear = next(row for row in table.rows if row["form"] == "linear")
+    assert linear["makers"] == pytest.approx(np.sqrt((np.concatenate(gaps) ** 2).mean()))
+    assert "leave-one-maker-out RMSE (3 makers)" in [column.label for column in table.columns]
+    nameless = scaling_law.forms_table(scaling_law.laws(planted(Truth(skills(7), slope=10.0))))
+    assert "makers" not in [column.key for column in nameless.columns]
 
 
 def test_models_that_never_met_are_not_put_on_one_scale():

@@ -143,10 +143,10 @@ def bootstrap_ratings(
         return plain
     data = games(first, second, first_won)
     by_model = scenario is None
+    cluster, names = data.first, list(data.models)
     if scenario is not None:
         same_length(first=first, scenario=scenario)
-        scenario = kept(scenario, np.isfinite(floats(first_won)))
-    cluster, names = ([], data.models) if scenario is None else codes(scenario)
+        cluster, names = codes(kept(scenario, np.isfinite(floats(first_won))))
     if len(names) < FEWEST_CLUSTERS:
         return _none(data, TOO_FEW_MODELS if by_model else TOO_FEW_CLUSTERS)
     if by_model and data.is_star:

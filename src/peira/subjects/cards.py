@@ -78,6 +78,16 @@ def capability(name: str, overrides: Mapping[str, Any] | None = None) -> dict[st
     return {**{str(scale): value for scale, value in scores.items()}, **stated}
 
 
+def maker(name: str) -> str | None:
+    """Who made a model, by its name at the router ("anthropic", "qwen"); None if it is unknown."""
+    found = catalogue().find(name)
+    if found is None:
+        return None
+    provider, rest = found[1].at.split("/", 1)
+    named = found[1].router or (rest if "/" in rest else f"{provider}/{rest}")
+    return named.split("/")[0].lower()
+
+
 def card_of(name: str, options: SubjectOptions) -> Card:
     """The card of a model reached over HTTP. Raises InputError for an unknown name."""
     known = catalogue()

@@ -24,7 +24,8 @@ from peira.stats.dyads import (
     model_scores,
 )
 from peira.stats.result import TOO_FEW_MODELS, Estimate, undefined
-from peira.stats.scaling import Comparison, ScalingFit, compare_forms, fit_form
+from peira.stats.scaling import Comparison, ScalingFit, compare_forms, fit_form, lofo_rmse
+from peira.subjects.cards import maker
 
 FEWEST = 6  # models; below it a slope over models says more about chance than about capability
 FORMS = ("constant", "linear", "quadratic", "logistic4", "power")
@@ -182,24 +183,30 @@ def slopes(found: Sequence[Law]) -> Table:
 
 
 def forms_table(found: Sequence[Law]) -> Table | None:
-    """Forms of the headline law side by side; None below six models."""
+    """Forms of the headline law side by side; None below six models.
+
+    With the makers of all models known, errors with whole makers left out stand beside.
+    """
     head = next((each for each in found if each.forms is not None), None)
     if head is None or head.forms is None:
         return None
     forms = head.forms
+    makers = [maker(name) or "" for name in head.scores.models]
+    known = all(makers) and len(set(makers)) > 1
     rows = tuple(
         {
             "form": name, "n_models": fit.n, "k": fit.k, "aicc": fit.aicc, "weight": forms.weights.get(name),
             "rmse": forms.lomo_rmse.get(name), "r2": fit.r_squared,
+            "makers": lofo_rmse(name, head.x, head.scores.scores, makers) if known else None,
             "note": "" if fit.reason is None else f"refused: {fit.reason.replace('_', ' ')}",
         }
         for name, fit in forms.fits.items()
     )  # fmt: skip
-    columns = (Column("form", "form", kind="text"),
-        Column("n_models", "models"), Column("k", "parameters + sigma"),
+    whole = (Column("makers", f"leave-one-maker-out RMSE ({len(set(makers))} makers)", digits=2),)
+    columns = (Column("form", "form", kind="text"), Column("n_models", "models"), Column("k", "parameters + sigma"),
                Column("aicc", "AICc", digits=2), Column("weight", "Akaike weight", digits=2),
-               Column("rmse", "leave-one-model-out RMSE", digits=2), Column("r2", "R²", digits=2),
-               Column("note", "", kind="text"))  # fmt: skip
+               Column("rmse", "leave-one-model-out RMSE", digits=2), *(whole if known else ()),
+               Column("r2", "R²", digits=2), Column("note", "", kind="text"))  # fmt: skip
     said = (
         f"Identified: {forms.identified}." if forms.identified
         else "No form has an Akaike weight above 0.9: the form is not identified."
