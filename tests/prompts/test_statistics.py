@@ -309,13 +309,28 @@ def test_the_quadrant_of_cost_and_effect(cost: float, gain: float | None, where:
 
 def test_three_arms_alike_are_not_told_apart() -> None:
     rng = np.random.default_rng(3)
-    alike = rng.integers(0, 2, size=(60, 3)).astype(float)
-    assert several_arms(alike, True, 999, 1)["p_value"] > 0.01
+    alike, alone = rng.integers(0, 2, size=(60, 3)).astype(float), np.arange(60)
+    assert several_arms(alike, alone, True, 999, 1)["p_value"] > 0.01
     shifted = alike.copy()
     shifted[:, 2] = 1.0
-    assert several_arms(shifted, True, 999, 1)["p_value"] < 0.01
+    assert several_arms(shifted, alone, True, 999, 1)["p_value"] < 0.01
     means = np.where(shifted == 1, 0.75, 0.25)
-    assert several_arms(means, False, 999, 1)["p_value"] == pytest.approx(0.001)
+    assert several_arms(means, alone, False, 999, 1)["p_value"] == pytest.approx(0.001)
+
+
+def test_all_arms_at_once_count_a_passage_once_however_many_questions_it_has() -> None:
+    rng = np.random.default_rng(5)
+    passages = rng.integers(0, 2, size=(12, 3)).astype(float)
+    passages[:6] = (0.0, 0.0, 1.0)
+    once = several_arms(passages, np.arange(12), False, 999, 1)
+    often = several_arms(
+        np.repeat(passages, 10, axis=0), np.repeat(np.arange(12), 10), True, 999, 1
+    )
+    assert often["p_value"] == once["p_value"] > 0.01
+    assert (often["n_items"], often["n_clusters"]) == (120, 12)
+    assert "within clusters" in often["method"]
+    apart = several_arms(np.repeat(passages, 10, axis=0), np.arange(120), True, 999, 1)
+    assert apart["method"] == "Cochran's Q" and apart["p_value"] < 1e-4
 
 
 def test_a_risk_curve_needs_confidence_and_covers_less_as_it_asks_for_more() -> None:

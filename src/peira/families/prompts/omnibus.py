@@ -15,12 +15,15 @@ from peira.stats.tables import cochran_q
 Floats = NDArray[np.float64]
 
 
-def several_arms(means: Floats, single: bool, draws: int, seed: int) -> dict[str, Any]:
-    """Do all arms share one mean? Items × arms: Cochran's Q for one 0/1 sample an item, else arms
-    permuted within each item."""
+def several_arms(
+    means: Floats, clusters: NDArray[Any], single: bool, draws: int, seed: int
+) -> dict[str, Any]:
+    """Do all arms share one mean? Items × arms: Cochran's Q for one 0/1 sample an item and items
+    that share no passage, else arms permuted within each cluster of items."""
     seen = means[np.isfinite(means)]
-    if not (single and np.isin(seen, (0.0, 1.0)).all()):
-        return permutation_q(means, draws, seed)
+    alone = len(set(clusters)) == len(clusters)
+    if not (single and alone and np.isin(seen, (0.0, 1.0)).all()):
+        return permutation_q(means, clusters, draws, seed)
     found = cochran_q(means)
     entry: dict[str, Any] = {
         "method": "Cochran's Q", "arms": means.shape[1], "n_items": found.n,
@@ -36,24 +39,37 @@ def _range(means: Floats) -> float | None:
     return float(np.ptp(whole.mean(axis=0))) if len(whole) else None
 
 
-def permutation_q(means: Floats, draws: int, seed: int) -> dict[str, Any]:
-    """Within-item permutation of the arms; the statistic is the spread of the arm means."""
-    whole = means[np.isfinite(means).all(axis=1)]
-    base = {
-        "method": "within-item permutation", "arms": means.shape[1], "n_items": len(whole),
+def permutation_q(means: Floats, clusters: NDArray[Any], draws: int, seed: int) -> dict[str, Any]:
+    """Arms permuted within clusters, all items of one together; the statistic is the spread of
+    the arm means."""
+    seen = np.isfinite(means).all(axis=1)
+    parts = _parts(means[seen], clusters[seen])
+    alone = len(parts) == seen.sum()
+    entry: dict[str, Any] = {
+        "method": f"permutation of arms within {'items' if alone else 'clusters'}",
+        "arms": means.shape[1], "n_items": int(seen.sum()), "n_clusters": len(parts),
         "range": _range(means),
     }  # fmt: skip
-    if len(whole) < 2:
-        return base | {"p_value": None, "_reasons": {"p_value": "empty"}}
+    if len(parts) < 2:
+        missing = [name for name in ("range", "p_value") if entry.get(name) is None]
+        return entry | {"p_value": None, "_reasons": dict.fromkeys(missing, "empty")}
     rng = np.random.default_rng(seed)
-    observed = _spread(whole)
-    hits = sum(_spread(rng.permuted(whole, axis=1)) >= observed - 1e-12 for _ in range(draws))
+    least = _spread(parts) - 1e-12
+    hits = sum(_spread(rng.permuted(parts, axis=1)) >= least for _ in range(draws))
     found = monte_carlo_p(int(hits), draws)
-    return base | {"p_value": found.p, "mc_error": found.mc_error}
+    return entry | {"p_value": found.p, "mc_error": found.mc_error}
 
 
-def _spread(rows: Floats) -> float:
-    arms = rows.mean(axis=0)
+def _parts(rows: Floats, clusters: NDArray[Any]) -> Floats:
+    """Clusters × arms: what the items of each add to the arms' means."""
+    names, place = np.unique(clusters.astype(str), return_inverse=True)
+    parts = np.zeros((len(names), rows.shape[1]))
+    np.add.at(parts, place, rows / max(1, len(rows)))
+    return parts
+
+
+def _spread(parts: Floats) -> float:
+    arms = parts.sum(axis=0)
     return float(((arms - arms.mean()) ** 2).sum())
 
 

@@ -186,10 +186,7 @@ def _omnibus(at: Comparison) -> dict[str, Any]:
         ]
     )
     seed = derive(at.stats.random_seed, at.name, "omnibus")
-    entry = several_arms(means, at.single, at.stats.permutation_samples, seed)
-    clusters = at.clusters()
-    alone = len(set(clusters)) == len(clusters)
-    return entry if alone else entry | {"note": "items taken as independent"}
+    return several_arms(means, at.clusters(), at.single, at.stats.permutation_samples, seed)
 
 
 def _cell_flags(at: Comparison) -> list[str]:

@@ -174,7 +174,7 @@ def omnibus(tests: Sequence[tuple[Comparison, dict[str, Any]]]) -> Table:
             "trial": at.trial.record.slug, "items": f"{at.kind}, t={at.temp:g}",
             "arms": entry["arms"], "p": entry["p_value"], "p_reason": "empty",
             "range": Estimate(entry["range"], n=entry["n_items"], reason="no interval"),
-            "method": ", ".join(entry[k] for k in ("method", "note") if k in entry),
+            "method": entry["method"],
         }
         for at, entry in tests
     ]  # fmt: skip
@@ -271,7 +271,7 @@ def _cost_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
         yield {
             "trial": trial.record.slug, "arm": arm, "rows": part["usage_records"],
             **{k: part[k] for k in ("prompt_tokens", "completion_tokens", "usd", "usd_spent")},
-            "latency": float(np.median(seen)) if seen.any() else None,
+            "latency": float(np.median(seen)) if seen.size and not trial.record.simulated else None,
             "latency_reason": "simulated" if trial.record.simulated else "not timed",
         }  # fmt: skip
 
