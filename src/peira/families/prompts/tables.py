@@ -86,14 +86,17 @@ def forest(compared: Sequence[Compared], family_size: int) -> Table:
         Column("control_mean", "reference", 3), Column("arm_mean", "arm", 3),
         Column("delta", f"δ {metric}, arm − reference", 3, kind="estimate"),
         Column("p_adjusted", "Holm p"),
-        *((Column("delta_itt", "δ, lost rows not correct", 3), BOUNDS) if lost else ()),
+        *((Column("delta_itt", "δ, lost = wrong", 3), BOUNDS) if lost else ()),
         Column("verdict", "verdict", kind=TEXT),
-        *((Column("flags", "flags", kind=TEXT),) if any(map(_flags, compared)) else ()),
     )  # fmt: skip
     note = (
         f"Primary endpoint. Holm over the run's {family_size} primary tests; Holm p is the only"
         " basis of a claim."
-        + (" Unscored rows are left out of δ." if lost else " No row was lost.")
+        + (
+            " Unscored rows are left out of δ; beside it δ with them as not correct."
+            if lost
+            else " No row was lost."
+        )
     )
     rows = tuple(
         _forest_row(part, label) for part, label in zip(compared, labels(compared), strict=True)
@@ -102,13 +105,13 @@ def forest(compared: Sequence[Compared], family_size: int) -> Table:
 
 
 def _forest_row(part: Compared, label: str) -> dict[str, Any]:
-    entry = part.primary
+    entry, flags = part.primary, ", ".join(_flags(part)).replace("_", " ")
     return {
         "comparison": label, "control_mean": entry["control_mean"],
         "arm_mean": entry["arm_mean"], "delta": part.estimate(part.stats.primary),
         "p_adjusted": entry["p_adjusted"], "delta_itt": entry["delta_itt"],
         "bounds": _bounds(entry),
-        "verdict": part.block["verdict"], "flags": ", ".join(_flags(part)).replace("_", " ") or "none",
+        "verdict": part.block["verdict"] + (f" ({flags})" if flags else ""),
     }  # fmt: skip
 
 
@@ -124,14 +127,14 @@ def metrics(compared: Sequence[Compared]) -> Table:
     """The other metrics of all comparisons."""
     columns = (
         Column("comparison", "comparison", kind=TEXT), Column("metric", "metric", kind=TEXT),
-        Column("role", "role", kind=TEXT), Column("control_mean", "reference", 3),
-        Column("arm_mean", "arm", 3), Column("delta", "δ, arm − reference", 3, kind="estimate"),
+        Column("control_mean", "reference", 3), Column("arm_mean", "arm", 3),
+        Column("delta", "δ, arm − reference", 3, kind="estimate"),
         *((BOUNDS,) if (lost := _any_lost(compared)) else ()),
         Column("p_adjusted", "Holm p"), Column("q_value", "BH q"),
     )  # fmt: skip
     note = (
-        "Secondary metrics stand behind the gate of the primary ones: their Holm p is never below"
-        " the largest of those. The rest is exploratory."
+        "Metrics with a Holm p are secondary and stand behind the gate of the primary ones: it is"
+        " never below the largest of those. The rest is exploratory."
         + (" Bounds: the least and the most that unscored rows could make of δ." if lost else "")
     )
     return Table("metrics", "Other metrics", columns, tuple(_metric_rows(compared)), note)
@@ -144,7 +147,7 @@ def _metric_rows(compared: Sequence[Compared]) -> Iterator[dict[str, Any]]:
                 continue
             exploratory = entry["role"] == "exploratory"
             yield {
-                "comparison": label, "metric": name, "role": entry["role"],
+                "comparison": label, "metric": name,
                 "control_mean": entry["control_mean"], "arm_mean": entry["arm_mean"],
                 "delta": part.estimate(name), "bounds": _bounds(entry),
                 "p_adjusted": entry.get("p_adjusted"),
