@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from rich.console import Console
 
 from peira.report.analysis import Column, Table
 from peira.report.tables import (
@@ -28,6 +29,13 @@ from peira.stats.result import SINGLE_UNIT, Estimate, undefined
 KNOWN = Estimate(0.421, 0.312, 0.534, n=40, missing=2, method="t")
 COLUMNS = (Column("name", "name", kind="text"), Column("value", "value", kind="estimate"),
            Column("p", "p"))  # fmt: skip
+
+
+def drawn(made, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    for part in to_rich(made, width):
+        console.print(part)
+    return console.file.getvalue()
 
 
 def table(*rows, columns=COLUMNS):
@@ -98,7 +106,7 @@ def test_no_text_becomes_markup(words):
     assert rendered.count("<td") == 3
     for tag in ("<script", "<img", "<a ", "<em", "<code"):
         assert tag not in rendered
-    assert to_rich(made).row_count == 1
+    assert drawn(made, 200).count("0.421 [0.312, 0.534]") == 1
 
 
 LIVELY = st.text(
@@ -143,6 +151,24 @@ def test_markdown_shows_exactly_the_text_wherever_it_stands(words, others):
 ])  # fmt: skip
 def test_what_is_no_markup_is_left_as_it_reads(words):
     assert markdown_text(words) == words
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 300])
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_a_terminal_never_breaks_a_number(width, rows):
+    columns = (
+        COLUMNS[0],
+        *(Column(f"v{i}", f"a rather long heading {i}", kind="estimate") for i in range(6)),
+    )
+    made = table(*({"name": f"row {k}", **{f"v{i}": Estimate(k + i / 10, -1.5, 9.25, n=k + 1, method="t")
+                   for i in range(6)}} for k in range(rows)), columns=columns)  # fmt: skip
+    told = drawn(made, width)
+    assert max(map(len, told.splitlines())) <= width
+    for k in range(rows):
+        assert f"row {k}" in told
+        for i in range(6):
+            value = f"{text(made.rows[k], columns[i + 1])}"
+            assert value in told, value
 
 
 def test_a_long_table_is_cut_in_markdown_and_says_so():

@@ -95,6 +95,8 @@ def _with_levels(view: RunView, analysis: Analysis, by: tuple[str, ...]) -> Anal
 
 
 def _print(view: RunView, analysis: Analysis, kept: bool) -> None:
+    from rich.text import Text
+
     from peira.cli.display import console, say
     from peira.report.story import finding_tables
     from peira.report.tables import harmless, to_rich
@@ -103,10 +105,13 @@ def _print(view: RunView, analysis: Analysis, kept: bool) -> None:
     if view.simulated:
         say("simulated subjects: these numbers say nothing about a real model")
     say(str(view.tally))
-    say(f"\n{harmless(analysis.answer)}\n")
+    say()
+    out.print(Text(harmless(analysis.answer)), soft_wrap=not out.is_terminal)
+    say()
     tables: list[Table] = [*finding_tables(analysis.findings), *analysis.tables]
     for table in tables:
-        out.print(to_rich(table))
+        for part in to_rich(table, out.width):
+            out.print(part)
     for note in analysis.notes:
         say(f"- {harmless(note)}")
     if kept:

@@ -17,13 +17,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape as escape_html
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from peira.report.analysis import Column, Table
 from peira.stats.result import REASONS, Estimate
 
 if TYPE_CHECKING:
     import rich.table
+    from rich.console import RenderableType
 
 # Brackets that can be no link: a pair without brackets inside, neither first nor after `!`, with
 # no target, label or definition after it. No document of ours defines a label.
@@ -343,23 +344,100 @@ def _html_cell(row: Mapping[str, Any], column: Column, read: Reading) -> str:
 
 
 # -- terminal ---------------------------------------------------------------------------------
-def to_rich(table: Table) -> rich.table.Table:
-    """A rich table; control characters of untrusted text are made harmless."""
+GAP = 3  # between two columns of a terminal's table
+PROSE = 24  # a text column may be folded to so many characters
+
+
+def to_rich(table: Table, width: int = 10_000) -> list[RenderableType]:
+    """A table for a terminal of `width`: title, grid, note. Where a grid would break numbers, the
+    rows stand side by side; where there are too many of them, several grids stand under each other
+    and repeat the columns by which rows are told apart. Untrusted text is made harmless."""
+    from rich.text import Text
+
+    read = reading(table)
+    title, below = harmless(table.title), harmless(notes(table, read))
+    return [
+        *([Text(title)] if title else []),
+        *_grids(table, read, width),
+        *([Text(below), Text()] if below else []),
+    ]
+
+
+def _grids(table: Table, read: Reading, width: int) -> list[rich.table.Table]:
+    columns = [_drawn(column, table, read) for column in table.columns]
+    if not columns or sum(column.least + GAP for column in columns) <= width + GAP:
+        return [_grid(columns)]
+    turned = _turned(columns)
+    if sum(column.least + GAP for column in turned) <= width + GAP:
+        return [_grid(turned)]
+    return [_grid(part) for part in _parts_of(columns, width)]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A column as a terminal shows it. `least`: its narrowest width, which breaks no number, but
+    folds prose and headings between words."""
+
+    head: str
+    cells: tuple[str, ...]
+    left: bool
+
+    @property
+    def least(self) -> int:
+        cells = [c if len(c) <= PROSE or not self.left else PROSE * " " for c in self.cells]
+        words = [word for word in self.head.split() if len(word) <= PROSE]
+        return max(map(len, [*cells, *words]), default=1)
+
+
+def _drawn(column: Column, table: Table, read: Reading) -> Drawn:
+    cells = tuple(harmless(text(row, column, read)) for row in table.rows)
+    return Drawn(harmless(heading(column, read)), cells, is_text(column, table))
+
+
+def _turned(columns: list[Drawn]) -> list[Drawn]:
+    """Rows as columns."""
+    first, *others = columns
+    names = Drawn(first.head, tuple(column.head for column in others), True)
+    rows = zip(*(column.cells for column in others), strict=True)
+    return [names, *(Drawn(head, cells, True)
+                     for head, cells in zip(first.cells, rows, strict=True))]  # fmt: skip
+
+
+def _parts_of(columns: list[Drawn], width: int) -> list[list[Drawn]]:
+    """Columns dealt to grids of at most `width`, if it can be; each begins with the keys."""
+    keys = _keys(columns)
+    room = width - sum(column.least + GAP for column in keys)
+    parts: list[list[Drawn]] = []
+    left = 0
+    for column in columns[len(keys) :]:
+        if not parts or column.least > left:
+            parts.append([*keys])
+            left = room
+        parts[-1].append(column)
+        left -= column.least + GAP
+    return parts
+
+
+def _keys(columns: list[Drawn]) -> list[Drawn]:
+    """The first columns, as many as tell the rows apart, but three at most."""
+    for n in range(1, min(3, len(columns))):
+        rows = list(zip(*(column.cells for column in columns[:n]), strict=True))
+        if len(set(rows)) == len(rows):
+            return columns[:n]
+    return columns[: min(3, len(columns) - 1)]
+
+
+def _grid(columns: list[Drawn]) -> rich.table.Table:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    read = reading(table)
-    below = harmless(notes(table, read))
-    grid = RichTable(
-        title=Text(harmless(table.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        caption=Text(below) if below else None, caption_justify="left",
-    )  # fmt: skip
-    for column in table.columns:
-        side = "left" if is_text(column, table) else "right"
-        grid.add_column(Text(harmless(heading(column, read))), justify=side, overflow="fold")  # type: ignore[arg-type]
-    for row in table.rows:
-        grid.add_row(*(Text(harmless(text(row, column, read))) for column in table.columns))
+    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        side: Literal["left", "right"] = "left" if column.left else "right"
+        grid.add_column(Text(column.head), justify=side, overflow="fold", min_width=column.least)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        grid.add_row(*map(Text, cells))
     return grid
 
 
