@@ -96,3 +96,20 @@ def test_partial_losses_are_uncorrelated_with_the_rest_of_the_context() -> None:
     elsewhere = (losses.sum(1, keepdims=True) - losses) / 5
     for t in range(6):
         assert abs(np.corrcoef(left[:, t], elsewhere[:, t])[0, 1]) < 1e-8
+
+
+def test_sensitivity_is_numpys_covariance_and_the_jackknife_a_loop() -> None:
+    from scipy.stats import pearsonr
+
+    rng = np.random.default_rng(2)
+    losses, phi = rng.standard_normal((2, 12))
+    found = inference.sensitivity(losses[:, None], phi[:, None])
+    covariance = lambda a, b: -np.cov(a, b)[0, 1]  # noqa: E731
+    left = [covariance(np.delete(losses, i), np.delete(phi, i)) for i in range(12)]
+    se = np.sqrt(11 / 12 * ((left - np.mean(left)) ** 2).sum())
+    assert found.css[0, 0] == pytest.approx(covariance(losses, phi))
+    assert found.se[0, 0] == pytest.approx(se)
+    library = pearsonr(-losses, phi)
+    limits = library.confidence_interval()
+    assert (found.r[0, 0], found.p[0, 0]) == pytest.approx((library.statistic, library.pvalue))
+    assert (found.r_low[0, 0], found.r_high[0, 0]) == pytest.approx((limits.low, limits.high))

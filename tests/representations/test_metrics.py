@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,3 +167,38 @@ def test_batched_formulas_are_the_single_ones() -> None:
         assert metrics.within_ratio(g.adjacency, grams, g.clusters)[k] == pytest.approx(
             metrics.within_energy(geo).value
         )
+
+
+def test_cka_is_the_u_statistic_over_all_four_distinct_units() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((7, 2))
+    y = x @ rng.standard_normal((2, 3)) + rng.standard_normal((7, 3))
+
+    def hsic(k: Any, m: Any) -> float:
+        terms = [
+            k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]) for i, j, q, r in permutations(range(7), 4)
+        ]
+        return float(np.mean(terms))
+
+    k, m = x @ x.T, y @ y.T
+    expected = hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m))
+    assert metrics.CKA().compute(x, y) == pytest.approx(expected)
+
+
+def test_energy_is_the_sum_over_edges_and_the_bound_the_best_placement() -> None:
+    rng = np.random.default_rng(5)
+    adjacency = graphs.draw("grid:3x4", 0).adjacency
+    h = rng.standard_normal((12, 4))
+    edges = [(i, j) for i in range(12) for j in range(i) if adjacency[i, j]]
+    energy = sum(float(((h[i] - h[j]) ** 2).sum()) for i, j in edges)
+    spread = float(((h - h.mean(0)) ** 2).sum())
+    null = 2 * len(edges) / 11
+    geo = metrics.of_points(h, adjacency)
+    assert metrics.dirichlet(geo).value == pytest.approx(energy / spread / null)
+    values, vectors = np.linalg.eigh(geo.laplacian())
+    singular = np.linalg.svd(h - h.mean(0), compute_uv=False)
+    placed = vectors[:, 1:5] * singular
+    least = metrics.dirichlet(metrics.of_points(placed, adjacency)).value
+    bound = float(values[1:5] @ singular**2 / (singular**2).sum()) / null
+    assert least == pytest.approx(bound)
+    assert float(metrics.energy_bound(geo.laplacian(), geo.gram)) == pytest.approx(bound)

@@ -359,3 +359,52 @@ def test_no_deal_counts_at_the_disagreement_payoff():
     assert got["utility_given_deal"].missing == 0
     nothing = deal_outcomes([None, None], [0, 0])
     assert nothing["utility_given_deal"].reason == "empty"
+
+
+def test_areas_are_the_mean_over_every_order_within_ties():
+    correct = np.array([1, 0, 0, 1, 0, 1, 1])
+    confidence = [0.9, 0.9, 0.5, 0.5, 0.5, 0.1, 0.1]
+    groups = [[0, 1], [2, 3, 4], [5, 6]]
+    aurc, augrc = [], []
+    for parts in itertools.product(*(itertools.permutations(g) for g in groups)):
+        wrong = (1 - correct[list(itertools.chain(*parts))]).cumsum()
+        aurc.append((wrong / np.arange(1, 8)).mean())
+        augrc.append(wrong.mean() / 7)
+    got = risk_coverage(confidence, correct)
+    assert got.aurc == pytest.approx(np.mean(aurc))
+    assert got.augrc == pytest.approx(np.mean(augrc))
+    best = np.sort(1 - correct).cumsum() / np.arange(1, 8)
+    assert got.excess_aurc == pytest.approx(np.mean(aurc) - best.mean())
+
+
+def test_a_ratio_of_sums_is_weighted_least_squares_through_the_origin():
+    from statsmodels.regression.linear_model import WLS
+
+    right, answered = np.array([2.0, 3, 1, 4, 0, 2]), np.array([4.0, 4, 2, 4, 1, 5])
+    fit = WLS(right, answered, weights=1 / answered).fit(cov_type="HC1", use_t=True)
+    got = ratio_of_sums(right, answered)
+    assert (got.estimate, got.se) == pytest.approx((fit.params[0], fit.bse[0]))
+    assert (got.low, got.high) == pytest.approx(tuple(fit.conf_int()[0]))
+
+
+def test_calibration_agrees_with_the_librarys_regression_and_with_loops_over_bins():
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    rng = np.random.default_rng(4)
+    p = rng.uniform(0.02, 0.98, 200)
+    y = (rng.random(200) < p**1.5).astype(float)
+    got = calibration(p, y)
+    logit = np.log(p / (1 - p))
+    fit = GLM(y, np.column_stack([np.ones(200), logit]), Binomial()).fit()
+    assert (got.cox_intercept, got.cox_slope) == pytest.approx(tuple(fit.params), rel=1e-6)
+    assert got.log_loss == pytest.approx(-np.log(np.where(y == 1, p, 1 - p)).mean())
+    for binning, edge in (
+        ("equal width", np.arange(11) / 10),
+        ("equal mass", np.quantile(p, np.arange(11) / 10)),
+    ):
+        ece = 0.0
+        for k in range(10):
+            inside = (p >= edge[k]) & ((p < edge[k + 1]) | (k == 9))
+            ece += inside.mean() * abs(p[inside].mean() - y[inside].mean())
+        assert calibration(p, y, binning=binning).ece == pytest.approx(ece)

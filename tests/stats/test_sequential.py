@@ -26,6 +26,7 @@ from peira.stats import (
     best_of_k_inflation,
     betting_sequence,
     characteristics,
+    conditional_power,
     decide,
     e_benjamini_hochberg,
     empirical_bernstein_sequence,
@@ -92,6 +93,16 @@ def test_stagewise_estimate_is_median_unbiased():
 def test_bad_looks_are_refused(fractions):
     with pytest.raises(ValueError, match="fractions"):
         spending_bounds(fractions)
+
+
+def test_conditional_power_is_the_share_of_paths_that_cross_at_the_end():
+    bounds = spending_bounds([0.25, 0.5, 1.0])
+    z, drift, steps = 1.2, 2.5, 50
+    rng = np.random.default_rng(6)
+    rest = rng.normal(drift * 0.5 / steps, math.sqrt(0.5 / steps), (20_000, steps)).sum(axis=1)
+    share = float((z * math.sqrt(0.5) + rest > bounds.critical[-1]).mean())
+    assert conditional_power(bounds, 1, z, drift) == pytest.approx(share, abs=0.011)
+    assert conditional_power(bounds, 2, 3.0, drift) == 1.0
 
 
 def test_e_values_have_mean_one_under_the_null():
