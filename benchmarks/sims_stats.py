@@ -183,16 +183,16 @@ def false_discoveries(runs: int, rng: np.random.Generator) -> Iterator[Row]:
 
 def mixed_models(runs: int, rng: np.random.Generator) -> Iterator[Row]:
     """Unbalanced replicates (item and item x condition random), and games of a round robin."""
-    few = max(100, runs // 20)
+    few, fits = max(100, runs // 20), max(100, 3 * runs // 8)
     rejected = 0
-    for _ in range(few):
+    for _ in range(fits):
         item, treated = np.repeat(np.arange(20), 6), np.tile([0.0, 1.0], 60)
         each = rng.normal(0, 0.5, (20, 2))[item, treated.astype(int)]
         y = rng.normal(0, 1, 20)[item] + each + rng.normal(0, 1, 120)
         keep = rng.random(120) < 0.7
         found = mixed_difference(y[keep], item[keep], treated[keep])
         rejected += found.p is not None and found.p <= 0.05
-    yield rate("mixed model, Satterthwaite: type I", "20 items", rejected, few, (0.03, 0.06))
+    yield rate("mixed model, Satterthwaite: type I", "20 items", rejected, fits, TYPE_I)
     for models in (6, 10):
         first, second = zip(*permutations(range(models), 2), strict=True)
         i, j = np.array(first), np.array(second)
