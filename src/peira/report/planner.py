@@ -145,7 +145,7 @@ def plan(
 ) -> Planned:  # fmt: skip
     """The plan for a study of these cells (factor values), a trial costing `trial_usd`."""
     levels = _levels(study, cells, ask)
-    values, sources = dict(ask.values), ["stated"] if ask.values else []
+    values, sources = dict(ask.values), ["stated, not measured"] if ask.values else []
     if pilot is not None:
         for name, value, words in _from_pilot(pilot, ask, levels):
             if name not in values:

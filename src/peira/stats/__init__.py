@@ -61,6 +61,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "cliffs_delta",
         "dominance",
         "equivalence",
+        "gini",
         "noninferiority",
         "standardised_difference",
     ),
@@ -235,7 +236,6 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "shared_control": ("dunnett",),
     "survival": (
         "SurvivalCurve",
-        "gini",
         "kaplan_meier",
     ),
     "tables": (

@@ -1,7 +1,7 @@
 """Designs a study may have, each able to tell its power.
 
-A design is a frozen object with `unit` (what n counts), `pairs_per_unit` is not assumed: cost is
-the planner's matter. `power(n, effect, alpha)` is the chance that the design's own test rejects.
+`unit` says what n counts; `power(n, effect, alpha)` is the chance that the design's own test
+rejects. What a unit costs is the planner's matter.
 Invariant: power is that of the test the analysis will run (exact for McNemar, noncentral t for
 means, M - 2 degrees of freedom for models), never of a convenient stand-in.
 """
@@ -255,7 +255,8 @@ class RoundRobin:
 
     All ordered pairs play `seeds` games. Capability has standard deviation `capability_sd`;
     skill off the line has sd `model_sd`, a game `game_sd`. Effect is the slope. The simulation
-    draws from `seed`, the same for every n and effect, so the curve is smooth.
+    draws from `seed`, the same for every effect; between one n and the next it has a Monte Carlo
+    error of about .01.
     """
 
     model_sd: float

@@ -1,4 +1,4 @@
-"""Effect sizes and equivalence for paired scores.
+"""Effect sizes and equivalence for paired scores; inequality of shares.
 
 Invariant: a standardised effect without spread is undefined, not zero and not infinite. d_z
 grows with the correlation of the arms, so it is never called plainly "Cohen's d".
@@ -206,3 +206,15 @@ def _against_margin(
         "concluded": int(p <= alpha),
     }
     return Estimate(mean, mean - half, mean + half, p=p, se=se, df=df, **about)
+
+
+def gini(values: Values) -> float | None:
+    """Gini coefficient of the amounts that n parties hold: 0 equal, (n - 1)/n all to one.
+
+    Missing amounts are left out. None where there is nothing to share, or a debt: no share then.
+    """
+    given = floats(values)
+    x = np.sort(given[np.isfinite(given)])
+    if not x.size or x[0] < 0 or x.sum() == 0:
+        return None
+    return float((2 * np.arange(x.size) - x.size + 1) @ x / (x.size * x.sum()))

@@ -10,6 +10,7 @@ from peira.families.negotiation.cell_tables import PAIR, by_block, utility
 from peira.families.negotiation.outcome import COUNTS
 from peira.families.negotiation.rows import Games, Row, totals
 from peira.report.analysis import Column, Table
+from peira.stats.effects import gini
 from peira.stats.intervals import mean_interval, wilson
 from peira.stats.paired import paired_difference
 from peira.stats.result import EMPTY, Estimate, undefined
@@ -193,15 +194,6 @@ def parsing(games: Games) -> Table:
 
 
 # -- three and more ----------------------------------------------------------------------------
-def gini(values: Sequence[float]) -> float | None:
-    """Gini coefficient of non-negative payoffs: 0 equal, (n−1)/n all to one; None if all are 0."""
-    total = sum(values)
-    if total <= 0 or min(values) < 0:
-        return None
-    ordered, n = sorted(values), len(values)
-    return sum((2 * k - n + 1) * v for k, v in enumerate(ordered)) / (n * total)
-
-
 def seats_table(games: Games) -> Table:
     """Games of any size: utility and share by model, and by seat."""
     rows = []
