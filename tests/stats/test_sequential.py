@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from peira.stats import (
     asymptotic_sequence,
     best_of_k_inflation,
     betting_sequence,
+    capability_slope,
     characteristics,
     conditional_power,
     decide,
@@ -289,6 +290,19 @@ def test_a_plan_reaches_its_power_and_its_effect_is_the_smallest_seen(design, ef
     assert plan.cost == pytest.approx(plan.n * 0.5)
     assert [n for n, _ in plan.curve] == sorted({n for n, _ in plan.curve})
     json.dumps(plan.to_dict(), allow_nan=False)
+
+
+def test_power_over_models_is_that_of_analysing_whole_tournaments():
+    models, runs, rng = 6, 200, np.random.default_rng(8)
+    design = RoundRobin(model_sd=0.3, game_sd=1.0, seeds=2)
+    first, second = np.array(list(permutations(range(models), 2)) * 2).T
+    x = np.linspace(-1, 1, models) / np.linspace(-1, 1, models).std(ddof=1)
+    found = 0
+    for _ in range(runs):
+        skill = 0.5 * x + rng.normal(0, 0.3, models)
+        y = skill[first] - skill[second] + rng.normal(0, 1, first.size)
+        found += capability_slope(first, second, y, dict(enumerate(x))).p <= 0.05
+    assert design.power(models, 0.5, 0.05) == pytest.approx(found / runs, abs=0.1)
 
 
 def test_a_budget_too_small_cannot_conclude():
