@@ -52,9 +52,14 @@ def test_files_equal_those_of_an_unbroken_trial(kills: list[dict[str, object]]) 
 
 
 def test_random_events_do_not_repeat_after_a_resume(bench: Bench) -> None:
-    events = [{"name": "e", "description": "d", "type": "random", "probability": 0.9}]
-    bench.scenario(events=events, turns=4, world_state_model="sim:world,status=402,at=3")
-    assert bench.go().exit_code == 3
-    assert bench.go().exit_code == 0
-    (turns,) = bench.batch().trials[0].events.values()
-    assert len(turns) == 1
+    once = {"name": "once", "description": "d", "type": "random", "probability": 0.9}
+    often = {**once, "name": "often", "probability": 0.5, "once": False}
+    seen = []
+    for world, codes in (("sim:world", [0]), ("sim:world,status=402,at=5", [3, 0])):
+        bench.scenario(events=[once, often], turns=8, world_state_model=world)
+        first = {"fresh": True}  # the broken batch takes the place of the unbroken one
+        assert [bench.go(first if n == 0 else None).exit_code for n in range(len(codes))] == codes
+        seen.append(bench.batch().trials[0].events)
+    assert seen[0] == seen[1]
+    assert len(seen[1]["once"]) == 1 and 1 < len(seen[1]["often"]) < 8
+    assert len(set(seen[1]["often"])) == len(seen[1]["often"])

@@ -188,8 +188,21 @@ def test_costs_have_intervals_and_free_batches_a_reason() -> None:
 def test_uneven_loss_warns() -> None:
     rows: list[Any] = [(1, r, {METRIC: 5.0}) for r in range(1, 11)]
     rows += [(2, r, None if r < 9 else {METRIC: 5.0}) for r in range(1, 11)]
-    assert "different rates" in (summaries.loss_warning(batch_of(rows)) or "")
-    assert summaries.loss_warning(batch_of(rows[:10] + rows[18:])) is None
+    (said,) = summaries.loss_warnings(batch_of(rows))
+    assert "Levels of seat lost trials at different rates" in said and "level 2: 8 of 10" in said
+    assert summaries.loss_warnings(batch_of(rows[:10] + rows[18:])) == []
+
+
+def test_loss_that_is_spread_over_the_variations_of_one_level_warns() -> None:
+    trials = [
+        Trial(f"r{v}-{r}", v, r, r, "failed" if v <= 9 and r == 1 + v % 4 else "done", None, None,
+              {"side": "a" if v <= 9 else "b", "other": str(v % 9)}, f"variation {v}")
+        for v in range(1, 19) for r in range(1, 9)
+    ]  # fmt: skip
+    levels = {"side": ("a", "b"), "other": tuple(str(v) for v in range(9))}
+    batch = Batch("b", "s", tuple(trials), {}, {}, levels)
+    (said,) = summaries.loss_warnings(batch)
+    assert "Levels of side" in said and "most in a: 9 of 72" in said
 
 
 def test_turns_after_an_early_end_are_ended_not_missing() -> None:

@@ -224,12 +224,12 @@ def _dotted(path: tuple[Any, ...]) -> str:
 
 
 def scenario_folder(text: str, config: Path | None) -> Path:
-    """The base scenario's folder: from the working directory, then from the config's own.
-    Raises InputError when there is none, or two different ones."""
+    """The base scenario's folder, whole, so that the study can be run from anywhere: from the
+    working directory, then from the config's own. Raises InputError for none, or two."""
     candidates = [Path(text)]
     if config is not None and not Path(text).is_absolute():
         candidates += [parent / text for parent in config.resolve().parents[:1]]
-    found = {p.resolve(): p for p in candidates if (p / "scenario.yaml").is_file()}
+    found = dict.fromkeys(p.resolve() for p in candidates if (p / "scenario.yaml").is_file())
     if len(found) > 1:
         both = " and ".join(str(p) for p in found)
         raise InputError(
@@ -242,7 +242,7 @@ def scenario_folder(text: str, config: Path | None) -> Path:
             f"base_scenario {text!r}: no scenario.yaml in {tried}\n  allowed: a scenario folder\n"
             f"  remedy: correct the path, or `peira new scenario {Path(text).name}`"
         )
-    return next(iter(found.values()))
+    return next(iter(found))
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

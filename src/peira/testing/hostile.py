@@ -14,7 +14,7 @@ from peira.testing.asked import Asked
 MARK = "hostile-mark"  # appears in every script that must never run
 FIELDS = (
     "action", "allocation", "answer", "coalition", "explanation", "goals", "key_priorities",
-    "message", "messages", "metrics", "outcome", "partners", "prose", "reasoning", "score", "strategy",
+    "message", "messages", "metrics", "narrative", "outcome", "partners", "prose", "reasoning", "score", "strategy",
     "text", "verdict", "vote", "vote_decision", "votes", "world",
 )  # fmt: skip
 TEXTS: Mapping[str, str] = {

@@ -84,9 +84,8 @@ class Results:
     @cached_property
     def warnings(self) -> list[str]:
         """What a reader must know before believing a number."""
-        found = [*self.batch.warnings, *self.deviations]
-        loss = summaries.loss_warning(self.batch)
-        return [*found, *([loss] if loss else [])]
+        loss = summaries.loss_warnings(self.batch)
+        return [*self.batch.warnings, *self.deviations, *loss]
 
     def truth_of(self, effect: Effect) -> float | None:
         """The planted size of an effect on the cooperation level; None when nothing is planted."""

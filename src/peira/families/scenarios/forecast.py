@@ -15,8 +15,9 @@ from peira.families.scenarios.prompts import profile
 from peira.families.scenarios.settings import DEFAULT_TOKENS, Scenario
 
 Range = tuple[float, float, float]
-FILL = (0.02, 0.4, 1.0)  # share of its token limit that an answer uses
-TALK = (0.0, 0.3, 1.0)  # share of possible private talk that happens
+FILL = 0.4  # share of its token limit that an answer is expected to use
+TALK = 0.3  # private talks expected of an actor in a turn
+REASKED = 0.25  # share of calls that are asked again, at the most, at twice the tokens
 WORDING = 350  # tokens of headings, fences and the request for JSON
 
 
@@ -31,7 +32,7 @@ class Load:
 
 
 def forecast(scenario: Scenario) -> list[Forecast]:
-    """Calls and tokens of one trial, by model; re-asks are in `high`."""
+    """Calls and tokens of one trial, by model; `high` has full answers, all talk, and re-asks."""
     totals: dict[str, tuple[Range, Range, Range]] = {}
     nothing: tuple[Range, Range, Range] = ((0, 0, 0), (0, 0, 0), (0, 0, 0))
     for load in loads(scenario):
@@ -51,7 +52,7 @@ def loads(scenario: Scenario) -> Iterator[Load]:
     """Every kind of call of a trial: how often, at the least, as expected, at the most."""
     most = scenario.turns
     least = 1 if scenario.end_conditions else most
-    turns: Range = (least, (least + most) / 2 if scenario.end_conditions else most, most)
+    turns: Range = (least, most, most)  # that a condition ends it early is nothing to count on
     people = len(scenario.actors)
     for short in scenario.shorts:
         yield Load(short, "decision", _asked(turns))
@@ -64,20 +65,20 @@ def _talk(scenario: Scenario, short: str, turns: Range, people: int) -> Iterator
     if scenario.bilateral:
         yield Load(short, "offer", _asked(turns))
         rounds = scenario.communication.exchanges
-        share = (0.0, TALK[1] * rounds, float(rounds * (people - 1)))
+        share = (0.0, TALK * rounds, float(rounds * (people - 1)))
         yield Load(short, "answer", _asked(_times(turns, share)))
     if scenario.coalitions:
         yield Load(short, "proposal", _asked(turns))
         sets = float(people)  # at most one proposal each, so at most as many coalitions
-        yield Load(short, "response", _asked(_times(turns, (0.0, TALK[1], sets))))
-        yield Load(short, "post", _asked(_times(turns, (0.0, TALK[1], sets))))
+        yield Load(short, "response", _asked(_times(turns, (0.0, TALK, sets - 1))))
+        yield Load(short, "post", _asked(_times(turns, (0.0, TALK, sets))))
 
 
 def _offices(scenario: Scenario, turns: Range, people: int) -> Iterator[Load]:
     window = scenario.context_window_size
     folds: Range = tuple(max(0.0, t - 1 - window) for t in turns)  # type: ignore[assignment]
     private = scenario.bilateral or scenario.coalitions or scenario.events
-    each = (1.0, 1.0 + (TALK[1] * people if private else 0.0), 1.0 + (people if private else 0.0))
+    each = (1.0, 1.0 + (TALK * people if private else 0.0), 1.0 + (people if private else 0.0))
     yield Load("summary", "summary", _asked(_times(folds, each)))
     if "metrics" in scenario.models:
         yield Load("metrics", "metrics", _asked((turns[0], turns[1] + 1, turns[2] + 1)), False)
@@ -93,8 +94,7 @@ def _offices(scenario: Scenario, turns: Range, people: int) -> Iterator[Load]:
 
 
 def _asked(calls: Range) -> Range:
-    """With one re-ask of every call at the most."""
-    return calls[0], calls[1], 2 * calls[2]
+    return calls[0], calls[1], (1 + REASKED) * calls[2]
 
 
 def _times(a: Range, b: Range) -> Range:
@@ -111,7 +111,7 @@ def _limit(scenario: Scenario, kind: str) -> int:
 
 def _answer_tokens(scenario: Scenario, load: Load) -> Range:
     limit = _limit(scenario, load.kind)
-    return 1.0, FILL[1] * limit, 2.0 * limit  # a truncated reply is asked for at twice the limit
+    return 1.0, FILL * limit, limit * (1 + 2 * REASKED) / (1 + REASKED)
 
 
 def _prompt_tokens(scenario: Scenario, load: Load) -> Range:
@@ -125,8 +125,9 @@ def _prompt_tokens(scenario: Scenario, load: Load) -> Range:
     window = min(scenario.context_window_size, scenario.turns) if load.context else 1
     most = fixed + 2 * WORDING + start + _limit(scenario, "summary")
     most += (window + 1) * (per_turn + talk + events) + 2 * world
-    expected = fixed + WORDING + start + FILL[1] * window * per_turn / 2
-    return 0.3 * fixed, min(expected, most), 2.0 * most
+    expected = fixed + WORDING + start + FILL * window * per_turn / 2
+    asked_again = _limit(scenario, load.kind)  # a re-ask quotes the reply that was no use
+    return 0.3 * fixed, min(expected, most), most + asked_again
 
 
 def _system_tokens(scenario: Scenario, seat: str) -> float:

@@ -61,6 +61,12 @@ class Base:
     hashes: dict[str, str] = field(default_factory=dict)
 
     @property
+    def shown(self) -> Path:
+        """The folder as a user at work beside it would write it."""
+        here = Path.cwd()
+        return self.folder.relative_to(here) if self.folder.is_relative_to(here) else self.folder
+
+    @property
     def actor_files(self) -> list[str]:
         """The actors' files, sorted."""
         return sorted(name for name in self.files if name.startswith("actors/"))
@@ -83,7 +89,7 @@ def read_base(folder: Path) -> Base:
     names += [f"actors/{p.name}" for p in sorted((folder / "actors").glob("*.y*ml"))]
     for name in names:
         if (folder / name).is_file():
-            base.files[name] = read_yaml(_text(base, name), str(folder / name))
+            base.files[name] = read_yaml(_text(base, name), str(base.shown / name))
     for path in sorted((folder / "background").glob("*.md")):
         base.texts[f"background/{path.name}"] = _text(base, f"background/{path.name}")
     for path in sorted(folder.glob("*.py")):
@@ -98,7 +104,7 @@ def _text(base: Base, name: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{base.folder / name}: not UTF-8 (byte {error.start})\n  remedy: save it as UTF-8"
+            f"{base.shown / name}: not UTF-8 (byte {error.start})\n  remedy: save it as UTF-8"
         ) from None
 
 
@@ -144,7 +150,7 @@ class _Builder:
             if change.file == file and change.where and path[: len(change.path)] == change.path:
                 return change.where
         known = self.base.files.get(file)
-        return known.where(path) if known else f"{self.base.folder / file}:1"
+        return known.where(path) if known else f"{self.base.shown / file}:1"
 
     def part(self, model: type[M], file: str, data: Any, path: Keys = ()) -> M | None:
         """Validate one part; its faults are collected with file and line."""
@@ -245,7 +251,7 @@ class _Builder:
         found = FRONT.match(text)
         if not found:
             return Background(name=name, text=text)
-        front = read_yaml("\n" + found[1], str(self.base.folder / file))
+        front = read_yaml("\n" + found[1], str(self.base.shown / file))
         self.faults += front.faults
         self.base.files[file] = front
         readers = front.data.get("for", "all") if isinstance(front.data, Mapping) else front.data

@@ -12,9 +12,12 @@ from peira.families.scenarios.report import SIMULATED, Story
 from peira.report.analysis import Table
 from peira.report.tables import markdown_text, to_markdown
 
-COMMANDS = """```text
-peira run batch-config.yaml     # runs what is missing, buys nothing twice
-peira analyse .                 # the same numbers again, in this directory
+COMMANDS = """In the directory of this batch:
+
+```text
+peira run study.yaml{flag} --output-dir again   # the same batch, afresh
+peira replay .                                  # offline, from this batch's ledger
+peira analyse .                                 # the same numbers again
 ```"""
 
 
@@ -29,7 +32,8 @@ def markdown(batch: Batch, story: Story) -> str:
         parts.append(_filled(body, story.tables))
     parts += ["## Limits of this evidence"]
     parts.append("\n".join(f"- {markdown_text(line)}" for line in story.limits))
-    parts += ["## Reproduce", COMMANDS]
+    flag = " --subjects simulated" if batch.simulated else ""
+    parts += ["## Reproduce", COMMANDS.format(flag=flag)]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 

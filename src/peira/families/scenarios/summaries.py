@@ -267,22 +267,29 @@ def _per_success(batch: Batch, trials: Sequence[Trial]) -> list[float] | None:
 
 
 # -- loss ---
-def loss_warning(batch: Batch) -> str | None:
-    """A warning when variations lose trials at different rates (Fisher's exact test, p < .05)."""
-    numbers = list(batch.variations)
-    if len(numbers) < 2:
+def loss_warnings(batch: Batch) -> list[str]:
+    """A warning when variations, or the levels of a factor, lose trials at different rates (Fisher's
+    exact test, p < .05; each factor is asked, since few of a kind hide among many variations)."""
+    groups = {"Variations": [str(t.variation) for t in batch.trials]}
+    groups |= {f"Levels of {f}": [t.factors.get(f, "") for t in batch.trials] for f in batch.varied}
+    if len(batch.varied) == 1:  # each variation is a level
+        del groups["Variations"]
+    return [said for what, names in groups.items() if (said := _uneven(batch, what, names))]
+
+
+def _uneven(batch: Batch, what: str, names: Sequence[str]) -> str | None:
+    planned = Counter(names)
+    lost = Counter(n for n, trial in zip(names, batch.trials, strict=True) if not trial.done)
+    if len(planned) < 2 or lost.total() in (0, len(names)):
         return None
-    table = [[batch.counts(n)["done"], batch.counts(n)["planned"] - batch.counts(n)["done"]]
-             for n in numbers]  # fmt: skip
-    if not any(lost for _, lost in table) or not any(done for done, _ in table):
-        return None
+    table = [[n - lost[name], lost[name]] for name, n in planned.items()]
     p = _fisher(table, derive(batch.name, "loss"))
     if p >= 0.05:
         return None
-    worst = max(zip(numbers, table, strict=True), key=lambda pair: pair[1][1])
+    worst = max(planned, key=lambda name: lost[name] / planned[name])
     return (
-        f"Variations lost trials at different rates (Fisher p = {p:.3g}; most in variation"
-        f" {worst[0]}: {worst[1][1]} of {sum(worst[1])}): means over done trials may be biased."
+        f"{what} lost trials at different rates (Fisher p = {p:.3g}; most in {worst}: {lost[worst]}"
+        f" of {planned[worst]}): means over done trials may be biased."
     )
 
 
