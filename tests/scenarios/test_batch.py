@@ -225,7 +225,8 @@ def test_rate_limits_change_nothing_but_time(bench: Bench, tmp_path: Path) -> No
     calm = Bench(tmp_path / "calm")
     calm.root.mkdir()
     for one, rate in ((bench, "0.3"), (calm, "0")):
-        one.scenario(actors={"a": {"llm_model": f"sim:actor,lift=1,rate_limit={rate}"}, "b": {}})
+        seats = {"a": {"llm_model": f"sim:actor,lift=1,rate_limit={rate}"}, "b": {}}
+        one.scenario(actors=seats, world_state_model="sim:world,sd=0")
         report = one.go(runs_per_variation=4, retries=40)
         assert report.exit_code == 0 and report.tally.failed == 0
     mine, theirs = ([t.by_turn for t in b.batch().trials] for b in (bench, calm))

@@ -56,7 +56,9 @@ def test_random_events_do_not_repeat_after_a_resume(bench: Bench) -> None:
     often = {**once, "name": "often", "probability": 0.5, "once": False}
     seen = []
     for world, codes in (("sim:world", [0]), ("sim:world,status=402,at=5", [3, 0])):
-        bench.scenario(events=[once, often], turns=8, world_state_model=world)
+        bench.scenario(
+            events=[once, often], turns=8, context_window_size=9, world_state_model=world
+        )
         first = {"fresh": True}  # the broken batch takes the place of the unbroken one
         assert [bench.go(first if n == 0 else None).exit_code for n in range(len(codes))] == codes
         seen.append(bench.batch().trials[0].events)
