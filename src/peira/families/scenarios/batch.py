@@ -244,7 +244,7 @@ def _trial(
         served={seat: subject.get("served_model") or subject.get("name", "")
                 for seat, subject in record.subjects.items()},
     )  # fmt: skip
-    return judged(with_manual(trial, scenario, coded), scenario.success_criteria)
+    return judged(with_manual(trial, all_series([scenario]), coded), scenario.success_criteria)
 
 
 def judged(trial: Trial, criteria: Criteria) -> Trial:
@@ -268,17 +268,10 @@ def read_manual(path: Path) -> dict[tuple[str, int, str], list[str]]:
 
 
 def with_manual(
-    trial: Trial, scenario: Scenario, coded: Mapping[tuple[str, int, str], list[str]]
+    trial: Trial, metrics: Mapping[str, Metric], coded: Mapping[tuple[str, int, str], list[str]]
 ) -> Trial:
     """The trial with its coded values in place; disagreeing coders average, or tie."""
-    manual = {n: m for n, (m, _) in series(scenario).items() if m.extraction_method == "manual"}
-    return with_manual_series(trial, manual, coded)
-
-
-def with_manual_series(
-    trial: Trial, manual: Mapping[str, Metric], coded: Mapping[tuple[str, int, str], list[str]]
-) -> Trial:
-    """The same, for these series."""
+    manual = {n: m for n, m in metrics.items() if m.extraction_method == "manual"}
     if not manual or not trial.done or not coded:
         return trial
     by_turn = {turn: dict(values) for turn, values in trial.by_turn.items()}

@@ -29,7 +29,7 @@ from peira.families.scenarios.batch import (
     Trial,
     judged,
     read_manual,
-    with_manual_series,
+    with_manual,
 )  # fmt: skip
 from peira.families.scenarios.settings import Metric
 from peira.families.scenarios.success import Criteria
@@ -164,8 +164,7 @@ class BatchAnalyzer:
 
     def _finished(self, trial: Trial) -> Trial:
         coded = read_manual(self.path / MANUAL)
-        manual = {n: m for n, m in self._metrics.items() if m.extraction_method == "manual"}
-        return judged(with_manual_series(trial, manual, coded), self._criteria)
+        return judged(with_manual(trial, self._metrics, coded), self._criteria)
 
     # -- results ---
     def calculate_metric_statistics(self) -> dict[str, Any]:

@@ -8,13 +8,13 @@ what was planned, not what came out well.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from peira.families.scenarios import factorial, summaries
-from peira.families.scenarios.batch import Batch, Trial
+from peira.families.scenarios.batch import Batch
 from peira.stats.effects import standardised_difference
 from peira.stats.mcnemar import paired_binary
 from peira.stats.multiplicity import benjamini_hochberg, holm
@@ -206,7 +206,8 @@ class Effects:
         ]
 
     def _pair(self, column: Column, a: int, b: int) -> Effect:
-        rows = dict(zip(_keys(self.batch.trials), column.values, strict=True))
+        keys = [(trial.variation, trial.replicate) for trial in self.batch.trials]
+        rows = dict(zip(keys, column.values, strict=True))
         replicates = sorted({replicate for _, replicate in rows})
         left = [rows.get((a, r)) for r in replicates]
         right = [rows.get((b, r)) for r in replicates]
@@ -219,10 +220,6 @@ class Effects:
         return Effect(
             column.name, "variation", str(a), str(b), estimate, estimate.p, "pair", more=more
         )
-
-
-def _keys(trials: Sequence[Trial]) -> list[tuple[int, int]]:
-    return [(trial.variation, trial.replicate) for trial in trials]
 
 
 def _paired(

@@ -178,11 +178,8 @@ def main_weights(data: Layout, factor: str, a: int, b: int) -> dict[int, float]:
         low, high = (_cell_code(data, {**rest, factor: level}) for level in (a, b))
         if low in seen and high in seen:
             pairs.append((low, high))
-    weights: dict[int, float] = {}
-    for low, high in pairs:
-        weights[low] = weights.get(low, 0.0) - 1.0 / len(pairs)
-        weights[high] = weights.get(high, 0.0) + 1.0 / len(pairs)
-    return weights
+    share = 1.0 / max(1, len(pairs))
+    return {low: -share for low, _ in pairs} | {high: share for _, high in pairs}
 
 
 def contrast(data: Layout, factor: str, a: int, b: int, *, seed: int) -> Estimate:
@@ -234,11 +231,11 @@ def interaction(
         corners = {(i, j): _cell_code(data, {**rest, f: i, g: j}) for i in (a, b) for j in (c, d)}
         if set(corners.values()) <= seen:
             rests.append(corners)
-    on_cells: dict[int, float] = {}
-    for corners in rests:
-        for (i, j), cell in corners.items():
-            sign = (1 if i == b else -1) * (1 if j == d else -1)
-            on_cells[cell] = on_cells.get(cell, 0.0) + sign / len(rests)
+    on_cells = {
+        cell: (1 if i == b else -1) * (1 if j == d else -1) / len(rests)
+        for corners in rests
+        for (i, j), cell in corners.items()
+    }
     weights = data.fit.unit_weights(on_cells) if rests else None
     if weights is None:
         return undefined(NOT_IDENTIFIED, **about)

@@ -182,14 +182,12 @@ def comparison(results: Results, story: Story) -> Iterator[str]:
     """Variation means of each numeric metric, and all pairs."""
     batch = results.batch
     shown = varying(results)
-    chosen = [name for name, metric in batch.metrics.items() if numeric(metric) and name in shown]
     if len(batch.variations) < 2:
         return
-    still = [
-        name for name, metric in batch.metrics.items() if numeric(metric) and name not in shown
-    ]
-    if still:
-        said = ", ".join(markdown_text(name) for name in still)
+    names = [name for name, metric in batch.metrics.items() if numeric(metric)]
+    chosen = [name for name in names if name in shown]
+    if len(chosen) < len(names):
+        said = ", ".join(markdown_text(name) for name in names if name not in shown)
         yield f"Left out here and below, since no value or one and the same was found: {said}."
     if not chosen:
         return
@@ -215,7 +213,7 @@ def comparison(results: Results, story: Story) -> Iterator[str]:
     ]  # fmt: skip
     if pairs:
         yield story.place("pairs", "Pairs of variations, by replicate (exploratory)", EFFECT_COLUMNS,
-                          [_effect_row(e) for e in pairs if not _slow(e)][:200])  # fmt: skip
+                          [_effect_row(e) for e in pairs][:200])  # fmt: skip
 
 
 def varying(results: Results) -> set[str]:
@@ -225,10 +223,6 @@ def varying(results: Results) -> set[str]:
         for name, column in results.effects.columns.items()
         if len({value for value in column.values if value is not None}) > 1
     }
-
-
-def _slow(effect: Effect) -> bool:
-    return effect.outcome.endswith((" slope", " change"))
 
 
 EFFECT_COLUMNS = (
