@@ -63,6 +63,15 @@ def test_a_lost_answer_stays_charged_at_its_worst_case(tmp_path):
     assert report.unsettled_usd > report.spent_usd > 0
 
 
+@pytest.mark.parametrize("kind", ["wait", "busy", "error", "unavailable"])
+def test_a_plain_refusal_costs_nothing(tmp_path, kind):
+    with FaultServer(Faults(rate=1.0, kinds=(kind,), most=1)).running() as server:
+        report = run(study(server, replicates=1), tmp_path / "run")
+        faults = Counter(entry.fault for entry in server.log)
+    assert report.exit_code == 0 and faults[kind] > 0
+    assert report.unsettled_usd == 0 < report.spent_usd
+
+
 @pytest.mark.parametrize(
     ("family", "fixed", "found"),
     [
