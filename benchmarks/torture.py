@@ -473,6 +473,8 @@ def main() -> int:
     parser.add_argument("--family", default="", help="families, comma-separated")
     parser.add_argument("--markdown", type=Path, help="write the table here, too")
     chosen = parser.parse_args()
+    if unknown := {name for name in chosen.only.split(",") if name} - {*CASES, "crowd"}:
+        parser.error(f"--only {sorted(unknown)[0]}: allowed: {', '.join(CASES)}, crowd")
     rows = list(run_all(chosen))
     text = table(rows)
     print(text)
