@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from peira.cli import probing
@@ -40,22 +44,48 @@ def strict(path: Path) -> Any:
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
+def chosen_conditions(name: str) -> tuple[str, ...]:
+    return find(name).conditions if name != "park" else ("ring:10", "days")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A finished run of an experiment, made once; tests that change it take a copy."""
+
+    @cache
+    def made(name: str) -> Path:
+        chosen = chosen_conditions(name)
+        flags = [word for c in chosen if len(chosen) > 1 for word in ("--condition", c)]
+        lengths = ["--lengths", SHORT.get(name, "10,20,30")] if name != "css" else []
+        folder = tmp_path_factory.mktemp(name) / "r"
+        assert probe(folder, name, *lengths, *flags) == 0
+        return folder
+
+    return made
+
+
+@pytest.fixture
+def css(finished: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A copy of a finished css run."""
+    return Path(shutil.copytree(finished("css"), tmp_path / "r"))
+
+
 @pytest.mark.parametrize("name", [e.name for e in ENTRIES])
-def test_every_experiment_ends_with_the_guides_fields(name: str, tmp_path: Path) -> None:
-    lengths = SHORT.get(name, "10,20,30")
-    chosen = find(name).conditions if name != "park" else ("ring:10", "days")
-    flags = [word for c in chosen if len(chosen) > 1 for word in ("--condition", c)]
-    assert probe(tmp_path / "r", name, "--lengths", lengths, *flags) == 0
-    found = strict(tmp_path / "r" / "results.json")
+def test_every_experiment_ends_with_the_guides_fields(
+    name: str, finished: Callable[[str], Path]
+) -> None:
+    chosen, folder = chosen_conditions(name), finished(name)
+    found = strict(folder / "results.json")
     assert found["label"] == "simulated" and found["config"]["n_contexts"] == 4
     assert set(chosen) == set(found["conditions"])
     for cell in found["results"].values():
         assert all(field in cell for field in GUIDE)
-    for path in (tmp_path / "r").rglob("*.json"):
+    for path in folder.rglob("*.json"):
         strict(path)
-    for figure in find(name).figures:
-        assert (tmp_path / "r" / "figures" / f"{figure}.png").stat().st_size > 5000
-    report = (tmp_path / "r" / "report.md").read_text()
+    further = [f for c in chosen for f in find(name).further.get(c, ())]
+    for figure in (*find(name).figures, *further):
+        assert (folder / "figures" / f"{figure}.png").stat().st_size > 5000
+    report = (folder / "report.md").read_text()
     assert "imulated" in report
 
 
@@ -106,37 +136,34 @@ def test_scripts_and_paths_of_the_guide_are_names() -> None:
     assert not probing.is_script("experiments/core/run_experiment.py")
 
 
-def test_more_contexts_run_only_the_new_ones_and_keep_the_first(tmp_path: Path) -> None:
+def test_more_contexts_run_only_the_new_ones_and_keep_the_first(css: Path, tmp_path: Path) -> None:
     from peira.families.representations.files import read_npz
 
-    assert probe(tmp_path / "r") == 0
-    first = read_npz((tmp_path / "r" / "contexts.npz").read_bytes())["natural.dirichlet_energy"]
-    assert probe(tmp_path / "r", "css", "--n-contexts", "7") == 0
-    both = read_npz((tmp_path / "r" / "contexts.npz").read_bytes())["natural.dirichlet_energy"]
+    first = read_npz((css / "contexts.npz").read_bytes())["natural.dirichlet_energy"]
+    assert probe(css, "css", "--n-contexts", "7") == 0
+    both = read_npz((css / "contexts.npz").read_bytes())["natural.dirichlet_energy"]
     assert (len(first), len(both)) == (4, 7)
     assert (both[:4] == first).all()
-    told = strict(tmp_path / "r" / "config.json")["details"]["tokens_forwarded"]
+    told = strict(css / "config.json")["details"]["tokens_forwarded"]
     assert told == 7 * 2 * 50, "no context was run twice"
     fresh = tmp_path / "fresh"
     assert probe(fresh, "css", "--n-contexts", "7") == 0
-    assert _results(fresh) == _results(tmp_path / "r")
+    assert _results(fresh) == _results(css)
 
 
 def _results(folder: Path) -> Any:
     return strict(folder / "results.json")["results"]
 
 
-def test_other_settings_are_refused_by_name(tmp_path: Path, capsys: Any) -> None:
-    assert probe(tmp_path / "r") == 0
-    assert probe(tmp_path / "r", "css", "--dtype", "bfloat16") == 2
+def test_other_settings_are_refused_by_name(css: Path, capsys: Any) -> None:
+    assert probe(css, "css", "--dtype", "bfloat16") == 2
     assert "dtype" in capsys.readouterr().err
-    assert probe(tmp_path / "r", "css", "--seed", "7") == 2
-    assert probe(tmp_path / "r", "css", "--batch-size", "2") == 0
+    assert probe(css, "css", "--seed", "7") == 2
+    assert probe(css, "css", "--batch-size", "2") == 0
 
 
-def test_checkpoints_resume_and_foreign_ones_do_not(tmp_path: Path, capsys: Any) -> None:
-    assert probe(tmp_path / "r") == 0
-    path = tmp_path / "r" / "checkpoint_layer_2.json"
+def test_checkpoints_resume_and_foreign_ones_do_not(css: Path, tmp_path: Path, capsys: Any) -> None:
+    path = css / "checkpoint_layer_2.json"
     found = strict(path)
     assert found["contexts_done"] == found["contexts_planned"] == 4
     assert peira(["probe", "css", "--resume", str(path)]) == 0
@@ -145,47 +172,39 @@ def test_checkpoints_resume_and_foreign_ones_do_not(tmp_path: Path, capsys: Any)
     path.write_text(json.dumps({**found, "settings_hash": "0" * 16}))
     assert peira(["probe", "css", "--resume", str(path)]) == 2
     assert peira(["probe", "css", "--resume", str(tmp_path / "none")]) == 2
-    assert peira(["probe", "park", "--resume", str(tmp_path / "r")]) == 2
+    assert peira(["probe", "park", "--resume", str(css)]) == 2
     capsys.readouterr()
 
 
-KILLED = """
-import os, signal, sys
-from peira.families.representations import trial
-real, left = trial._measured, [int(sys.argv[1])]
-def measured(*args):
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left[0] -= 1
-    return real(*args)
-trial._measured = measured
-from peira.cli.main import run
-run(sys.argv[2:])
-"""
+def killed_after_a_context(words: list[str]) -> None:
+    """Run `words` in a forked child that dies by SIGKILL once its first context is saved."""
+    child = os.fork()
+    if child == 0:
+        from peira.families.representations.watching import Progress
+
+        Progress.tick = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        peira(words)
+        os._exit(1)  # it should be dead
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
-def test_killed_between_contexts_and_resumed_gives_the_same_files(tmp_path: Path) -> None:
-    words = ["--batch-size", "1"]
-    assert probe(tmp_path / "whole", "css", *words) == 0
-    line = [
-        "probe",
-        "css",
-        "--model",
-        MIXER,
-        "--n-contexts",
-        "4",
-        "--output-dir",
-        str(tmp_path / "r"),
-        *words,
-    ]
-    for after in (1, 2):  # 1 context, then 2 more before the next kill
-        code = subprocess.run([sys.executable, "-c", KILLED, str(after), *line], env=_env(), check=False,
-                              capture_output=True).returncode  # fmt: skip
-        assert code == -signal.SIGKILL
-    assert peira(["probe", "css", "--resume", str(tmp_path / "r")]) == 0
-    assert _results(tmp_path / "r") == _results(tmp_path / "whole")
-    whole, resumed = (strict(tmp_path / d / "config.json")["details"] for d in ("whole", "r"))
-    assert resumed["tokens_forwarded"] == whole["tokens_forwarded"], "no context was run twice"
+def test_killed_after_each_context_and_resumed_gives_the_same_files(tmp_path: Path) -> None:
+    from peira.families.representations.files import read_npz
+
+    small = ["--n-contexts", "10", "--batch-size", "1", "--lengths", "20"]
+    whole, resumed = tmp_path / "whole", tmp_path / "r"
+    assert probe(whole, "css", *small) == 0
+    words = ["probe", "css", "--model", MIXER, "--output-dir", str(resumed), *small]
+    for _ in range(10):
+        killed_after_a_context(words)
+    assert peira(["probe", "css", "--resume", str(resumed)]) == 0
+    assert _results(resumed) == _results(whole)
+    one, other = (read_npz((d / "contexts.npz").read_bytes()) for d in (whole, resumed))
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[k], other[k], equal_nan=one[k].dtype.kind == "f") for k in one)
+    told = [strict(d / "config.json")["details"]["tokens_forwarded"] for d in (whole, resumed)]
+    assert told == [10 * 2 * 20] * 2, "no context was run twice"
 
 
 def _env() -> dict[str, str]:
@@ -276,33 +295,30 @@ def test_overflow_leaves_strict_files_and_a_reason(tmp_path: Path) -> None:
     assert found["results"]["layer_0"]["dirichlet_energy_n"] == 4
 
 
-def test_tracking_without_the_package_is_one_local_run(tmp_path: Path, monkeypatch: Any) -> None:
+def test_tracking_without_the_package_is_one_local_run(css: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert probe(tmp_path / "r", "css", "--wandb", "icl") == 0
-    assert probe(tmp_path / "r", "css", "--wandb", "icl") == 0
-    runs = list((tmp_path / "r" / "wandb-local" / "icl").iterdir())
+    assert probe(css, "css", "--wandb", "icl") == 0
+    assert probe(css, "css", "--wandb", "icl") == 0
+    runs = list((css / "wandb-local" / "icl").iterdir())
     assert len(runs) == 1
     assert {"config.json", "summary.json", "history.jsonl"} <= {p.name for p in runs[0].iterdir()}
 
 
 def test_activations_are_saved_on_request(tmp_path: Path) -> None:
-    import numpy as np
-
     assert probe(tmp_path / "r", "css", "--save-activations", "tokens") == 0
     with np.load(tmp_path / "r" / "raw_data" / "activations.npz") as saved:
         assert saved["layer_2"].shape == (4, 50, 32) and saved["nodes"].shape == (4, 50)
 
 
-def test_conditions_are_compared_over_the_same_walks(tmp_path: Path, capsys: Any) -> None:
-    assert probe(tmp_path / "r", "loo", "--lengths", "8,16") == 0
+def test_conditions_are_compared_over_the_same_walks(
+    finished: Callable[[str], Path], tmp_path: Path, capsys: Any
+) -> None:
+    loo = Path(shutil.copytree(finished("loo"), tmp_path / "r"))
     capsys.readouterr()
-    assert peira(["analyse", str(tmp_path / "r")]) == 0
-    told = (tmp_path / "r" / "analysis" / "findings.json").read_text()
+    assert peira(["analyse", str(loo)]) == 0
+    told = (loo / "analysis" / "findings.json").read_text()
     assert "semantic_minus_unrelated" in told
-    assert (
-        peira(["plot", str(tmp_path / "r"), "loo_heatmap", "--output", str(tmp_path / "h.png")])
-        == 0
-    )
+    assert peira(["plot", str(loo), "loo_heatmap", "--output", str(tmp_path / "h.png")]) == 0
     assert (tmp_path / "h.png").stat().st_size > 5000
 
 

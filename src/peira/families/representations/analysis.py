@@ -134,8 +134,8 @@ def layer_table(found: Sequence[Trial]) -> Table:
         Column("trial", "trial", kind="text"), Column("layer", "layer", kind="text"),
         Column("energy", "energy R", 3, kind="estimate"), Column("shuffled", "R shuffled", 3),
         Column("separation", "separation F", 2, kind="estimate"),
-        Column("position", "position", 3), Column("overlap", "population overlap", 3),
-        Column("mass", "mass on neighbours", 3), Column("claim", "claim", kind="text"),
+        Column("position", "position", 3), Column("overlap", "overlap", 3),
+        Column("mass", "mass", 3), Column("claim", "claim", kind="text"),
     )  # fmt: skip
     return Table("layers", "Geometry by layer at the longest context", columns, tuple(rows),
                  "R and F are 1 without structure; lower R, higher F is more. Intervals: 95 % t over"

@@ -26,6 +26,7 @@ class Entry:
     layers: tuple[int, ...] | None = None
     open_conditions: bool = False  # a condition may be any graph
     figures: tuple[str, ...] = field(default=())
+    further: dict[str, tuple[str, ...]] = field(default_factory=dict)  # figures of a condition
     sequences: int = 2  # forwarded per context: natural and shuffled, and what the experiment adds
 
     def rows(self, length: int) -> int:
@@ -74,7 +75,7 @@ ENTRIES: tuple[Entry, ...] = (
           "Do accuracy and graph geometry appear together as context grows?", "grid:4x4",
           (5, 10, 20, 50, 100, 200, 384, 700, 1000, 1400), ("grid:4x4", "ring:10", "hex:3x4", "days"),
           window=50, null=("shuffled", "untrained"), open_conditions=True,
-          figures=("accuracy", "energy", "planes", "overlap")),
+          figures=("accuracy", "energy", "planes", "overlap"), further={"days": ("rings",)}),
     Entry("lee", "run_lee_et_al_experiments",
           "Does influence change sign as structure is learned?", "sbm", (5, 10, 20, 30, 50, 75, 100),
           figures=("toy_influence", "css_panels")),

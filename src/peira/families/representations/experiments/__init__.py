@@ -28,4 +28,5 @@ def figures(outcome: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
     """Figure name -> maker, from a trial's outcome."""
     entry = find(outcome["experiment"])
     module = import_module(f"{__name__}.{entry.module}")
-    return {name: partial(getattr(module, name), outcome) for name in entry.figures}
+    names = (*entry.figures, *entry.further.get(outcome["condition"], ()))
+    return {name: partial(getattr(module, name), outcome) for name in names}

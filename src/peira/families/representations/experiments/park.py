@@ -322,3 +322,34 @@ def overlap(outcome: Mapping[str, Any], axes: Any) -> str:
         " Right: bars"
         " are 95 % bootstrap intervals over contexts. Dotted: structure-free value."
     )  # fmt: skip
+
+
+RINGS = {"context": "ring of the context", "prior": "ring of the calendar"}
+
+
+@plots.figure(6.6, 5.0, 2, 2, sharey=True)
+def rings(outcome: Mapping[str, Any], axes: Any) -> str:
+    """Condition days: overlap of the first and of the next plane with either ring, over N and layer."""
+    found, lengths, labels = outcome["curves"]["days"], outcome["lengths"], plots.layers(outcome)
+    for pair, part in enumerate(("components 1 and 2", "components 3 and 4")):
+        above, below = axes[0, pair], axes[1, pair]
+        for k, (ring_, label) in enumerate(RINGS.items()):
+            look = {"color": plots.PALETTE[k], "marker": plots.MARKERS[k], "label": label}
+            plots.band(above, lengths, found[ring_], (pair, -1), **look)
+            plots.band(below, range(len(labels)), found[ring_], (pair, slice(None), -1), **look)
+        above.set_title(f"{part}, {plots.last_layer(outcome)}")
+        below.set_title(f"{part}, N = {lengths[-1]}")
+        plots.log_lengths(above, lengths)
+        below.set_xticks(range(len(labels)), labels)
+        below.set_xlabel("layer (after block k)")
+    for ax in axes.ravel():
+        plots.structure_free(ax, 2 / 6)
+        ax.set_ylim(0, 1.03)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("overlap with a ring's first plane")
+    plots.legend_beside(axes[0, 0])
+    return (
+        "Days of the week on a permuted ring: does the plane show the order learnt before or the"
+        f" context's? Fully covered contexts only; a point"
+        f" without a band is one context. {plots.BAND} Dotted: structure-free value."
+    )
