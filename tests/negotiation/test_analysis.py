@@ -5,12 +5,12 @@ import pytest
 
 from peira import api
 from peira.families.negotiation import cell_tables, model_tables, model_views, scaling_law
-from peira.families.negotiation.model_tables import gini
 from peira.families.negotiation.planted import Truth, planted
 from peira.families.negotiation.rows import Games
 from peira.report import rules
 from peira.report.analysis import Analysis
 from peira.stats.dyads import capability_slope
+from peira.stats.effects import gini
 from peira.store.records import RunView
 
 
@@ -286,3 +286,28 @@ def test_the_guides_short_names_stand_for_figures_and_factors(run):
         assert set(family.figure_groups[group]) <= set(makers)
     assert set(family.factor_aliases["order"]) <= known
     assert known & set(family.factor_aliases["model"])
+
+
+def test_three_seats_are_told_by_share_and_rule_over_instances(tmp_path):
+    from peira.families.negotiation import Negotiation, group_tables
+    from peira.families.negotiation.rows import games_of
+    from peira.study.study import Study
+
+    three = ["sim:skill=0.2", "sim:skill=0.5", "sim:skill=0.9"]
+    study = Study.model_validate({
+        "family": "negotiation", "fixed": {"max_rounds": 6, "num_items": 5}, "seeds": [1, 2, 3],
+        "factors": {"models": [three, three[::-1]], "acceptance": ["unanimity", "majority"]},
+    })  # fmt: skip
+    assert api.run(study, api.Options(run_dir=tmp_path / "run")).exit_code == 0
+    with RunView(tmp_path / "run") as view:
+        told, games = Negotiation().analyse(view), games_of(view)
+    rules.check(told)
+    found = {f.name: f.estimate for f in told.findings}
+    assert found["share_sim:skill=0.9"].n == 3  # instances: neither orders nor rules are new ones
+    assert sum(found[f"share_{m}"].estimate for m in three) == pytest.approx(1.0)
+    assert found["acceptance_majority"].n == 3
+    assert "sim:skill=0.9, the strongest of 3 models" in told.answer
+    assert told.tables[0].name == "rules"
+    for row in games.rows:
+        loud = group_tables.outvoted(row)
+        assert len(loud) <= (0 if ("acceptance", "unanimity") in row.extra else 1)

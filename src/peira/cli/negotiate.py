@@ -46,6 +46,7 @@ def command(
     from peira.cli.run import execute
 
     levels = competition_level or [0.5]
+    _check(models)
     question = api.ask(
         _study(
             models, levels, num_runs if batch else 1, random_seed, both_orders,
@@ -61,6 +62,17 @@ def command(
 
 
 command.variadic = frozenset({"--models", "--competition-level"})  # type: ignore[attr-defined]
+
+
+def _check(models: list[str]) -> None:
+    from peira.errors import InputError
+
+    if not 2 <= len(models) <= 10:
+        raise InputError(
+            f"--models {' '.join(models)}: {len(models)} name{'s' if len(models) > 1 else ''}\n"
+            "  allowed: 2 to 10 names, one for each seat; a name may come twice\n"
+            f"  remedy: --models {models[0]} {models[1] if len(models) > 1 else 'ANOTHER'}"
+        )
 
 
 def _study(

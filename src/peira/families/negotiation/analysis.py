@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from peira.families.negotiation import cell_tables, model_tables, model_views, scaling_law
-from peira.families.negotiation.behaviour_table import behaviours, table_of
+from peira.families.negotiation import (
+    cell_tables,
+    group_tables,
+    model_tables,
+    model_views,
+    scaling_law,
+)
+from peira.families.negotiation.behaviour_table import behaviours, table_of, words_of
 from peira.families.negotiation.judging import agreement_table, ratings_table
 from peira.families.negotiation.rows import AXIS_LABELS, Games, Row, games_of
 from peira.families.negotiation.scaling_law import Law
 from peira.report.analysis import Analysis, Finding, Table
+from peira.stats.paired import paired_difference
 from peira.stats.result import Estimate
 
 if TYPE_CHECKING:
@@ -32,7 +39,7 @@ def analyse(run: RunView) -> Analysis:
     findings = tuple(_findings(games, laws))
     return Analysis(
         answer=_answer(games, laws, findings),
-        tables=tuple(table for table in _tables(run, games, laws, seen) if table.rows),
+        tables=tuple(_tables(run, games, laws, seen)),
         findings=findings,
         notes=tuple(_notes(games, laws)),
         files=_files(games, laws, seen),
@@ -40,34 +47,36 @@ def analyse(run: RunView) -> Analysis:
 
 
 def _tables(run: RunView, games: Games, laws: Sequence[Law], seen: Any) -> list[Table]:
-    tables = []
+    tables: list[Table | None] = []
+    if not games.dyadic:
+        tables += [group_tables.rules_table(games)]
+    if games.pairs:
+        tables += [cell_tables.by_level(games)]
+    else:
+        tables += [group_tables.seats_table(games)]
+    if laws and laws[0].slope.defined:
+        tables += [scaling_law.slopes(laws), scaling_law.forms_table(laws),
+                   model_views.views_table(games, laws[0])]  # fmt: skip
+    if laws:
+        tables.append(model_views.relations_table(games))
     if games.pairs:
         tables += [
-            cell_tables.by_level(games), cell_tables.cells(games), cell_tables.normalised(games),
+            cell_tables.cells(games), cell_tables.normalised(games), cell_tables.positions(games),
             cell_tables.exploitation_table(games), model_tables.order_effects(games),
         ]  # fmt: skip
-    if laws:
-        tables.append(scaling_law.slopes(laws))
-        forms = scaling_law.forms_table(laws)
-        tables += [forms] if forms else []
-        if laws[0].slope.defined:
-            tables.append(model_views.views_table(games, laws[0]))
-        relations = model_views.relations_table(games)
-        tables += [relations] if relations else []
-    if not games.dyadic or not games.pairs:
-        tables.append(model_tables.seats_table(games))
     if not games.dyadic:
-        tables.append(model_tables.coalitions(games))
-    tables += [model_tables.convergence(games), table_of(seen), model_tables.tokens(games)]
+        tables += [group_tables.seats_table(games)] if games.pairs else []
+        tables.append(group_tables.coalitions(games))
     tables += [
-        t for t in (ratings_table(games), agreement_table(run, games, seen)) if t is not None
-    ]
-    tables.append(model_tables.parsing(games))
-    return [*tables, cell_tables.run_counts(games)]
+        model_tables.convergence(games), table_of(seen), words_of(seen), ratings_table(games),
+        agreement_table(run, games, seen), model_tables.tokens(games), model_tables.parsing(games),
+        cell_tables.run_counts(games),
+    ]  # fmt: skip
+    return [table for table in tables if table is not None and table.rows]
 
 
 def _findings(games: Games, laws: Sequence[Law]) -> list[Finding]:
-    found = []
+    found = [] if games.dyadic else list(group_tables.findings(games))
     labels = {name: label for name, label, _ in scaling_law.OUTCOMES}
     for each in (law for law in laws if law.slope.defined):
         star = "; conditional on the one baseline" if each.star else ""
@@ -93,27 +102,46 @@ def _findings(games: Games, laws: Sequence[Law]) -> list[Finding]:
                 f"Utility of {pair[1]} less that of {pair[0]}, {seated}.",
                 estimate, unit="instance",
             ))  # fmt: skip
+        found += _size_finding(games)
     return found
 
 
+def _size_finding(games: Games) -> list[Finding]:
+    """Three or four opponents of one baseline: the strongest against the weakest of them."""
+    if not 3 <= len(games.pairs) <= 4 or len({strong for _, strong in games.pairs}) != 1:
+        return []
+    ends = games.pairs[0], games.pairs[-1]
+    by_block = [
+        cell_tables.by_instance(games.of(pair), lambda row: row.difference()) for pair in ends
+    ]
+    shared = [block for block in by_block[0] if block in by_block[1]]
+    if len(shared) < 2:
+        return []
+    weakest, strongest = ([found[block] for block in shared] for found in by_block)
+    return [Finding(
+        "opponents", f"Gap to {ends[0][1]}: of {ends[1][0]} less of {ends[0][0]}, the same instances.",
+        paired_difference(strongest, weakest, seed=model_tables.SEED), unit="instance",
+    )]  # fmt: skip
+
+
 def _answer(games: Games, laws: Sequence[Law], findings: Sequence[Finding]) -> str:
-    if laws and laws[0].slope.defined:
-        return _slope_sentence(laws[0]) + _deals_sentence(games)
-    if len(games.pairs) > 1:
-        return _pairs_sentence(games) + _deals_sentence(games)
-    pair = next((f for f in findings if f.name.startswith("difference_")), None)
-    if pair is not None and pair.estimate.defined:
-        return (
-            f"{pair.claim[:-1]}: {_told(pair.estimate)} points over {pair.estimate.n} instances."
-            + (_deals_sentence(games))
-        )
     if len(games.done) == 1:
         return _single(games.done[0])
-    return f"{len(games.done)} games were finished." + _deals_sentence(games)
+    if laws and laws[0].slope.defined:
+        said = _slope_sentence(laws[0])
+    elif games.pairs:
+        said = _pairs_sentence(games, findings)
+    else:
+        return group_tables.answer(games, findings) + _deals_sentence(games)
+    return said + _seat_sentence(findings) + _deals_sentence(games)
 
 
-def _pairs_sentence(games: Games) -> str:
-    """The answer over several pairs, too few models for a slope."""
+def _pairs_sentence(games: Games, findings: Sequence[Finding]) -> str:
+    """The answer of few models: each pair where they are few, else all together."""
+    told = [f for f in findings if f.name.startswith("difference_") and f.estimate.low is not None]
+    if told:
+        said = "; ".join(f"{f.claim[:-1]}: {_told(f.estimate)} points" for f in told)
+        return f"{said} ({told[0].estimate.n} instances)."
     rows = [row for row in games.rows if row.pair]
     found = cell_tables.mean_of(rows, lambda row: row.difference(), "strong - weak")
     if found.low is None:
@@ -122,6 +150,14 @@ def _pairs_sentence(games: Games) -> str:
         f"Utility of the stronger less that of the weaker model, over {len(games.pairs)} pairs:"
         f" {_told(found)} points over {found.n} instances."
     )
+
+
+def _seat_sentence(findings: Sequence[Finding]) -> str:
+    seat = next((f.estimate for f in findings if f.name == "seat_effect"), None)
+    if seat is None or seat.low is None or seat.high is None:
+        return ""
+    verdict = "changes" if seat.low > 0 or seat.high < 0 else "has no clear effect on"
+    return f" Sitting first {verdict} a model's utility: {_told(seat)} points."
 
 
 def _single(row: Row) -> str:

@@ -54,30 +54,43 @@ def table_of(seen: Seen) -> Table:
         Column("against", "false against self", digits=2, kind="estimate"),
         Column("kept", "promises kept", digits=2, kind="estimate"),
         Column("consistent", "word = private plan", digits=2, kind="estimate"),
-        *(Column(f"words_{name}", f"{name} words / 100 messages", digits=1) for name in CATEGORIES),
     )  # fmt: skip
     return Table(
         "behaviour", "Behaviour by model, checked by rule", columns, rows,
         "Claims by a documented grammar, compared with the true values (a limit with what the speaker"
-        " later took). Word counts are a labelled baseline, not evidence. 95 % intervals over games"
-        " (promises: Wilson).",
+        " later took). 95 % intervals over games (promises: Wilson).",
+    )  # fmt: skip
+
+
+def words_of(seen: Seen) -> Table:
+    """Word counts by model, apart from what is checked."""
+    rows = []
+    for model in sorted({model for _, model, _ in seen}):
+        mine = [b for _, name, b in seen if name == model]
+        messages = sum(b.messages for b in mine)
+        words: Counter[str] = sum((b.words for b in mine), Counter())
+        rates = {w: 100 * words[w] / messages if messages else None for w in CATEGORIES}
+        rows.append({"model": model, "messages": messages, **rates})
+    columns = (Column("model", "model", kind="text"), Column("messages", "messages"),
+               *(Column(name, name, digits=1) for name in CATEGORIES))  # fmt: skip
+    return Table(
+        "words", "Words of a list, for 100 messages, by model", columns, tuple(rows),
+        "A baseline, not evidence: a word list cannot tell a threat from a quotation.",
     )  # fmt: skip
 
 
 def _row(model: str, found: Sequence[Behaviour]) -> dict[str, Any]:
-    messages = sum(b.messages for b in found)
-    words: Counter[str] = sum((b.words for b in found), Counter())
     kept, tested = (sum(b.kept[i] for b in found) for i in (0, 1))
     agree = [b.consistency for b in found if b.consistency.agree + b.consistency.contradict]
     per_game = [c.agree / (c.agree + c.contradict) for c in agree]
     return {
-        "model": model, "games": len(found), "messages": messages,
+        "model": model, "games": len(found),
+        "messages": sum(b.messages for b in found),
         "claims": sum(len(b.claims) for b in found),
         "own": _mean([b.share_false(Truth.OWN_FAVOUR) for b in found]),
         "against": _mean([b.share_false(Truth.AGAINST_SELF) for b in found]),
         "kept": wilson(kept, tested) if tested else undefined(EMPTY),
         "consistent": _mean(per_game),
-        **{f"words_{name}": 100 * words[name] / messages if messages else None for name in CATEGORIES},
     }  # fmt: skip
 
 

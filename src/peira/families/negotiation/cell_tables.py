@@ -31,8 +31,8 @@ def by_block(rows: Iterable[Row], measure: Measure) -> list[float | None]:
     return [sum(v) / len(v) if v else None for v in values.values()]
 
 
-def role_average(rows: Sequence[Row], measure: Measure) -> list[float | None]:
-    """One value for each instance: mean over both seat orders, then over the pairs that share it.
+def by_instance(rows: Sequence[Row], measure: Measure) -> dict[Any, float | None]:
+    """Instance -> one value: mean over both seat orders, then over the pairs that share it.
 
     Where a pair's design swaps the seats, an instance it finished in only one order is left out
     (None): its value would mix the seat's effect with the model's.
@@ -41,8 +41,8 @@ def role_average(rows: Sequence[Row], measure: Measure) -> list[float | None]:
     for pair in dict.fromkeys(row.pair for row in rows):
         for block, mean in _pair_average([row for row in rows if row.pair == pair], measure):
             blocks[block].append(mean)
-    known = ([v for v in values if v is not None] for values in blocks.values())
-    return [sum(v) / len(v) if v else None for v in known]
+    known = {block: [v for v in values if v is not None] for block, values in blocks.items()}
+    return {block: sum(v) / len(v) if v else None for block, v in known.items()}
 
 
 def _pair_average(rows: Sequence[Row], measure: Measure) -> list[tuple[Any, float | None]]:
@@ -62,11 +62,18 @@ def _pair_average(rows: Sequence[Row], measure: Measure) -> list[tuple[Any, floa
 
 def mean_of(rows: Sequence[Row], measure: Measure, estimand: str) -> Estimate:
     """Mean over instances (role-averaged) with its t interval; n instances, n_rows games."""
-    values = role_average(rows, measure)
+    values = list(by_instance(rows, measure).values())
     seen = sum(1 for row in rows if row.done and measure(row) is not None)
     if not any(value is not None for value in values):
         return undefined(EMPTY, missing=len(values), estimand=estimand, method="t")
     return mean_interval(values).with_(n_rows=seen, estimand=estimand)
+
+
+def mean_of_blocks(values: Sequence[float | None]) -> Estimate:
+    """Mean of one value an instance with its t interval."""
+    if not any(value is not None for value in values):
+        return undefined(EMPTY, missing=len(values))
+    return mean_interval(values)
 
 
 def rate_of(rows: Sequence[Row]) -> Estimate:
@@ -119,21 +126,23 @@ OUTCOMES: tuple[Spec, ...] = (
 NORMALISED: tuple[Spec, ...] = (
     ("nash_strong", "stronger / Nash", 2, strong(lambda row, k: row.nash_share(k))),
     ("nash_weak", "weaker / Nash", 2, weak(lambda row, k: row.nash_share(k))),
-    ("position_strong", "stronger: 0 disagreement, 1 ideal", 2, strong(lambda row, k: row.position(k))),
-    ("position_weak", "weaker: 0 disagreement, 1 ideal", 2, weak(lambda row, k: row.position(k))),
     ("welfare", "welfare / best", 2,
      lambda row: row.outcome["yardsticks"]["welfare_ratio"] if row.outcome else None),
     ("max_welfare", "best welfare (instance)", 0,
      lambda row: row.outcome["yardsticks"]["max_welfare"] if row.outcome else None),
 )  # fmt: skip
+POSITIONS: tuple[Spec, ...] = (
+    ("position_strong", "stronger", 2, strong(lambda row, k: row.position(k))),
+    ("position_weak", "weaker", 2, weak(lambda row, k: row.position(k))),
+)  # fmt: skip
 EXPLOITATION: tuple[Spec, ...] = (
-    ("e_strong", "E stronger, no deal at d", 2, strong(exploited)),
-    ("e_weak", "E weaker, no deal at d", 2, weak(exploited)),
+    ("e_strong", "E stronger", 2, strong(exploited)),
+    ("e_weak", "E weaker", 2, weak(exploited)),
     ("e_strong_deals", "E stronger, deals only", 2, deals(strong(exploited))),
     ("e_weak_deals", "E weaker, deals only", 2, deals(weak(exploited))),
-    ("loss_strong", "of it efficiency loss", 2,
+    ("loss_strong", "stronger: efficiency loss", 2,
      deals(strong(lambda row, k: row.yardstick("efficiency_loss", k)))),
-    ("transfer_strong", "of it transfer", 2,
+    ("transfer_strong", "stronger: transfer", 2,
      deals(strong(lambda row, k: row.yardstick("transfer", k)))),
 )  # fmt: skip
 
@@ -141,7 +150,7 @@ EXPLOITATION: tuple[Spec, ...] = (
 def cells(games: Games) -> Table:
     """Outcomes by pair and level; without the cost where nothing cost anything."""
     rows = []
-    specs = OUTCOMES if any(row.cost for row in games.rows) else OUTCOMES[:-1]
+    specs = _telling(games, OUTCOMES if any(row.cost for row in games.rows) else OUTCOMES[:-1])
     for pair in games.pairs:
         for level in games.levels:
             mine = games.of(pair, level)
@@ -156,6 +165,12 @@ def cells(games: Games) -> Table:
     )  # fmt: skip
 
 
+def _telling(games: Games, specs: Sequence[Spec]) -> tuple[Spec, ...]:
+    """Without the columns of deals only where every game ended in a deal: they would say the same."""
+    all_agreed = all(row.deal for row in games.done)
+    return tuple(s for s in specs if not (all_agreed and s[0].endswith("_deals")))
+
+
 def normalised(games: Games) -> Table:
     """Raw utility against what the instance allowed, by pair and level."""
     return _table(
@@ -165,12 +180,21 @@ def normalised(games: Games) -> Table:
     )  # fmt: skip
 
 
+def positions(games: Games) -> Table:
+    """Where each stands between no deal and the best it could have had."""
+    return _table(
+        games, "positions", "Place between no deal (0) and the best for oneself (1)", POSITIONS,
+        "Undiscounted utility; no deal at the disagreement point.",
+    )  # fmt: skip
+
+
 def exploitation_table(games: Games) -> Table:
     """Role-free exploitation by pair and level, with and without no-deals."""
     return _table(
-        games, "exploitation", "Role-free exploitation E = (u - Nash)/(Nash - d)", EXPLOITATION,
-        "Same instance under both seat orders, averaged; the nearest Nash point is the yardstick."
-        " E = efficiency loss + transfer, exactly.",
+        games, "exploitation", "Exploitation E, free of the seat", _telling(games, EXPLOITATION),
+        "E = (u - u_Nash)/(u_Nash - d): 0 is the fair (Nash) deal, above it gains, below it loses; d is the"
+        " payoff of no deal, which no deal counts as. Same instance under both seat orders, averaged; the"
+        " nearest Nash point is the yardstick. E = efficiency loss + transfer (of deals), exactly.",
     )  # fmt: skip
 
 

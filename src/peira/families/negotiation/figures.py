@@ -33,24 +33,24 @@ def figures(run: RunView) -> Mapping[str, Callable[[], Figure]]:
     games = games_of(run)
     if not games.done:
         return {}
-    makers: dict[str, Callable[[], Figure]] = {}
+    makers: dict[str, Callable[[], Figure]] = {}  # what answers the question first
+    if any(len(each.x) >= 3 for each in scaling_law.laws(games)):
+        makers["scaling"] = partial(figures_models.scaling, games)
+    if games.swapped and len(games.pairs) == 1:
+        makers["order_effects"] = partial(figures_models.order_effects, games)
     if games.pairs:
         makers |= {
             f"mmlu_ordered_{name}": partial(figures_cells.heatmap, games, name) for name in HEATMAPS
         }
-    if any(len(each.x) >= 3 for each in scaling_law.laws(games)):
-        makers["scaling"] = partial(figures_models.scaling, games)
-    makers |= {
-        "convergence_rounds": partial(figures_games.convergence, games),
-    }
-    if model_tables.tokens(games).rows:
-        makers["token_usage"] = partial(figures_games.tokens, games)
-    if games.pairs:
-        makers["run_counts"] = partial(figures_cells.run_counts, games)
         if games.swapped:
             makers["order_effects"] = partial(figures_models.order_effects, games)
         makers["pareto"] = partial(figures_games.pareto, games)
     else:
         makers["seats"] = partial(figures_models.seats, games)
     makers["behaviour"] = lambda: figures_models.behaviour(run, games)
+    makers["convergence_rounds"] = partial(figures_games.convergence, games)
+    if model_tables.tokens(games).rows:
+        makers["token_usage"] = partial(figures_games.tokens, games)
+    if games.pairs:
+        makers["run_counts"] = partial(figures_cells.run_counts, games)
     return makers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from peira.families.negotiation import model_tables, scaling_law
+from peira.families.negotiation import group_tables, model_tables, scaling_law
 from peira.families.negotiation.behaviour_table import behaviours, table_of
 from peira.families.negotiation.rows import AXIS_LABELS, Games
 from peira.report.figures import (
@@ -184,7 +184,7 @@ def behaviour(run: RunView, games: Games) -> Figure:
 
 def seats(games: Games) -> Figure:
     """Games of three and more: utility and share by model and by seat."""
-    rows = model_tables.seats_table(games).rows
+    rows = group_tables.seats_table(games).rows
     with style():
         figure, panels = canvas(7.0, 1.2 + 0.32 * len(rows), 1, 2, sharey=True)
         for k, (axes, key, label) in enumerate(

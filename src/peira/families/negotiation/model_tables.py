@@ -1,21 +1,19 @@
-"""Tables by model and seat: order effects, tokens, parser counts, rounds, games of three and more."""
+"""Tables by model and seat: order effects, tokens, parser counts, rounds."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from peira.families.negotiation.cell_tables import PAIR, by_block, utility
+from peira.families.negotiation.cell_tables import PAIR, by_block, mean_of_blocks
 from peira.families.negotiation.outcome import COUNTS
 from peira.families.negotiation.rows import Games, Row, totals
 from peira.report.analysis import Column, Table
-from peira.stats.effects import gini
 from peira.stats.intervals import mean_interval, wilson
 from peira.stats.paired import paired_difference
-from peira.stats.result import EMPTY, Estimate, undefined
+from peira.stats.result import Estimate, undefined
 
-Belongs = Callable[[Row, int], bool]
 SEED = 20261121  # of the sign-flip and bootstrap draws, so that a report is the same each time
 
 
@@ -78,8 +76,8 @@ def order_effects(games: Games) -> Table:
 def _order_row(rows: Sequence[Row]) -> dict[str, Any]:
     seat = seat_effect(rows)
     return {
-        "strong_first": _mean(by_block(_sat(rows, "strong_first"), _gap)),
-        "weak_first": _mean(by_block(_sat(rows, "weak_first"), _gap)),
+        "strong_first": mean_of_blocks(by_block(_sat(rows, "strong_first"), _gap)),
+        "weak_first": mean_of_blocks(by_block(_sat(rows, "weak_first"), _gap)),
         "seat": seat,
         "p": seat.p,
     }
@@ -91,12 +89,6 @@ def _sat(rows: Sequence[Row], order: str) -> list[Row]:
 
 def _gap(row: Row) -> float | None:
     return row.difference()
-
-
-def _mean(values: Sequence[float | None]) -> Estimate:
-    if not any(value is not None for value in values):
-        return undefined(EMPTY, missing=len(values))
-    return mean_interval(values)
 
 
 # -- rounds ----------------------------------------------------------------------------------
@@ -134,7 +126,7 @@ def convergence(games: Games) -> Table:
         rows.append({
             "level": level, "games": sum(r.done for r in mine), "median": median_round(mine),
             "first": _complement(curve[1][1]) if len(curve) > 1 else None, "never": curve[-1][1],
-            "rounds": _mean(by_block(mine, lambda r: float(_final(r)) if r.deal else None)),
+            "rounds": mean_of_blocks(by_block(mine, lambda r: float(_final(r)) if r.deal else None)),
         })  # fmt: skip
     columns = (Column("level", "competition", digits=2), Column("games", "games"),
                Column("median", "median round"), Column("first", "deal in round 1", digits=2, kind="estimate"),
@@ -173,7 +165,8 @@ def tokens(games: Games) -> Table:
                 })  # fmt: skip
     columns = (Column("model", "model", kind="text"), Column("phase", "phase", kind="text"),
                Column("calls", "calls"), Column("out", "tokens out a seat and game", digits=0, kind="estimate"),
-               Column("in", "tokens in a seat and game", digits=0, kind="estimate"), Column("cost", "USD", digits=4))  # fmt: skip
+               Column("in", "tokens in a seat and game", digits=0, kind="estimate"),
+               *((Column("cost", "USD", digits=4),) if any(row["cost"] for row in rows) else ()))  # fmt: skip
     return Table(
         "tokens",
         "Tokens by model and phase",
@@ -191,79 +184,3 @@ def parsing(games: Games) -> Table:
     return Table("parsing", "What the parser met, by model", columns, rows,
                  "Nothing is invented on a seat's behalf: an illegal offer is asked for again twice, then"
                  " left out; a vote still missing after one re-ask is a rejection.")  # fmt: skip
-
-
-# -- three and more ----------------------------------------------------------------------------
-def seats_table(games: Games) -> Table:
-    """Games of any size: utility and share by model, and by seat."""
-    rows = []
-    groups = [("model", model, _plays(model)) for model in games.models]
-    most = max((len(row.models) for row in games.rows), default=0)
-    groups += [("seat", f"seat {s + 1}", _sits(s)) for s in range(most)]
-    for kind, name, belongs in groups:
-        rows.append({
-            "kind": kind, "name": name,
-            "utility": _mean(by_block(games.rows, _seat_mean(utility, belongs))),
-            "share": _mean(by_block(games.rows, _seat_mean(lambda r, k: r.seat_value("share", k), belongs))),
-            "exploitation": _mean(by_block(games.rows, _seat_mean(
-                lambda r, k: r.yardstick("exploitation", k), belongs))),
-        })  # fmt: skip
-    columns = (Column("kind", "by", kind="text"), Column("name", "of", kind="text"),
-               Column("utility", "utility", digits=1, kind="estimate"),
-               Column("share", "share", digits=2, kind="estimate"),
-               Column("exploitation", "E", digits=2, kind="estimate"))  # fmt: skip
-    return Table("seats", "Utility by model and by seat", columns, tuple(rows),
-                 "Means over instances with 95 % t intervals; fair share is 1/n.")  # fmt: skip
-
-
-def _plays(model: str) -> Belongs:
-    return lambda row, seat: row.models[seat] == model
-
-
-def _sits(place: int) -> Belongs:
-    return lambda row, seat: seat == place
-
-
-def _seat_mean(
-    measure: Callable[[Row, int], float | None], belongs: Belongs
-) -> Callable[[Row], float | None]:
-    def value(row: Row) -> float | None:
-        seen = [
-            v
-            for k in range(len(row.models))
-            if belongs(row, k) and (v := measure(row, k)) is not None
-        ]
-        return sum(seen) / len(seen) if seen else None
-
-    return value
-
-
-def coalitions(games: Games) -> Table:
-    """n ≥ 3: inequality, and how often two models vote alike on third models' proposals."""
-    rows = [{"what": "Gini of utilities", "value": _mean(by_block(
-        games.rows, lambda r: gini(r.outcome["utility"]) if r.outcome else None))}]  # fmt: skip
-    for a in games.models:
-        for b in games.models:
-            if a < b and (alike := _alike(games.done, a, b)):
-                rows.append({"what": f"{a} and {b} vote alike", "value": wilson(*alike)})
-    columns = (
-        Column("what", "measure", kind="text"),
-        Column("value", "value", digits=2, kind="estimate"),
-    )
-    return Table("coalitions", "Three and more: inequality and coalitions", columns, tuple(rows),
-                 "Votes on proposals of others; Wilson intervals over votes, which are not independent"
-                 " within a game.")  # fmt: skip
-
-
-def _alike(rows: Iterable[Row], a: str, b: str) -> tuple[int, int] | None:
-    same = total = 0
-    for row in rows:
-        if a not in row.models or b not in row.models or row.outcome is None:
-            continue
-        i, k = row.models.index(a), row.models.index(b)
-        for result in row.outcome["rounds"]:
-            for index, proposer in enumerate(result["proposers"]):
-                if proposer not in (i, k) and result["votes"][i]:
-                    same += result["votes"][i][index] == result["votes"][k][index]
-                    total += 1
-    return (same, total) if total else None

@@ -24,6 +24,8 @@ AXIS_LABELS = {
     "skill": "planted skill",
 }
 
+DRAWN = ("num_items", "num_agents", "preferences", "cooperation", "disagreement", "instance")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -68,8 +70,14 @@ class Row:
 
     @property
     def block(self) -> tuple[Any, ...]:
-        """The instance: games that share it are role swaps or repetitions, not new units."""
-        return (self.level, self.seed, self.extra)
+        """The instance: games that share it are role swaps, other rules or repetitions, not new
+        units."""
+        return (self.level, self.seed, self.drawn)
+
+    @cached_property
+    def drawn(self) -> tuple[tuple[str, Any], ...]:
+        """Factors that change what is divided; all others only change how."""
+        return tuple(pair for pair in self.extra if pair[0] in DRAWN)
 
     def seat_value(self, key: str, seat: int) -> float | None:
         """A per-seat number of the outcome (`utility`, `raw`, `share`)."""

@@ -155,6 +155,8 @@ def laws(games: Games) -> list[Law]:
     if not dyads(games):
         return []
     outcomes = OUTCOMES[::-1] if unlike_scales(games) else OUTCOMES
+    if all(row.deal for row in games.done):  # then deals only says the same
+        outcomes = tuple(each for each in outcomes if each[0] != "deals_only")
     found = [law(games, axis, name, o) for axis in games.axes for name, _, o in outcomes]
     return [each for each in found if each is not None]
 
@@ -172,7 +174,7 @@ def slopes(found: Sequence[Law]) -> Table:
         for each in found
     )  # fmt: skip
     columns = (Column("axis", "capability axis", kind="text"), Column("outcome", "outcome", kind="text"),
-               Column("n_models", "models"), Column("slope", "slope of model scores", digits=4, kind="estimate"),
+               Column("n_models", "models"), Column("slope", "slope of model scores", digits=3, kind="estimate"),
                Column("p", "p"), Column("r2", "R² over models", digits=2),
                Column("order", "worth of sitting first", digits=2), Column("star", "design", kind="text"))  # fmt: skip
     return Table(
@@ -203,7 +205,7 @@ def forms_table(found: Sequence[Law]) -> Table | None:
         for name, fit in forms.fits.items()
     )  # fmt: skip
     whole = (Column("makers", f"leave-one-maker-out RMSE ({len(set(makers))} makers)", digits=2),)
-    columns = (Column("form", "form", kind="text"), Column("n_models", "models"), Column("k", "parameters + sigma"),
+    columns = (Column("form", "form", kind="text"), Column("n_models", "models"), Column("k", "parameters"),
                Column("aicc", "AICc", digits=2), Column("weight", "Akaike weight", digits=2),
                Column("rmse", "leave-one-model-out RMSE", digits=2), *(whole if known else ()),
                Column("r2", "R²", digits=2), Column("note", "", kind="text"))  # fmt: skip
