@@ -145,14 +145,14 @@ def test_the_guides_form_resolves_to_seats_and_stays_in_the_record():
     ("data", "said"),
     [
         ({"models": ["a"]}, "2 to 10"),
-        ({"models": ["a", "b"], "num_agents": 3}, "num_agents: 3: allowed 2"),
+        ({"models": ["a", "b"], "num_agents": 3}, "2, the number of"),
         ({"models": ["a", "b", "c"], "num_items": 2, "competition_level": 0}, "num_items >= 3"),
         (
             {"models": ["a", "b", "c"], "num_items": 2, "competition_level": 0.5},
             "no such values exist",
         ),
         ({"models": ["a", "b"], "cooperation": 0.5}, "preferences to matrix"),
-        ({"models": ["a", "b"], "weak_model": "a"}, "needs strong_model"),
+        ({"models": ["a", "b"], "weak_model": "a"}, "it needs strong_model"),
         ({"models": ["a", "b"], "weak_model": "a", "strong_model": "c"}, "give one form"),
         ({"models": ["a", "b"], "sampling": {"c": {}}}, "sampling"),
         ({"models": ["a", "b"], "gamma_discount": 0}, "greater than 0"),

@@ -6,10 +6,12 @@ guide's form (`weak_model`, `strong_model`, `model_order`) stays in the record b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from peira.study.reader import misfit
 from peira.subjects.subject import Sampling
 
 Phase = Literal["discussion", "thinking", "proposal", "vote", "reflection"]
@@ -112,9 +114,9 @@ class NegotiationSettings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> NegotiationSettings:
-        faults = list(_faults(self))
-        if faults:
-            raise ValueError("; ".join(faults))
+        for path, allowed in _faults(self):
+            steps = tuple(path.split("."))
+            raise misfit(steps, getattr(self, steps[0]), allowed)
         return self
 
     def sampling_of(self, model: str) -> SubjectSampling:
@@ -181,19 +183,19 @@ def _resolved(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _misfits(settings: NegotiationSettings, stated: Instance) -> Any:
+def _misfits(settings: NegotiationSettings, stated: Instance) -> Iterator[tuple[str, str]]:
     """Faults of a stated instance."""
     n, m = len(settings.models), len(stated.items)
     if settings.num_items != m:
-        yield f"num_items: {settings.num_items}: allowed {m}, the number of instance.items"
+        yield "num_items", f"{m}, the number of instance.items"
     if len(stated.values) != n or any(len(row) != m for row in stated.values):
-        yield f"instance.values: allowed {n} rows of {m} numbers: one row a seat, one number an item"
+        yield "instance.values", f"{n} rows of {m} numbers: one row a seat, one number an item"
     if any(value < 0 for row in stated.values for value in row):
-        yield "instance.values: allowed 0 or more: values are points gained"
+        yield "instance.values", "0 or more: values are points gained"
     if len(set(stated.items)) != m:
-        yield "instance.items: allowed: names that differ: each item once"
+        yield "instance.items", "names that differ: each item once"
     if stated.labels is not None and len(set(stated.labels)) != n:
-        yield f"instance.labels: allowed {n} names that differ: one a seat"
+        yield "instance.labels", f"{n} names that differ: one a seat"
 
 
 def _possible(settings: NegotiationSettings) -> bool:
@@ -202,33 +204,37 @@ def _possible(settings: NegotiationSettings) -> bool:
     return possible(len(settings.models), settings.num_items, settings.competition_level)
 
 
-def _faults(settings: NegotiationSettings) -> Any:
-    """Cross-field faults, each as `path: value: allowed: remedy`."""
+def _faults(settings: NegotiationSettings) -> Iterator[tuple[str, str]]:
+    """Cross-field faults: the place, and what is allowed there."""
     count = len(settings.models)
     if not 2 <= count <= 10:
-        yield f"models: {count} names: allowed 2 to 10: one name for each seat"
+        yield "models", f"2 to 10 names, one for each seat; here {count}"
     elif settings.num_agents != count:
-        yield f"num_agents: {settings.num_agents}: allowed {count}, the number of `models`"
+        yield "num_agents", f"{count}, the number of `models`"
     if (settings.weak_model is None) != (settings.strong_model is None):
-        yield "weak_model: needs strong_model: give both, or `models` alone"
+        yield "weak_model", "it needs strong_model: give both, or `models` alone"
     if settings.model_order and settings.weak_model is None:
-        yield "model_order: needs weak_model and strong_model: or give `models` in seat order"
+        yield "model_order", "it needs weak_model and strong_model: or give `models` in seat order"
     drawn = settings.instance is None
     if drawn and settings.competition_level == 0 and count > settings.num_items:
         yield (
-            f"competition_level: 0 with {count} agents and {settings.num_items} items: "
-            f"disjoint interests need num_items >= {count}: raise num_items or competition_level"
+            "competition_level",
+            f"above 0 with {count} agents and {settings.num_items} items: disjoint interests need"
+            f" num_items >= {count}",
         )
     elif drawn and count > settings.num_items and not _possible(settings):
         yield (
-            f"competition_level: {settings.competition_level} with {count} agents and"
-            f" {settings.num_items} items: no such values exist: raise num_items to {count}, or"
-            " competition_level towards 1"
+            "competition_level",
+            f"nearer 1 with {count} agents and {settings.num_items} items: no such values exist;"
+            f" or raise num_items to {count}",
         )
     if settings.cooperation and settings.preferences == "vector":
-        yield f"cooperation: {settings.cooperation}: allowed 0 here: set preferences to matrix"
+        yield "cooperation", "0 here: set preferences to matrix"
     if settings.instance is not None:
         yield from _misfits(settings, settings.instance)
     unknown = set(settings.sampling) - {*settings.models, "default"}
     if unknown:
-        yield f"sampling: {sorted(unknown)}: allowed {['default', *settings.models]}"
+        yield (
+            "sampling",
+            f"{', '.join(['default', *settings.models])}; here {', '.join(sorted(unknown))}",
+        )
