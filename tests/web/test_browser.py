@@ -266,7 +266,7 @@ def test_live_progress_moves_while_a_run_goes_on(chromium, tmp_path):
                 expected(page, "#progress").to_have_attribute("data-done", "3")
                 assert "running" in page.locator("#progress").inner_text()
                 gate.release(3)
-                expected(page, "#progress").to_contain_text("not running")
+                expected(page, "#progress").to_contain_text("last active")
         finally:
             gate.release(10)
             thread.join(30)

@@ -23,7 +23,7 @@ from peira.report import tables
 from peira.store.records import RunView
 from peira.web import charts
 from peira.web.house import House
-from peira.web.queries import level
+from peira.web.queries import named
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Pages:
         )  # fmt: skip
         self.environment.filters |= {
             "table": lambda table: Markup(tables.to_html(table)), "ago": ago, "usd": usd,
-            "count": lambda value: f"{value:,}", "span": span, "shown": shown, "level": level, "clock": clock, "quoted": quote,
+            "count": lambda value: f"{value:,}", "span": span, "shown": shown, "level": named, "clock": clock, "quoted": quote,
         }  # fmt: skip
         self.environment.globals |= {
             "url": address, "progress": charts.progress, "version": __version__,

@@ -56,6 +56,16 @@ def level(value: Any) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
+def named(value: Any) -> str:
+    """A level as people read it: a list as its members, whether it is given as such or as text."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return ", ".join(map(level, value)) if isinstance(value, list) else level(value)
+
+
 def outcomes(run: RunView) -> dict[str, str]:
     """Numeric outcomes by dotted name -> their JSON path, learnt from some finished trials; those
     that vary come first. A name with a quotation mark cannot be said as a path and is left out."""
@@ -272,8 +282,8 @@ def observed(run: RunView, name: str, path: str) -> Observed:
         if isinstance(value, int | float):
             values[cell].append(value)
     ended = run.query(
-        "SELECT cell, COUNT(*) FROM trials WHERE position IS NOT NULL"
-        " AND state IN ('done', 'failed', 'halted') GROUP BY cell"
+        "SELECT cell, SUM(state IN ('done', 'failed', 'halted')) FROM trials INDEXED BY trials_by_cell"
+        " WHERE position IS NOT NULL GROUP BY cell"
     )
     return Observed(name, _is_truth(run, path), dict(values), dict(ended))
 
@@ -312,9 +322,9 @@ def over_time(run: RunView, points: int = 120) -> Moments | None:
         (start, width),
     )
     costs = dict(run.query(
-        "SELECT CAST((t.finished - ?) / ? AS INTEGER), SUM(r.cost) FROM replies r"
-        " JOIN trials t ON t.number = r.buyer WHERE (r.cost > 0 OR r.worst > 0)"
-        " AND t.finished IS NOT NULL GROUP BY 1", (start, width),
+        "SELECT CAST((t.finished - ?) / ? AS INTEGER), SUM(r.cost) FROM (SELECT buyer, SUM(cost) AS"
+        " cost FROM replies WHERE cost > 0 OR worst > 0 GROUP BY buyer) r JOIN trials t"
+        " ON t.number = r.buyer WHERE t.finished IS NOT NULL GROUP BY 1", (start, width),
     ))  # fmt: skip
     moments = Moments([0.0], [0.0], [0.0])
     for bucket, count in counted:

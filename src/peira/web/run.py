@@ -51,6 +51,7 @@ def page(request: Request) -> HTMLResponse:
             "answer": _answer(view), "study": view.study, "factors": queries.levels(found),
             "chosen": _axes(request, list(queries.levels(found)), list(known)),
             "outcomes": list(known), "path_on_disk": str(view.path),
+            "has_report": (view.path / "report.html").is_file(),
         }  # fmt: skip
     return answer(request, "run.html", **context)
 
