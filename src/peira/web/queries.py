@@ -58,12 +58,13 @@ def level(value: Any) -> str:
 
 def named(value: Any) -> str:
     """A level as people read it: a list as its members, whether it is given as such or as text."""
+    members = value
     if isinstance(value, str) and value.startswith("["):
         try:
-            value = orjson.loads(value)
+            members = orjson.loads(value)
         except orjson.JSONDecodeError:
-            return value
-    return ", ".join(map(level, value)) if isinstance(value, list) else level(value)
+            return level(value)
+    return ", ".join(map(level, members)) if isinstance(members, list) else level(value)
 
 
 def outcomes(run: RunView) -> dict[str, str]:
