@@ -178,18 +178,20 @@ def peira(line: str, **names: str) -> int:
 
 
 def test_the_negotiation_guides_commands(clone, capsys):
-    flags = "--competition-level 0.95 --num-items 5 --max-rounds 2 --num-runs 2 --batch"
-    assert peira(
-        f"peira negotiate --models sim:skill=0.2 sim:skill=0.9 {flags} --output-dir D"
-    ) == 0  # fmt: skip
-    assert peira(f"{mapped('collect RUN')}", RUN="D") == 0
+    flags = "--competition-level 0.95 --num-items 5 --max-rounds 10 --num-runs 5 --batch"
+    models = "sim:skill=0.2 sim:skill=0.9"
+    line = (
+        f"peira negotiate --models {models} {flags} --output-dir D"  # docs/negotiation.md runs it
+    )
+    assert peira(f"{line} --dry-run") == 0
     (clone / "orders.yaml").write_text(
         "family: negotiation\nname: E\nfixed: {num_items: 3, max_rounds: 2}\nfactors:\n"
         "  weak_model: ['sim:skill=0.2']\n  strong_model: ['sim:skill=0.9']\n"
         "  model_order: [weak_first, strong_first]\n"
     )
-    api.run("orders.yaml")
-    for part in ("plot RUN heatmaps", "plot RUN convergence", "plot RUN tokens", "plot RUN counts",
+    api.run("orders.yaml")  # neither figures nor a report: the commands below make their own
+    for part in ("collect RUN",
+                 "plot RUN heatmaps", "plot RUN convergence", "plot RUN tokens", "plot RUN counts",
                  "analyse RUN --by model", "analyse RUN --by order", "status RUN --watch",
                  "status RUN --failed", "show RUN 3"):  # fmt: skip
         assert peira(mapped(part).replace(" 3", " 0"), RUN="E") == 0, part
@@ -209,13 +211,9 @@ def test_the_scenario_guides_commands(clone, capsys):
         "runs_per_variation: 1\noutput_dir: experiments/my-experiment\nvariations:\n"
         "  - {type: actor_model, actor: regulator, values: [sim:actor, 'sim:actor,lift=1']}\n"
     )
-    assert peira(f"{mapped('run experiments/my-experiment')} --simulate --output-dir {folder}") == 0
-    assert (
-        peira(
-            f"{mapped('run experiments/my-experiment')} --resume --simulate --output-dir {folder}"
-        )
-        == 0
-    )
+    line = f"{mapped('run experiments/my-experiment')} --simulate --output-dir {folder}"
+    assert peira(line) == 0
+    assert peira(f"{line} --resume --dry-run") == 0
     for part in ("analyse experiments", "status experiments", "report experiments"):
         assert peira(mapped(part)) == 0
     for name in ("batch-config.yaml", "batch-summary.json", "batch-state.json", "batch-costs.json",
@@ -228,8 +226,12 @@ def test_the_scenario_guides_commands(clone, capsys):
 
 
 def test_the_representation_guides_commands(clone, capsys):
-    small = "--model sim:mixer,d=16,layers=2 --n-contexts 2 --lengths 8,16 --null none"
-    assert peira(f"peira probe loo_multilayer {small} --output-dir loo_multilayer") == 0
+    (clone / "loo.yaml").write_text(
+        "family: representations\nname: loo\noutput_dir: loo_multilayer\nfixed:\n"
+        "  {experiment: loo_multilayer, model: 'sim:mixer,d=8,layers=1', n_contexts: 2,"
+        " lengths: [6, 8], null: [none]}\n"
+    )
+    api.run("loo.yaml")  # as `peira probe loo_multilayer`, without its figures
     assert peira(mapped("compare A B C"), **dict.fromkeys("ABC", "loo_multilayer")) == 0
     assert peira(mapped("analyse D"), D="loo_multilayer") == 0
     assert peira(mapped("loo_heatmap"), D="loo_multilayer", F="heat.png") == 0
