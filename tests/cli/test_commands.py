@@ -75,6 +75,29 @@ def test_dry_run_writes_nothing(desk, capsys):
     assert not (desk / "experiments").exists()
 
 
+ODD = """
+family: negotiation
+name: odd
+fixed: {models: [mine, "sim:skill=0.5"]}
+replicates: 1
+subjects:
+  mine: {base_url: "http://127.0.0.1:9/v1", price: free, api_key_env: NONE_SUCH, lacks: [max_tokens]}
+  mime: {price: free}
+"""
+
+
+@pytest.mark.parametrize("words", [["plan"], ["run", "--dry-run"], ["run"]])
+def test_what_no_wire_can_carry_is_refused_before_it_is_planned(desk, capsys, monkeypatch, words):
+    if words == ["run"]:
+        monkeypatch.setenv("NONE_SUCH", "x")  # a plan needs no key
+    (desk / "odd.yaml").write_text(ODD)
+    assert run([*words, "odd.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert "cannot carry max_tokens=" in told
+    assert "subjects.mime: no trial asks this subject; did you mean `mine`?" in told
+    assert not (desk / "experiments").exists()
+
+
 def test_write_configs_gives_files_that_run(desk, capsys):
     assert run(["plan", "toy.yaml", "--write-configs"]) == 0
     config = desk / "experiments/toy/configs/config_3.json"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from peira.engine.budget import Account, Budget
 from peira.engine.journal import Bulk, Journal, connect, connect_read_only
+from peira.engine.ledger import Ledger, Purchase
 from peira.engine.migrations import MIGRATIONS
 from peira.engine.mounts import is_network_mount
 from peira.errors import StoreError
@@ -61,6 +63,20 @@ async def test_rows_of_a_bulk_share_a_step_and_come_after_what_was_put(journal):
     await asyncio.gather(*waits)
     assert journal.read("SELECT COUNT(*), SUM(value='row') FROM meta") == [(700, 700)]
     assert sum(steps) < 8
+
+
+async def test_an_intent_withdrawn_before_its_commit_charges_nothing(journal):
+    """Cancelled while the intent waits for the disk: no request left, so none stays on the books."""
+    ledger = Ledger(journal, Budget(Account(1000)))
+    opening = asyncio.create_task(ledger.open(Purchase(1, 1, "key", b"x" * 16, "m", 500)))
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await journal.durable("SELECT 1")  # by now the deletion is put
+    journal.flush()
+    assert journal.read("SELECT * FROM replies") == []
+    assert ledger.budget.run == Account(1000)
 
 
 async def test_a_bulk_row_that_fails_takes_its_whole_commit_with_it(journal):

@@ -15,6 +15,7 @@ from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.study.study import Study
 from peira.subjects.simulated import SimulatedWire
+from peira.testing import FaultServer
 from tests.engine.toy import Dice
 
 TOY = f"{Path(__file__).with_name('toy.py')}:Toy"
@@ -165,6 +166,47 @@ def test_fresh_sets_the_old_run_aside(folder):
     assert len(list(folder.parent.glob("run.old-*"))) == 1
 
 
+def test_a_fresh_run_is_held_too(folder):
+    execute(folder)
+    refused = []
+
+    def drive_it_too(session: api.Session) -> None:
+        with pytest.raises(RunLocked) as caught, RunDir(folder).locked():
+            pass
+        refused.append(caught.value)
+
+    assert execute(folder, fresh=True, on_start=drive_it_too).exit_code == 0
+    assert refused
+
+
+def test_a_refused_run_leaves_nothing_and_moves_nothing(folder):
+    bad = study(fixed={"model": "sim:nonesuch"})
+    with pytest.raises(InputError):
+        execute(folder, bad)
+    assert not folder.exists()
+    execute(folder)
+    with pytest.raises(InputError):
+        execute(folder, bad, fresh=True)
+    assert [each.name for each in folder.parent.iterdir()] == ["run"]
+
+
+def test_a_finished_run_leaves_one_database_file(folder):
+    execute(folder)
+    with RunView(RunDir(folder)) as run:
+        assert run.tally.done == 6
+    left = {each.name for each in folder.iterdir()}
+    assert "run.db" in left
+    assert not left & {"run.db-wal", "run.db-shm", "run.lock", "run.ballast"}
+
+
+def test_a_reader_meanwhile_sees_the_end(folder):
+    execute(folder, study(factors={"level": [0]}))
+    with RunView(RunDir(folder)) as run:
+        execute(folder)
+        assert run.tally == Tally(done=6)
+    assert execute(folder).ran == 0
+
+
 def test_resume_insists_on_a_run(folder):
     with pytest.raises(InputError, match="nothing to resume"):
         execute(folder, must_exist=True)
@@ -203,6 +245,27 @@ def test_an_unwritable_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         execute(tmp_path / "file" / "run")
+
+
+def test_what_a_provider_cannot_carry_stops_the_run_as_bad_input(folder):
+    """The family tells no samplings, so only its first call shows it; mended, the run goes on."""
+    with FaultServer(answer=lambda asked: "3").running() as server:
+        plain = {"base_url": f"{server.url}/v1", "price": "free", "lacks": ["max_tokens"]}
+        asks = study(fixed={"model": "mine"}, subjects={"mine": plain})
+        report = execute(folder, asks)
+        assert (report.exit_code, report.tally.failed, server.log) == (2, 0, [])
+        assert "cannot carry max_tokens=5" in report.message
+        assert set(report.causes) == {"bad input"}
+        mended = study(
+            fixed={"model": "mine"}, subjects={"mine": plain | {"allow_drop": ["max_tokens"]}}
+        )
+        assert execute(folder, mended).tally == Tally(done=6)
+
+
+def test_a_subject_that_only_a_trial_names_stops_the_run_as_bad_input(folder):
+    unseated = f"{Path(TOY.rpartition(':')[0])}:Unseated"
+    report = execute(folder, study(family=unseated, fixed={"model": "sim:nonesuch"}))
+    assert (report.exit_code, report.tally.failed) == (2, 0)
 
 
 def test_unknown_subjects_are_refused_before_the_first_trial(folder):

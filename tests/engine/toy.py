@@ -48,3 +48,12 @@ class Toy(Family[ToySettings, ToyOutcome]):
         lab.emit("sum", total=total)
         lab.save("total.txt", str(total))
         return ToyOutcome(total=total, draw=float(lab.rng("draw").random()))
+
+
+class Unseated(Toy):
+    """Does not tell whom it asks."""
+
+    name = "unseated"
+
+    def seats(self, settings: ToySettings) -> dict[str, str]:
+        return {}

@@ -13,15 +13,15 @@ import contextlib
 import itertools
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from peira.api.checks import check, limited, workplace
 from peira.engine import stop
 from peira.engine.budget import Account, Budget, micro
 from peira.engine.engine import Driver, Executor, Selection
@@ -39,10 +39,10 @@ from peira.store.collect import collect as write_projections
 from peira.store.manifest import frozen, manifest
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
-from peira.study.reader import Source, read_study
+from peira.study.reader import Source, read_study, suggestion
 from peira.study.study import Study
-from peira.subjects.route import Route, Routes
-from peira.subjects.subject import Sampling, Wire
+from peira.subjects.route import Route
+from peira.subjects.subject import Wire
 
 if TYPE_CHECKING:
     from peira.report.analysis import Analysis
@@ -112,6 +112,18 @@ class Question:
         """Seats that a person fills in some trial."""
         return [seat for settings in self.settings() for seat in self.family.people(settings)]
 
+    def unasked(self) -> list[str]:
+        """Of each name under `subjects` that no trial asks, a line with what may have been meant."""
+        family, named = self.family, self.study.subjects
+        if not named or any(family.asks_others(each) for each in self.settings()):
+            return []
+        known = {name for each in self.settings() for name in family.seats(each).values()}
+        return [
+            f"subjects.{name}: no trial asks this subject; " + (suggestion(name, sorted(known)) or
+            f"asked: {', '.join(sorted(known))}")
+            for name in named if name not in known
+        ]  # fmt: skip
+
     def run_dir(self, simulated: bool) -> RunDir:
         """Where the run goes unless told otherwise."""
         stem = self.study.name or (Path(self.source.file).stem if self.source else "study")
@@ -151,28 +163,20 @@ def run(study: Study | str | Path | Question, options: Options | None = None) ->
     target = RunDir(options.run_dir) if options.run_dir else question.run_dir(options.simulated)
     if options.must_exist and not target.exists:
         raise InputError(f"{target.path}: nothing to resume\n  remedy: run without --resume")
-    stop.check(question.study, question.family, question.cells())
+    opened = check(question, options)
     target.create()
-    with target.locked():
-        if options.fresh:
-            _start_afresh(target)
-        return _drive(question, options, target)
-
-
-def _start_afresh(target: RunDir) -> None:
-    if target.set_aside() is not None:
+    if options.fresh:
+        with target.locked():
+            target.set_aside()
         target.create()
+    with target.locked():  # with --fresh, the new directory's own
+        return _drive(question, options, target, opened)
 
 
-def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
+def _drive(question: Question, options: Options, target: RunDir, opened: list[Route]) -> RunReport:
     began = time.time()
     study = limited(question.study, options)
     place = workplace(question, study, options)
-    routes = place.routes(options.wires)
-    names = {name for each in question.settings() for name in question.family.seats(each).values()}
-    opened = open_all(routes, names)
-    _refuse_what_cannot_travel(question, options, opened)
-    refuse_what_cannot_be_sent(question.family, question.settings(), routes)
     journal = Journal(target.database, costly=any(route.durable for route in opened))
     try:
         _prepare(journal, question, study, options, opened)
@@ -190,56 +194,6 @@ def _drive(question: Question, options: Options, target: RunDir) -> RunReport:
     return replace(report, note=enough)
 
 
-def open_all(routes: Routes, names: Iterable[str]) -> list[Route]:
-    """The routes of all subjects. Raises StudyError with everything that stands in the way."""
-    opened, faults = [], []
-    for name in sorted(names):
-        try:
-            opened.append(routes.open(name))
-        except InputError as error:
-            faults.append(str(error))
-    if faults:
-        raise StudyError(faults)
-    return opened
-
-
-def _refuse_what_cannot_travel(question: Question, options: Options, opened: list[Route]) -> None:
-    """Workers elsewhere have neither the driver's wires, nor its batch desk, nor its people."""
-    if options.executor == "local":
-        return
-    reasons = {
-        "is a wire given in Python": [r.name for r in opened if r.provider == "given"],
-        "goes into batch jobs": [r.name for r in opened if r.batch is not None],
-        "is a person": [] if options.simulated else question.people(),
-    }
-    for reason, names in reasons.items():
-        if names:
-            raise InputError(
-                f"subject {names[0]!r} {reason}: only the driver can ask it\n"
-                f"  allowed: --executor local (not {options.executor})"
-            )
-
-
-def refuse_what_cannot_be_sent(
-    family: Family[Any, Any], settings: Iterable[Any], routes: Routes
-) -> None:
-    """Raise StudyError with every sampling that a subject's provider cannot carry, or whose cost
-    nothing bounds."""
-    asked = {pair for each in settings for pair in family.samplings(each)}
-    checks: list[Callable[[], object]] = [
-        *(partial(route.sampled, Sampling()) for route in routes.all()),
-        *(partial(routes.open(name).check, drawn) for name, drawn in sorted(asked, key=repr)),
-    ]
-    faults: dict[str, None] = {}
-    for check in checks:
-        try:
-            check()
-        except InputError as error:
-            faults[str(error)] = None
-    if faults:
-        raise StudyError(list(faults))
-
-
 def _report(question: Question, target: RunDir, message: str, began: float, ran: int) -> RunReport:
     with RunView(target) as view:
         write_projections(view, question.family, since=began)
@@ -248,27 +202,6 @@ def _report(question: Question, target: RunDir, message: str, began: float, ran:
     return RunReport(
         target.path, tally, causes, tally.exit_code({str(c) for c in halts}), message, spent / 1e6,
         unsettled / 1e6, time.time() - began, ran,
-    )  # fmt: skip
-
-
-def limited(study: Study, options: Options) -> Study:
-    """The study with the limits the options set."""
-    changes: dict[str, Any] = {}
-    if options.parallel is not None:
-        changes["max_parallel"] = options.parallel
-    if options.budget_usd is not None:
-        changes["budget_usd"] = options.budget_usd
-    limits = study.limits.model_validate(study.limits.model_dump() | changes)
-    return study.model_copy(update={"limits": limits})
-
-
-def workplace(question: Question, study: Study, options: Options) -> Workplace:
-    """What a process needs to run this question's trials."""
-    limits = study.limits
-    return Workplace(
-        question.reference, overrides=study.subjects, stand_ins=options.simulated,
-        offline=options.offline, retries=limits.retries, trial_seconds=limits.trial_seconds,
-        budgeted=limits.budget_usd is not None or limits.trial_usd is not None,
     )  # fmt: skip
 
 

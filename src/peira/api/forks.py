@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from peira import api
+from peira.api.checks import limited, open_all, workplace
 from peira.engine.fork import Branch, ForkDriver, ForkPlan, before, register_forks
 from peira.engine.journal import Journal
 from peira.errors import InputError
@@ -66,13 +67,9 @@ def _run(
     made: Mapping[str, list[Any]],
 ) -> dict[str, list[int]]:  # fmt: skip
     family = question.family
-    study = api.limited(question.study, options)
-    place = api.workplace(question, study, options)
-    routes = place.routes(options.wires)
-    everyone = [settings for arm in made.values() for settings in arm]
-    names = {name for s in everyone for name in family.seats(s).values()}
-    opened = api.open_all(routes, names)
-    api.refuse_what_cannot_be_sent(family, everyone, routes)
+    study = limited(question.study, options)
+    place = workplace(question, study, options)
+    opened = open_all(question, options, [s for arm in made.values() for s in arm])
     journal = Journal(run.database, costly=any(route.durable for route in opened))
     try:
         numbers = {

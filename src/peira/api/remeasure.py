@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from peira import api
+from peira.api.checks import limited, workplace
 from peira.engine.journal import Journal
 from peira.engine.lab import Lab, TrialTask
 from peira.engine.loops import loop_factory
@@ -32,12 +33,12 @@ def remeasure(run: RunDir, options: api.Options | None = None) -> int:
         done = [(record, view.events(record.number)) for record in view.done()]
     family = load_family(reference)
     question = api.Question(study, None, reference, family, run.path)
-    study = api.limited(study, chosen)
+    study = limited(study, chosen)
     with run.locked():
         journal = Journal(run.database, costly=not chosen.simulated)
         try:
             session = api.Session(
-                question, study, chosen, api.workplace(question, study, chosen), journal
+                question, study, chosen, workplace(question, study, chosen), journal
             )
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 found = runner.run(_all(family, session, done))

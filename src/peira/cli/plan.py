@@ -27,9 +27,11 @@ def command(
 ) -> int:
     """What a study would run and cost. Makes no call."""
     from peira import api
-    from peira.cli.display import say
+    from peira.cli.display import note, say
 
     question = api.ask(study)
+    for line in question.unasked():
+        note(line)
     options = api.Options(run_dir=output_dir, simulated=flags.simulated(subjects, simulate))
     show(question, options, json)
     if write_configs:
@@ -39,10 +41,12 @@ def command(
 
 
 def show(question: api.Question, options: api.Options, json: bool) -> int:
-    """Print the forecast of a study."""
+    """Print the forecast of a study. Raises InputError where `peira run` would."""
+    from peira.api.checks import check_plan
     from peira.cli.display import as_json, say, table
     from peira.store.forecast import forecast
 
+    check_plan(question, options)
     data = forecast(question, options)
     if json:
         as_json(data)

@@ -36,11 +36,13 @@ def command(
     """Run a study file, or go on with it. Finished trials are never run again and no reply is ever
     bought twice; a killed or halted run is continued by the same command."""
     from peira import api
-    from peira.cli.display import watcher
+    from peira.cli.display import note, watcher
 
     if not network:
         os.environ["HF_HUB_OFFLINE"] = "1"  # so that hf:NAME is looked for on this disk only
     question = api.ask(study)
+    for line in question.unasked():
+        note(line)
     options = api.Options(
         run_dir=output_dir,
         parallel=parallel,
@@ -91,7 +93,8 @@ def _next_step(report: api.RunReport, options: api.Options) -> str:
         return "  the rest: run again without --only"
     if report.tally.failed and not report.tally.halted and not report.tally.pending:
         return f"  remedy: peira status {report.path} --failed, then run with --retry-failed"
-    return "  remedy: run the same command again to go on; nothing is lost"
+    first = "correct the study, then " if report.exit_code == 2 else ""
+    return f"  remedy: {first}run the same command again to go on; nothing is lost"
 
 
 def _viewing(

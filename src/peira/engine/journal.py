@@ -106,9 +106,13 @@ class Journal:
         self._raise_failure()
 
     def close(self) -> None:
-        """Commit what waits and close."""
+        """Commit what waits and close, leaving one file: out of WAL, which readers that may not
+        write could not end, unless somebody reads just now."""
         self._waiting.put(None)
         self._thread.join()
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA busy_timeout=0")
+            self._connection.execute("PRAGMA journal_mode=DELETE")
         self._connection.close()
         self._ballast.unlink(missing_ok=True)
 
@@ -236,13 +240,13 @@ def connect(path: Path, *, costly: bool = True) -> sqlite3.Connection:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, cached_statements=512
         )
+        connection.execute("PRAGMA busy_timeout=5000")
         if is_network_mount(path.parent):
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             connection.execute("PRAGMA journal_mode=DELETE")
         else:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if costly else 'NORMAL'}")
-        connection.execute("PRAGMA busy_timeout=5000")
         connection.execute("PRAGMA cache_size=-32000")
         migrate(connection)
     except sqlite3.Error as error:

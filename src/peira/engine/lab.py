@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from peira.engine.ledger import Kept, LedgerPort, Memory, Sharing
-from peira.engine.seat import Seat
+from peira.engine.seat import Seat, bad_input
 from peira.study.seeds import derive, generator
 from peira.subjects.route import Routes
 from peira.subjects.subject import Subject
@@ -73,9 +73,11 @@ class Lab:
 
     def subject(self, name: str, seat: str, *, scope: Literal["trial", "run"] = "trial") -> Subject:
         """The subject `name` in `seat`. Under run scope, calls with the same content key are bought
-        once for the whole run. Raises InputError for an unknown name."""
+        once for the whole run. An unknown name stops the run as bad input."""
         if seat not in self.seats:
-            self.seats[seat] = Seat(self, self.bench.routes.open(name), seat, scope)
+            with bad_input():
+                route = self.bench.routes.open(name)
+            self.seats[seat] = Seat(self, route, seat, scope)
         return self.seats[seat]
 
     def keep(self, reply: Kept) -> None:

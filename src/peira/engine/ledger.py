@@ -215,11 +215,26 @@ class Ledger:
             await self.journal.durable(
                 WRITE, written(number, purchase, "open", worst=purchase.worst)
             )
-        except BaseException:
+        except BaseException as error:
             self.budget.settle(purchase.buyer, purchase.worst, 0)
+            if isinstance(error, asyncio.CancelledError):
+                self._withdraw(number)
             raise
         self.in_flight += 1
         return number
+
+    def _withdraw(self, intent: int) -> None:
+        """Delete an intent that still waits for its commit, in a later one: a `Bulk` comes last."""
+        committed = self.journal.durable_all([("SELECT 1", (), False)])
+
+        def delete(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._delete(intent)
+
+        committed.add_done_callback(delete)
+
+    def _delete(self, intent: int) -> None:
+        self.journal.put("DELETE FROM replies WHERE number=?", (intent,))
 
     async def settle(self, intent: int, purchase: Purchase, reply: Reply) -> None:
         """Write the reply and its real cost, durable, before the trial sees it."""
@@ -247,7 +262,7 @@ class Ledger:
     async def release(self, intent: int, purchase: Purchase) -> None:
         """The call was refused before it cost anything."""
         self._close(purchase, 0)
-        self.journal.put("DELETE FROM replies WHERE number=?", (intent,))
+        self._delete(intent)
 
     async def lose(self, intent: int, purchase: Purchase) -> None:
         """The call went out and its fate is unknown: it stays charged at its worst case."""

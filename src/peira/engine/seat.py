@@ -8,13 +8,15 @@ wire; its replies are stored with the trial's result.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from peira.engine.batches import desk_of
 from peira.engine.ledger import RUN_SCOPE, Purchase, pack, request_hash, storable
+from peira.engine.states import Cause
 from peira.errors import (
     InputError,
     ProviderFailure,
@@ -35,6 +37,15 @@ if TYPE_CHECKING:
 
 DEFAULT_SAMPLING = Sampling()
 UNPACED_WAITS = 1000  # refusals that a call without a pace (a simulated one) puts up with
+
+
+@contextlib.contextmanager
+def bad_input() -> Iterator[None]:
+    """What only a trial could tell of the study's faults stops the run: it is no trial's failure."""
+    try:
+        yield
+    except InputError as error:
+        raise RunHalted(Cause.INPUT, str(error)) from error
 
 
 class Seat:
@@ -95,7 +106,8 @@ class Seat:
     ) -> tuple[Request, str]:  # fmt: skip
         n = self._counts.get(label, 0)
         self._counts[label] = n + 1
-        sampling = self.route.sampled(sampling or DEFAULT_SAMPLING)
+        with bad_input():
+            sampling = self.route.sampled(sampling or DEFAULT_SAMPLING)
         name = key or f"{self.seat}|{label}|{n}"
         shared = self.scope == "run"
         seed = derive(name) if shared else derive(self.lab.seed, f"{self.lab.stream}{name}")

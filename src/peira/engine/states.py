@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from peira.errors import EXIT_BUDGET, EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_OK
+from peira.errors import EXIT_BUDGET, EXIT_INCOMPLETE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_OK
 
 
 class State(StrEnum):
@@ -38,6 +38,7 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"
     INTERRUPTED = "interrupted"
     STOPPED = "stopped"
+    INPUT = "bad input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,13 @@ class Tally:
         return self.done + self.failed + self.halted + self.pending
 
     def exit_code(self, causes: set[str]) -> int:
-        """0 all done, 130 interrupted, 4 a budget or cost limit, 3 anything else unfinished."""
+        """0 all done, 130 interrupted, 2 bad input, 4 a budget or cost limit, 3 anything else unfinished."""
         if self.done == self.planned:
             return EXIT_OK
         if Cause.INTERRUPTED in causes:
             return EXIT_INTERRUPTED
+        if Cause.INPUT in causes:
+            return EXIT_INPUT
         if causes & {Cause.BUDGET, Cause.TRIAL_LIMIT}:
             return EXIT_BUDGET
         return EXIT_INCOMPLETE

@@ -219,7 +219,7 @@ class Monitor:
             self._count(replicate, cell, result.state, result.outcome)
             self._advance()
         except InputError as error:
-            self.ledger.stop(RunHalted(Cause.STOPPED, str(error)))
+            self.ledger.stop(RunHalted(Cause.INPUT, str(error)))
 
     def describe(self) -> str:
         """What the rule says, in words; empty before the first look."""

@@ -82,6 +82,10 @@ class Family(Generic[SettingsT, OutcomeT]):
         value = getattr(settings, "model", None)
         return {"respondent": value} if isinstance(value, str) else {}
 
+    def asks_others(self, settings: SettingsT) -> bool:
+        """True if a trial may call subjects that `seats` does not name."""
+        return type(self).seats is Family.seats
+
     def people(self, settings: SettingsT) -> list[str]:
         """Seats that a person fills: they are asked by the driver alone."""
         return []

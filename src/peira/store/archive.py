@@ -20,10 +20,10 @@ import orjson
 
 from peira.errors import InputError, PeiraError, StoreError
 from peira.store.records import RunView
-from peira.store.rundir import DATABASE, SEAL, RunDir, dumps, find_run, list_runs, utc_now
+from peira.store.rundir import DATABASE, LOCK, SEAL, RunDir, dumps, find_run, list_runs, utc_now
 
 SCHEMA_VERSION = 1
-LEFT_OUT = ("run.lock", "run.ballast", f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal")
+LEFT_OUT = (LOCK, "run.ballast", f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal")
 
 
 @dataclass(frozen=True, slots=True)

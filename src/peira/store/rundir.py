@@ -23,6 +23,7 @@ import orjson
 from peira.errors import InputError, RunLocked, StoreError
 
 DATABASE = "run.db"
+LOCK = "run.lock"
 SEAL = "archive_manifest.json"  # in an archive: what is in it, with digests
 
 
@@ -76,19 +77,31 @@ class RunDir:
         """Hold the run for one driver. Raises RunLocked naming who has it, InputError for an
         archive."""
         self.refuse_sealed()
-        lock = self.path / "run.lock"
-        with lock.open("a+") as handle:
+        with self._lock() as handle:
+            self._sign(handle)
+            try:
+                yield
+            finally:  # first the file, then the lock: see `_lock`
+                if _is_at(handle, self.path / LOCK):
+                    (self.path / LOCK).unlink()
+
+    def _lock(self) -> TextIO:
+        """The lock file, locked. One that its holder removed meanwhile locks nothing: again."""
+        while True:
+            handle = (self.path / LOCK).open("a+")
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                handle.seek(0)
-                holder = handle.read().strip() or "another process"
+                with handle:
+                    handle.seek(0)
+                    holder = handle.read().strip() or "another process"
                 raise RunLocked(
                     f"{self.path}: {holder} is already driving this run\n"
                     "  remedy: wait for it, or stop it; watch with peira status --watch"
                 ) from None
-            self._sign(handle)
-            yield
+            if _is_at(handle, self.path / LOCK):
+                return handle
+            handle.close()
 
     def _sign(self, handle: TextIO) -> None:
         """Say who holds the lock; on a full disk the lock holds unsigned."""
@@ -109,11 +122,20 @@ class RunDir:
             target = self.path.with_name(f"{self.path.name}.old-{stamp}-{serial}")
             serial += 1
         self.path.rename(target)
+        (target / LOCK).unlink(missing_ok=True)
         return target
 
     def trial_folder(self, folder: str, slug: str) -> Path:
         """The folder of a trial; a slug is already known to be a safe relative path."""
         return self.path / folder / slug
+
+
+def _is_at(handle: TextIO, path: Path) -> bool:
+    """True if this open file is the one that the path names."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def find_run(text: str | Path, experiments: Path = Path("experiments")) -> RunDir:

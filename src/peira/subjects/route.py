@@ -135,6 +135,14 @@ class Routes:
             self._open[name] = self._make(name)
         return self._open[name]
 
+    def openable(self, name: str) -> bool:
+        """True if `open` gives a route for this name here and now."""
+        try:
+            self.open(name)
+        except InputError:
+            return False
+        return True
+
     async def close(self) -> None:
         """Close every wire."""
         for route in self._open.values():

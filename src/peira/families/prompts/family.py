@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 SPREAD = {"estimated": (0.7, 1.0, 1.5), "counted": (1.0, 1.02, 1.2)}  # low, expected, high
 
 
+def judging(settings: PromptsSettings) -> list[str]:
+    """The scorers that ask models."""
+    return [n for n in settings.analysis.scoring.scorers if asks_models(load_scorer(n))]
+
+
 class Prompts(Family[PromptsSettings, PromptsOutcome]):
     """System prompts compared on the same items."""
 
@@ -46,7 +51,7 @@ class Prompts(Family[PromptsSettings, PromptsOutcome]):
         inputs = inputs_of(settings)
         tokens = {kind: settings.max_tokens(kind) for kind in ("closed", "open")}
         planted = settings.simulated.model_dump(mode="json", exclude_defaults=True)
-        scorers = [n for n in settings.analysis.scoring.scorers if asks_models(load_scorer(n))]
+        scorers = judging(settings)
         return {
             "model": settings.resolved_model,
             "prompt_set": settings.prompt_set,
@@ -66,6 +71,10 @@ class Prompts(Family[PromptsSettings, PromptsOutcome]):
 
     def seats(self, settings: PromptsSettings) -> dict[str, str]:
         return {SEAT: settings.resolved_model}
+
+    def asks_others(self, settings: PromptsSettings) -> bool:
+        """A scorer may ask a judge."""
+        return bool(judging(settings))
 
     def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
         """A respondent whose skill grows with the model's capability, about .5 in the middle."""
