@@ -138,8 +138,8 @@ def layer_table(found: Sequence[Trial]) -> Table:
         Column("mass", "mass", 3), Column("claim", "claim", kind="text"),
     )  # fmt: skip
     return Table("layers", "Geometry by layer at the longest context", columns, tuple(rows),
-                 "R and F are 1 without structure; lower R, higher F is more. Intervals: 95 % t over"
-                 " contexts.")  # fmt: skip
+                 "R and F are 1 without structure; lower R, higher F is more. Overlap: the population's"
+                 " plane with the graph's. Mass: on neighbours. Intervals: 95 % t over contexts.")  # fmt: skip
 
 
 def _estimate(cell: Mapping[str, Any], name: str) -> Estimate:
