@@ -216,7 +216,7 @@ def test_killed_in_mid_flight_nothing_answered_is_asked_again(tmp_path, drivers)
     assert codes == [-9, -9, -9, 0]
     assert (tally.done, tally.planned, done) == (32, 32, calls)
     repeated = sum(count - 1 for count in digests.values())
-    assert len(digests) == calls and 0 < repeated <= lost <= 32 * len(kills)
+    assert len(digests) == calls and repeated <= lost <= 32 * len(kills)
 
 
 def test_the_manifest_says_how_a_subject_was_reached(tmp_path):

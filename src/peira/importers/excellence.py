@@ -21,6 +21,7 @@ import orjson
 from pydantic import ValidationError
 
 from peira.errors import InputError
+from peira.families.prompts.counting import token_counter
 from peira.families.prompts.data import FIELDS, Item, make_item
 from peira.families.prompts.evaluated import score_rows
 from peira.families.prompts.outcome import PromptsOutcome
@@ -290,11 +291,13 @@ class Recorded:
         shas: Mapping[str, str], answers: Answers, differing: int,
     ) -> Iterator[dict[str, Any]]:  # fmt: skip
         digest = hashlib.sha256(b"".join(item.line for item in self.items)).hexdigest()
+        counter = token_counter(None)
         yield {"kind": "items", "merged": 0, "sha256": digest, **pack_items(self.items)}
         yield {
             "kind": "prompts", "instructions": {}, "instructions_sha256": "not recorded",
-            "analysis": analysis_digest(settings.analysis),
+            "analysis": analysis_digest(settings.analysis), "token_method": counter.method,
             "arms": {arm: {"path": path, "text": text, "sha256": shas[arm],
+                           "tokens": counter.count(text or ""),
                            "names": [f"{settings.prompt_set}.{arm}"]}
                      for arm, (path, text) in prompts.items()},
         }  # fmt: skip
