@@ -331,7 +331,7 @@ GUIDE_LINES = (  # in the guide's order; the model is replaced, and the numbers 
     " --n-contexts 2",
     "experiments/analysis/compare_experiments.py --results results/test_run results/css",
     f"{LOO} --model {MIXER} --output-dir results/loo_jan22 --n-contexts 2 --lengths 6,12"
-    " --condition semantic",
+    " --condition semantic --layers 2",
     "experiments/analysis/compare_loo_metrics.py --results-dir results/loo_jan22",
     "experiments/logging/log_multilayer_loo_to_wandb.py --results-dir results/loo_jan22"
     " --project icl-influence",
