@@ -71,7 +71,8 @@ def test_the_import_is_a_run_that_the_ordinary_analysis_reads(shared_data, tmp_p
 
         told = analyse(view)
         names = {table.name for table in told.tables}
-    assert {"cells", "normalised", "exploitation", "behaviour", "scaling"} <= names
+    assert {"cells", "normalised", "exploitation", "behaviour"} <= names
+    assert "scaling" not in names  # five linked models: no slope is told below six
     assert "over 14 pairs: -2.8 [-5.4, -0.2] points over 57 instances" in told.answer
     assert len(told.files["claims.json"]) > 100
     assert all(claim["quote"] for claim in told.files["claims.json"])
