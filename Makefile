@@ -11,7 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(STAMP)          ## a whole negotiation study, offline, on real code paths
 	$(BIN)/peira run studies/negotiation/quickstart.yaml
 	@echo
-	@echo "Look at:  experiments/quickstart/report.html   (or: $(BIN)/peira view experiments)"
+	@echo "Look at:   experiments/quickstart/report.html   (or: $(BIN)/peira view experiments)"
+	@echo "To go on:  source $(BIN)/activate    then: peira --help"
 
 test: $(DEV_STAMP)      ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -59,6 +60,7 @@ bench: $(DEV_STAMP)     ## ratios and per-CPU-second figures
 	for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): one to three minutes, the first time only."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@

@@ -60,7 +60,16 @@ class StudyError(InputError):
 
     def __init__(self, faults: list[str], draft: Any = None) -> None:
         self.faults, self.draft = faults, draft
-        super().__init__("\n".join(faults))
+        super().__init__("\n".join(_told_once(faults)))
+
+
+def _told_once(faults: list[str]) -> list[str]:
+    """The faults; those with the same remedy stand together, above it."""
+    alike: dict[str, list[str]] = {}
+    for fault in faults:
+        first, _, rest = fault.partition("\n")
+        alike.setdefault(rest, []).append(first)
+    return [line for rest, firsts in alike.items() for line in (*firsts, rest) if line]
 
 
 class MissingExtra(InputError):

@@ -58,7 +58,7 @@ def test_show_prints_a_trial_without_driving_the_terminal(desk, capsys):
     run(["run", "toy.yaml"])
     assert run(["show", "toy", "0"]) == 0
     out = capsys.readouterr().out
-    assert "[roller]" in out
+    assert "[roller]" in out and "None" not in out
     assert "\x1b" not in out
 
 
@@ -170,7 +170,25 @@ def test_a_new_experiment_runs_as_written(desk, capsys):
 )
 def test_wrong_input_gets_a_message_and_exit_2(desk, capsys, words, said):
     assert run(words) == 2
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert 2 <= len(told.splitlines()) <= 3 and ("remedy: " in told or "allowed: " in told)
+
+
+def test_a_missing_key_of_several_models_is_told_once(desk, capsys, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert run(["negotiate", "--models", "gpt-4o", "gpt-4o-mini"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == ["peira negotiate: subject 'gpt-4o': no API key",
+                        "subject 'gpt-4o-mini': no API key"]  # fmt: skip
+    assert len(told) == 4 and "OPENAI_API_KEY" in told[3]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_a_flag_there_is_not_is_refused_by_every_command(desk, capsys, name):
+    assert run([name, "--nonsense"]) == 2
+    told = capsys.readouterr().err
+    assert "--nonsense" in told and len(told.splitlines()) <= 3
 
 
 def test_every_command_has_help(capsys):

@@ -41,6 +41,20 @@ def test_the_time_left_is_a_range_that_narrows():
     assert left(100, 100) == "100 s, about 88 s to 2 min left"
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_lines_break_between_words_and_elsewhere_not_at_all(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    text = "  one two three four five\nshort\n" + 30 * "x"
+    assert display.folded(text, io.StringIO()) == text
+    assert display.folded(text, Terminal()).split("\n") == [
+        "  one two three four", "  five", "short", 30 * "x",
+    ]  # fmt: skip
+
+
 def test_behind_a_pipe_it_says_who_is_being_waited_for():
     state = {
         "done": 0, "planned": 1, "failed": 0, "halted": 0, "in_flight": 0, "spent_usd": 0.0,

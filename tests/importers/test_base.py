@@ -78,7 +78,7 @@ def test_it_is_never_driven_on_nor_overwritten(imported):
 def test_what_does_not_fit_the_family_is_refused_by_name(tmp_path, changes, words):
     with pytest.raises(InputError, match=words):
         write_run(tmp_path / "run", TOY, [trial(0.0, 1, **changes)], "a tool")
-    assert not (tmp_path / "run" / "run.db").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_and_twice_the_same_are_refused(tmp_path):

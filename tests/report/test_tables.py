@@ -171,6 +171,16 @@ def test_a_terminal_never_breaks_a_number(width, rows):
             assert value in told, value
 
 
+def test_no_width_of_a_terminal_cuts_a_value_off():
+    columns = (COLUMNS[0], *(Column(f"v{i}", f"v{i}", kind="estimate") for i in range(4)))
+    value = Estimate(97.3, 91.9, 102.7, n=4, method="t")
+    made = table({"name": "row", **dict.fromkeys((c.key for c in columns[1:]), value)},
+                 columns=columns)  # fmt: skip
+    whole = text(made.rows[0], columns[1])
+    for width in range(40, 110):
+        assert drawn(made, width).count(whole) == 4, width
+
+
 def test_a_long_table_is_cut_in_markdown_and_says_so():
     made = table(*({"name": str(i)} for i in range(50)))
     words = to_markdown(made, limit=10)

@@ -68,7 +68,9 @@ def _paths(config: Path) -> dict[str, Any]:
     if config == DEFAULT and not config.exists():
         return {}
     data, _ = load_yaml(config)
-    paths = data.get("paths") if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        raise InputError(f"{config}: not a config\n  allowed: a mapping with `paths`, …")
+    paths = data.get("paths")
     if paths is not None and not isinstance(paths, dict):
         raise InputError(f"{config}: paths: {paths!r}\n  allowed: a mapping of path names")
     return paths or {}

@@ -7,10 +7,12 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, TextIO
 
 from peira.api import RunReport, Session, live
 
@@ -40,12 +42,31 @@ def _width() -> int:
 
 def say(text: str = "") -> None:
     """One line to standard output."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(folded(text, sys.stdout) + "\n")
 
 
 def note(text: str) -> None:
     """One line to standard error: progress and remarks, never results."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(folded(text, sys.stderr) + "\n")
+
+
+def folded(text: str, stream: TextIO) -> str:
+    """The text, its lines broken between words where the stream is a terminal."""
+    return text if not stream.isatty() else "\n".join(_folded(text, _columns()))
+
+
+def _folded(text: str, width: int) -> Iterable[str]:
+    for line in text.split("\n"):
+        if len(line) <= width:
+            yield line
+        else:
+            indent = line[: len(line) - len(line.lstrip())]
+            yield from wrap(line, width, subsequent_indent=indent, break_on_hyphens=False,
+                            break_long_words=False)  # fmt: skip
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def as_json(data: Any) -> None:

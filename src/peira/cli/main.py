@@ -109,7 +109,9 @@ def _invoke(name: str, module: str, arguments: list[str], debug: bool) -> int:
     except PeiraError as error:
         if debug:
             raise
-        sys.stderr.write(f"peira {name}: {error}\n")
+        from peira.cli.display import note
+
+        note(f"peira {name}: {error}")
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

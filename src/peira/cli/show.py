@@ -82,7 +82,8 @@ def _trial(view: Any, name: str, keep: Any, prompts: bool, json: bool) -> int:
     for title, data in (("settings", record.settings), ("outcome", record.outcome or {})):
         say(f"{title}:")
         for key, value in data.items():
-            say(f"  {key}: {str(value)[:160]}")
+            if value is not None or title == "outcome":
+                say(f"  {key}: {str(value)[:160]}")
     if record.message:
         say(f"message: {record.message}")
     for line in transcript(events, prompts):
@@ -91,16 +92,19 @@ def _trial(view: Any, name: str, keep: Any, prompts: bool, json: bool) -> int:
 
 
 def transcript(events: Iterable[Mapping[str, Any]], prompts: bool) -> Iterable[str]:
-    """Events as readable lines; control characters of model text made harmless."""
+    """Events as readable lines, what was just said not said twice; control characters of model text
+    made harmless."""
+    said = None
     for event in events:
         if event["kind"] == "call":
+            said = event["reply"]
             yield f"\n[{event['seat']}] {event['label']}  ({event['served_model'] or event['model']})"
             for message in event.get("messages", ()) if prompts else ():
                 yield f"  <{message['role']}> {harmless(message['content'])}"
-            yield harmless(event["reply"])
+            yield harmless(said)
         else:
-            rest = {k: v for k, v in event.items() if k not in ("n", "kind")}
-            yield f"\n- {event['kind']}: {harmless(str(rest))}"
+            rest = (f"{k} {v}" for k, v in event.items() if k not in ("n", "kind") and v != said)
+            yield f"\n- {event['kind']}: {harmless(', '.join(rest))}"
 
 
 def harmless(text: str) -> str:

@@ -8,9 +8,10 @@ driven on, since its replies are not in a ledger.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,14 +98,15 @@ def write_run(
 ) -> RunDir:  # fmt: skip
     """Write a run directory of imported trials with all its projections. `source` says where they
     come from, `notes` what goes into the study beside them. Raises InputError if `target` holds a
-    run already, if there are no trials, or if one does not fit the family's models."""
+    run already, if there are no trials, or if one does not fit the family's models: then no folder
+    is left behind."""
     run = RunDir(target)
     if run.exists:
         raise InputError(f"{target}: holds a run already\n  remedy: choose another with --out")
     run.create()
     reference = resolve(family)
     loaded = load_family(reference)
-    with run.locked():
+    with _kept_if_whole(target), run.locked():
         journal = Journal(run.database, costly=False)
         try:
             writer = Writer(loaded, notes or Notes())
@@ -118,6 +120,17 @@ def write_run(
         with RunView(run) as view:
             collect(view, loaded)
     return run
+
+
+@contextlib.contextmanager
+def _kept_if_whole(target: Path) -> Iterator[None]:
+    """After an error the folder goes, if there is nothing in it."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            target.rmdir()
+        raise
 
 
 class Writer:

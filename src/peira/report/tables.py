@@ -345,6 +345,7 @@ def _html_cell(row: Mapping[str, Any], column: Column, read: Reading) -> str:
 
 # -- terminal ---------------------------------------------------------------------------------
 GAP = 3  # between two columns of a terminal's table
+EDGES = 2  # before the first and after the last
 PROSE = 24  # a text column may be folded to so many characters
 
 
@@ -358,7 +359,7 @@ def to_rich(table: Table, width: int = 10_000) -> list[RenderableType]:
     title, below = harmless(table.title), harmless(notes(table, read))
     return [
         *([Text(title)] if title else []),
-        *_grids(table, read, width),
+        *_grids(table, read, width - EDGES),
         *([Text(below), Text()] if below else []),
     ]
 

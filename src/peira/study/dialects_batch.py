@@ -240,7 +240,7 @@ def scenario_folder(text: str, config: Path | None) -> Path:
         tried = ", ".join(str(p) for p in candidates)
         raise InputError(
             f"base_scenario {text!r}: no scenario.yaml in {tried}\n  allowed: a scenario folder\n"
-            f"  remedy: correct the path, or `peira new scenario {Path(text).name}`"
+            "  remedy: correct the path, or `peira new scenario NAME` writes one"
         )
     return next(iter(found))
 

@@ -93,11 +93,14 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = suggestion(path.name, [p.name for p in path.parent.glob("*")])
-        raise InputError(f"{path}: no such file{near and chr(10) + '  remedy: ' + near}") from None
+        remedy = near or "correct the path, or `peira new study NAME` writes a study file"
+        raise InputError(f"{path}: no such file\n  remedy: {remedy}") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a directory\n  remedy: name a study file") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        raise InputError(
+            f"{path}: not UTF-8 text (byte {error.start})\n  remedy: save it as UTF-8"
+        ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # a NUL in the name
