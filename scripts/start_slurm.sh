@@ -6,6 +6,7 @@
 #
 # Everything it writes is under /etc/slurm and $STATE. Accounting is off: Peira asks squeue.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin
 STATE=${STATE:-/var/tmp/peira-slurm}
 HOST=$(hostname -s)
 
@@ -14,6 +15,8 @@ stop() {
         if [ -s "$STATE/$name.pid" ]; then kill "$(cat "$STATE/$name.pid")" 2>/dev/null || true; fi
     done
 }
+
+[ "$(id -u)" = 0 ] || { echo "$0: needs root, on Debian; or try --executor-option cluster=local" >&2; exit 2; }
 
 install() {
     if command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null; then

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from peira import Reply, api
 from peira.cli.command import parse
 from peira.cli.examples import EXAMPLES
 from peira.cli.main import COMMANDS, run
 from peira.cli.new import FAMILIES
+from peira.store.records import RunView
+from peira.subjects.scripted import ScriptedWire
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "studies").glob("*/*.yaml"))
@@ -135,6 +138,15 @@ def test_a_new_experiment_runs_as_written(desk, capsys):
     assert run(["new", "experiment", "my-idea"]) == 0
     assert run(["run", "my_idea.yaml", "--subjects", "simulated"]) == 0
     assert "planned 60 = done 60" in capsys.readouterr().out
+
+
+def test_a_new_experiment_scores_no_answer_that_was_cut(desk):
+    assert run(["new", "experiment", "my-idea"]) == 0
+    cut = ScriptedWire(lambda request: Reply("42", finish="length"))
+    report = api.run("my_idea.yaml", api.Options(wires={"gpt-4o-mini": cut}))
+    with RunView(report.path) as view:
+        assert all(r.outcome == {"correct": None, "error": None} for r in view.records())
+        assert view.tally.done == cut.calls == 60
 
 
 @pytest.mark.parametrize(
