@@ -3,6 +3,8 @@
 import inspect
 import json
 import shlex
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -185,6 +187,12 @@ def test_wrong_input_gets_a_message_and_exit_2(desk, capsys, words, said):
     told = capsys.readouterr().err
     assert said in told
     assert 2 <= len(told.splitlines()) <= 3 and ("remedy: " in told or "allowed: " in told)
+
+
+def test_a_reader_that_leaves_early_is_no_bug():
+    line = f"set -o pipefail; {sys.executable} -m peira.cli.main models | true"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_missing_key_of_several_models_is_told_once(desk, capsys, monkeypatch):

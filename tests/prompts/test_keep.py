@@ -174,7 +174,7 @@ def workspace(folder: Path) -> None:
     for name in (
         "data/batch_inputs/x.jsonl", "results/old.csv", "results/run_manifest.json",
         "reports/r.md", "data/prepared/open_book.jsonl", "data/raw/dev.json",
-        "experiments/run_a/run.db",
+        "experiments/run_a/run.db", "results/css/run.db",
     ):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
@@ -209,7 +209,7 @@ def test_clean_prepared_adds_the_prepared_data_and_nothing_else(
     workspace(tmp_path)
     assert run(["clean", "--clean_prepared"]) == 0
     left = {name for name in files(tmp_path) if not name.startswith(".peira-trash")}
-    assert left == {"data/raw/dev.json", "experiments/run_a/run.db"}
+    assert left == {"data/raw/dev.json", "experiments/run_a/run.db", "results/css/run.db"}
     assert run(["clean", "--purge"]) == 0  # stdin is no terminal: nothing deleted
     assert any(name.startswith(".peira-trash") for name in files(tmp_path))
     assert run(["clean", "--purge", "--yes"]) == 0

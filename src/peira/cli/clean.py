@@ -55,9 +55,9 @@ def command(
     if not moves:
         say("nothing to clean")
     elif dry_run:
-        say(f"{len(moves)} entries would move to {TRASH}/")
+        say(f"{_entries(moves)} would move to {TRASH}/")
     else:
-        say(f"{len(moves)} entries moved to {target.relative_to(root)}")
+        say(f"{_entries(moves)} moved to {target.relative_to(root)}")
     return 0
 
 
@@ -95,11 +95,14 @@ def _moves(root: Path, paths: dict[str, Any], prepared: bool) -> list[Path]:
 
 def _may_move(entry: Path, root: Path, kept: list[Path], tracked: set[Path]) -> bool:
     """Never raw data, runs, tracked files, nor anything outside the workspace."""
+    from peira.store.rundir import DATABASE
+
     real = entry.resolve()
     inside = real.is_relative_to(root) and entry.absolute().is_relative_to(root)
     held = any(real.is_relative_to(k) or k.is_relative_to(real) for k in kept)
     own = any(path == real or path.is_relative_to(real) for path in tracked)
-    return inside and not held and not own and TRASH not in real.parts
+    run = real.is_dir() and any(real.rglob(DATABASE))
+    return inside and not (held or own or run) and TRASH not in real.parts
 
 
 def _tracked(root: Path) -> set[Path]:
@@ -135,11 +138,15 @@ def _purge(trash: Path, dry_run: bool, yes: bool) -> int:
     for entry in entries:
         say(f"  {TRASH}/{entry.name}")
     if not entries or dry_run:
-        say("nothing to purge" if not entries else f"{len(entries)} entries would be deleted")
+        say("nothing to purge" if not entries else f"{_entries(entries)} would be deleted")
         return 0
     if not yes and not (sys.stdin.isatty() and input("delete for good? [y/N] ").lower() == "y"):
         say("nothing deleted   (--yes deletes without asking)")
         return 0
     shutil.rmtree(trash)
-    say(f"{len(entries)} entries deleted")
+    say(f"{_entries(entries)} deleted")
     return 0
+
+
+def _entries(paths: list[Path]) -> str:
+    return "1 entry" if len(paths) == 1 else f"{len(paths)} entries"

@@ -23,10 +23,14 @@ PLAIN_EVERY = 5.0  # seconds between plain lines
 
 
 def console(stderr: bool = False) -> Console:
-    """A rich console that respects NO_COLOR and pipes."""
+    """A rich console that respects NO_COLOR and pipes; a reader that leaves early is no bug."""
     from rich.console import Console
 
-    found = Console(stderr=stderr, highlight=False)
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    found = Piped(stderr=stderr, highlight=False)
     if not found.is_terminal:
         found.width = _width()
     return found

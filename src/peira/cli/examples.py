@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "clean": ("peira clean --dry-run",),
     "fork": (
-        "peira fork quickstart --trial 0 --turn 2 --seat strong=sim:skill=0.1",
+        "peira fork quickstart --trial 4 --turn 2 --seat 'Agent 2=sim:skill=0.1'",
         "peira fork experiments/my-run/runs/var-001-run-001 --turn 2 --samples 5 --control",
     ),
     "replay": ("peira replay quickstart", "peira replay quickstart 0"),

@@ -52,7 +52,9 @@ def _print(name: str, found: Any) -> None:
             ("trial", "path", "recorded", "replayed"),
             [(d.slug, d.path, _short(d.recorded), _short(d.replayed)) for d in found.differences],
         )
-    say(f"{name}: {found.same} trials replayed as recorded, {found.differing} differ")
+    say(
+        f"{name}: {found.same} trial{'' if found.same == 1 else 's'} replayed as recorded, {found.differing} differ"
+    )
     if found.skipped:
         say(f"  {found.skipped} not replayed: pending, or ended by a provider, a limit or a halt")
 

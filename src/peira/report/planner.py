@@ -332,7 +332,7 @@ def _differences(run: RunView, ask: Ask) -> list[float]:
     factor = ask.factor or (names[0] if len(names) == 1 else None)
     if factor is None or factor not in names:
         raise InputError(
-            f"--factor {factor or ''}: which factor of the pilot is compared?\n"
+            f"--factor{f' {factor}' if factor else ''}: which factor of the pilot is compared?\n"
             f"  allowed: {', '.join(names) or 'none: the pilot has no factor'}"
         )
     pairs: dict[str, dict[str, float]] = defaultdict(dict)

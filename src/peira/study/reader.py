@@ -92,7 +92,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = suggestion(path.name, [p.name for p in path.parent.glob("*")])
+        near = suggestion(path.name, [p.name for p in path.parent.glob("*") if p.is_file()])
         remedy = near or "correct the path, or `peira new study NAME` writes a study file"
         raise InputError(f"{path}: no such file\n  remedy: {remedy}") from None
     except IsADirectoryError:
