@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from peira import Reply, api
+from peira.cli import display
 from peira.cli.command import parse
 from peira.cli.examples import EXAMPLES
 from peira.cli.main import COMMANDS, run
@@ -72,6 +73,23 @@ def test_status_lists_failures_and_exits_3(desk, capsys):
     assert run(["run", "bad.yaml"]) == 3
     assert run(["status", "bad", "--failed"]) == 3
     assert "planted failure" in capsys.readouterr().out
+
+
+def test_a_run_that_halts_says_once_what_to_do(desk, capsys):
+    model = "sim:dice,cost=0.01,worst=0.02"
+    (desk / "paid.yaml").write_text(f"family: {TOY}:Toy\nname: p\nfixed: {{model: '{model}'}}\n")
+    assert run(["run", "paid.yaml", "--budget", "0.01"]) == 4
+    told = capsys.readouterr()
+    lines = [line for line in (told.out + told.err).splitlines() if "remedy" in line]
+    assert lines == ["  remedy: raise the limit and run the same command again; nothing is lost"]
+
+
+def test_tables_hold_anybodys_words_and_break_no_name(capsys):
+    name = "a-run-with-a-long-name-made-of-its-settings"
+    display.table("[/b]", ("[i]name", "words"), [(name, "[/red] \x1b[31m"), (None, 1)])
+    out = capsys.readouterr().out
+    assert "[/b]" in out and "[i]name" in out and "[/red]" in out and name in out
+    assert "\x1b" not in out
 
 
 def test_dry_run_writes_nothing(desk, capsys):

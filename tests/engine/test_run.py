@@ -3,7 +3,9 @@
 import asyncio
 import fcntl
 import shutil
+import socket
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,32 @@ def test_a_second_driver_is_refused(folder):
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(RunLocked, match="already driving"):
             execute(folder)
+
+
+def test_a_driver_is_told_by_its_lock_at_once_and_one_elsewhere_by_its_heartbeat(folder):
+    seen = []
+    execute(folder, on_start=lambda session: seen.append(RunDir(folder).driven(beat())))
+    assert seen == [True]
+    lock = folder / "run.lock"
+    assert not RunDir(folder).driven(beat())  # gone with its driver
+    lock.write_text(f"process 1 on {socket.gethostname()} since then")
+    assert not RunDir(folder).driven(beat())  # left by one that was killed
+    lock.write_text("process 1 on another-host since then")
+    assert RunDir(folder).driven(beat())
+    assert not RunDir(folder).driven(beat(ago=60))
+    assert not RunDir(folder).driven(beat() | {"ended": time.time()})
+
+
+def beat(ago: float = 0) -> dict:
+    return {"time": time.time() - ago}
+
+
+def test_a_reader_that_looks_at_the_lock_keeps_no_driver_out(folder):
+    execute(folder)
+    reader = (folder / "run.lock").open("a")
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    with RunDir(folder).locked(pause=lambda seconds: reader.close()):
+        assert RunDir(folder).driven(beat())
 
 
 def test_fresh_sets_the_old_run_aside(folder):

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,6 +19,7 @@ from peira.api import RunReport, Session, live
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+REMEDY = "\n  remedy: "
 PLAIN_EVERY = 5.0  # seconds between plain lines
 
 
@@ -80,17 +81,17 @@ def as_json(data: Any) -> None:
     sys.stdout.write(dumps(data).decode() + "\n")
 
 
-def table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """A plain table: rich on a terminal, aligned columns otherwise."""
-    from rich import box
-    from rich.table import Table
+def table(title: str, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """A table whose cells may hold anybody's words; one too wide for the terminal is turned or
+    split, as tables of an analysis are."""
+    from peira.report.tables import Drawn, grids, harmless
 
-    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in header:
-        grid.add_column(name, overflow="fold")
-    for row in rows:
-        grid.add_row(*("" if cell is None else str(cell) for cell in row))
-    console().print(grid)
+    lines = [["" if cell is None else harmless(str(cell)) for cell in row] for row in rows]
+    columns = zip(header, zip(*lines, strict=True) if lines else [()] * len(header), strict=True)
+    out = console()
+    say(harmless(title))
+    for grid in grids([Drawn(head, tuple(cells), True) for head, cells in columns], out.width):
+        out.print(grid)
 
 
 def watcher(as_json_lines: bool) -> Callable[[Session], None]:
@@ -227,12 +228,19 @@ def ending(report: RunReport) -> None:
     if report.note:
         say(f"  {report.note}")
     if report.message:
-        note(f"  halted: {report.message}")
+        note(f"  halted: {report.message.partition(REMEDY)[0]}")
     unsettled = f" ({report.unsettled_usd:.4f} unsettled)" if report.unsettled_usd else ""
     say(
         f"  ran {report.ran} trial{'' if report.ran == 1 else 's'} in {_span(report.seconds)},"
         f" spent ${report.spent_usd:.4f}{unsettled}"
     )
+
+
+def remedy(report: RunReport, otherwise: str, same: str = "the same command") -> str:
+    """What to do about a run that did not finish, in one line: as whatever halted it says. `same`:
+    the command that goes on with it."""
+    told = report.message.partition(REMEDY)[2].replace("the same command", same)
+    return f"  remedy: {told or otherwise}"
 
 
 def report_dict(report: RunReport) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peira import api
-from peira.cli.display import as_json, ending, note, report_dict, say, table, watcher
+from peira.cli.display import as_json, ending, note, remedy, report_dict, say, table, watcher
 from peira.engine.plan import plan as planned_trials
 from peira.errors import InputError, PeiraError
 from peira.families.prompts import planning
@@ -115,7 +115,7 @@ class Evaluation:
 
             finish(target.path, quiet=request.json)
         code = 0 if partial or self._detached(report) else report.exit_code
-        self._say_what_lacks(target, partial, code)
+        self._say_what_lacks(report, partial, code)
         if code == 0 and request.archive and not self._detached(report):
             self._archive(target, partial)
         return code
@@ -134,19 +134,19 @@ class Evaluation:
         asked = dict(self.request.changes.batch).get("detach", False)
         return bool(asked) and set(report.causes) == {"stopped"} and not report.tally.failed
 
-    def _say_what_lacks(self, target: RunDir, partial: bool, code: int) -> None:
+    def _say_what_lacks(self, report: api.RunReport, partial: bool, code: int) -> None:
         if self.request.json:
             return
         if partial:
-            with RunView(target) as run:
+            with RunView(report.path) as run:
                 for record in run.records():
                     if not record.done:
                         say(f"  {record.slug}: pending, {record.message}")
             say("  the selected rows are complete; nothing is compared until all arms are there")
         elif code:
-            name = target.path.name.removeprefix("run_")
-            note(f"  remedy: the same command with --run-id {name} asks for what is missing alone")
-        made = [target.path / name for name in ("aggregate_report.md", "report.html")]
+            same = f"the same command with --run-id {report.path.name.removeprefix('run_')}"
+            note(remedy(report, f"{same} asks for what is missing alone", same))
+        made = [report.path / name for name in ("aggregate_report.md", "report.html")]
         if shown := [str(path) for path in made if path.exists()]:
             say(f"  look: {', '.join(shown)}")
 

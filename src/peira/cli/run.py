@@ -67,7 +67,7 @@ def command(
 def execute(question: api.Question, options: api.Options, json: bool, view: bool = False) -> int:
     """Run, then analyse and say how it ended. Shared by the one-line forms."""
     from peira import api
-    from peira.cli.display import as_json, ending, note, report_dict, say
+    from peira.cli.display import as_json, ending, note, remedy, report_dict, say
     from peira.cli.finish import finish
 
     if not options.simulated:
@@ -82,7 +82,7 @@ def execute(question: api.Question, options: api.Options, json: bool, view: bool
     if question.study.aggregate_metrics and report.tally.done and not interrupted:
         finish(report.path, quiet=json)
     if report.exit_code:
-        note(_next_step(report, options))
+        note(remedy(report, _next_step(report, options)))
     elif not json:
         say(f"  look: {report.path}/report.html, or peira view {report.path}")
     return report.exit_code
@@ -90,11 +90,11 @@ def execute(question: api.Question, options: api.Options, json: bool, view: bool
 
 def _next_step(report: api.RunReport, options: api.Options) -> str:
     if options.only and report.exit_code == 3 and not report.tally.failed:
-        return "  the rest: run again without --only"
+        return "run again without --only for the rest"
     if report.tally.failed and not report.tally.halted and not report.tally.pending:
-        return f"  remedy: peira status {report.path} --failed, then run with --retry-failed"
+        return f"peira status {report.path} --failed, then run with --retry-failed"
     first = "correct the study, then " if report.exit_code == 2 else ""
-    return f"  remedy: {first}run the same command again to go on; nothing is lost"
+    return f"{first}run the same command again to go on; nothing is lost"
 
 
 def _viewing(

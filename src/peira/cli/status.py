@@ -41,21 +41,17 @@ def _status(view: Any) -> dict[str, Any]:
         "simulated": view.simulated, "planned": tally.planned, "done": tally.done,
         "failed": tally.failed, "halted": tally.halted, "pending": tally.pending,
         "causes": view.causes(), "spent_usd": spent / 1e6, "unsettled_usd": unsettled / 1e6,
-        "budget_usd": view.study.limits.budget_usd, "driving": _driving(view.live),
+        "budget_usd": view.study.limits.budget_usd, "driving": view.dir.driven(view.live),
     }  # fmt: skip
-
-
-def _driving(live: dict[str, Any]) -> bool:
-    return bool(live) and "ended" not in live and time.time() - live["time"] < 10
 
 
 def _print(view: Any, data: dict[str, Any], failed: bool) -> None:
     from peira.cli.display import say, table
 
     mark = "  [simulated subjects]" if data["simulated"] else ""
-    say(
-        f"{data['name']} ({data['family']}){mark}: {'running' if data['driving'] else 'not running'}"
-    )
+    killed = "ended" not in view.live and view.live
+    still = "not running" + (": its driver was killed; the same command goes on" if killed else "")
+    say(f"{data['name']} ({data['family']}){mark}: {'running' if data['driving'] else still}")
     say(f"  {view.tally}")
     say(f"  spent ${data['spent_usd']:.4f}" + (
         f" ({data['unsettled_usd']:.4f} unsettled)" if data["unsettled_usd"] else ""))  # fmt: skip
@@ -91,6 +87,6 @@ def _watch(view: Any) -> None:
         if line != last:
             note(line)
             last = line
-        if view.tally.pending == 0 or not _driving(view.live):
+        if view.tally.pending == 0 or not view.dir.driven(view.live):
             return
         time.sleep(1.0)

@@ -347,6 +347,7 @@ def _html_cell(row: Mapping[str, Any], column: Column, read: Reading) -> str:
 GAP = 3  # between two columns of a terminal's table
 EDGES = 2  # before the first and after the last
 PROSE = 24  # a text column may be folded to so many characters
+NAME = 64  # characters of a word that is not broken: a model's, a trial's or a run's name
 
 
 def to_rich(table: Table, width: int = 10_000) -> list[RenderableType]:
@@ -359,13 +360,14 @@ def to_rich(table: Table, width: int = 10_000) -> list[RenderableType]:
     title, below = harmless(table.title), harmless(notes(table, read))
     return [
         *([Text(title)] if title else []),
-        *_grids(table, read, width - EDGES),
+        *grids([_drawn(column, table, read) for column in table.columns], width),
         *([Text(below), Text()] if below else []),
     ]
 
 
-def _grids(table: Table, read: Reading, width: int) -> list[rich.table.Table]:
-    columns = [_drawn(column, table, read) for column in table.columns]
+def grids(columns: list[Drawn], width: int) -> list[rich.table.Table]:
+    """Columns as one grid, turned, or several: whichever breaks no number in this width."""
+    width -= EDGES
     if not columns or sum(column.least + GAP for column in columns) <= width + GAP:
         return [_grid(columns)]
     turned = _turned(columns)
@@ -376,8 +378,8 @@ def _grids(table: Table, read: Reading, width: int) -> list[rich.table.Table]:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A column as a terminal shows it. `least`: its narrowest width, which breaks no number, but
-    folds prose and headings between words."""
+    """A column as a terminal shows it. `least`: its narrowest width, which breaks no number and no
+    name, but folds prose and headings between words."""
 
     head: str
     cells: tuple[str, ...]
@@ -385,9 +387,10 @@ class Drawn:
 
     @property
     def least(self) -> int:
-        cells = [c if len(c) <= PROSE or not self.left else PROSE * " " for c in self.cells]
-        words = [word for word in self.head.split() if len(word) <= PROSE]
-        return max(map(len, [*cells, *words]), default=1)
+        long = [c for c in self.cells if len(c) > PROSE and self.left]
+        words = [word for text in (self.head, *long) for word in text.split()]
+        whole = [min(len(c), PROSE) if self.left else len(c) for c in self.cells]
+        return max([1, *whole, *(min(len(word), NAME) for word in words)])
 
 
 def _drawn(column: Column, table: Table, read: Reading) -> Drawn:

@@ -13,7 +13,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -25,6 +25,7 @@ from peira.errors import InputError, RunLocked, StoreError
 DATABASE = "run.db"
 LOCK = "run.lock"
 SEAL = "archive_manifest.json"  # in an archive: what is in it, with digests
+FRESH = 10.0  # seconds after its last heartbeat that a driver of another machine counts as alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,11 @@ class RunDir:
             ) from error
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, pause: Callable[[float], object] = time.sleep) -> Iterator[None]:
         """Hold the run for one driver. Raises RunLocked naming who has it, InputError for an
         archive."""
         self.refuse_sealed()
-        with self._lock() as handle:
+        with self._lock(pause) as handle:
             self._sign(handle)
             try:
                 yield
@@ -85,13 +86,38 @@ class RunDir:
                 if _is_at(handle, self.path / LOCK):
                     (self.path / LOCK).unlink()
 
-    def _lock(self) -> TextIO:
+    def driven(self, live: Mapping[str, Any]) -> bool:
+        """True while a driver is at work; `live` is its last heartbeat. The lock tells at once, but
+        need not reach another machine's driver: of that one, the heartbeat tells."""
+        if not live or "ended" in live:
+            return False
+        held = self._held()
+        return time.time() - live["time"] < FRESH if held is None else held
+
+    def _held(self) -> bool | None:
+        """True if the lock is taken; None if it is free, but was last signed elsewhere, or by none."""
+        try:
+            with (self.path / LOCK).open() as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False if f" on {socket.gethostname()} since " in handle.read() else None
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            return False if isinstance(error, FileNotFoundError) else None
+
+    def _lock(self, pause: Callable[[float], object]) -> TextIO:
         """The lock file, locked. One that its holder removed meanwhile locks nothing: again."""
+        looked = False
         while True:
             handle = (self.path / LOCK).open("a+")
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                if not looked:  # a reader may hold it for a moment: see `_held`
+                    looked = True
+                    handle.close()
+                    pause(0.02)
+                    continue
                 with handle:
                     handle.seek(0)
                     holder = handle.read().strip() or "another process"

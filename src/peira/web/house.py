@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,9 +25,6 @@ from peira.store.rundir import DATABASE, RunDir
 
 HERE = "this"  # the key of the opened directory, when it is itself a run
 SKIPPED = ("node_modules", "__pycache__")
-FRESH = 10.0  # seconds after its last heartbeat that a driver counts as alive
-
-
 NOTHING = Tally()
 
 
@@ -161,7 +157,7 @@ def _entry(key: str, path: Path, connection: sqlite3.Connection, updated: float)
     study, live = meta["study"], meta.get("live", {})
     subjects = meta.get("manifest", {}).get("subjects", {})
     return Entry(
-        key, study.get("name") or path.name, study["family"], _state(tally, live, meta),
+        key, study.get("name") or path.name, study["family"], _state(RunDir(path), tally, meta),
         is_simulated(meta), tally, live.get("spent_usd", 0.0),
         study.get("limits", {}).get("budget_usd"), updated, tuple(study.get("factors", {})),
         tuple(sorted(subjects)),
@@ -174,13 +170,8 @@ def is_simulated(meta: dict[str, Any]) -> bool:
     return bool(meta.get("simulated")) or any(s.get("simulated") for s in subjects.values())
 
 
-def is_driven(live: dict[str, Any]) -> bool:
-    """True while a driver is at work: its heart beat a moment ago and it has not said goodbye."""
-    return bool(live) and "ended" not in live and time.time() - live["time"] < FRESH
-
-
-def _state(tally: Tally, live: dict[str, Any], meta: dict[str, Any]) -> str:
-    if is_driven(live):
+def _state(run: RunDir, tally: Tally, meta: dict[str, Any]) -> str:
+    if run.driven(meta.get("live", {})):
         return "running"
     if "archived" in meta:
         return "archived"

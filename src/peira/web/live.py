@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.web.desk import FILE as DESK
-from peira.web.house import House, is_driven, stamp
+from peira.web.house import House, stamp
 
 LOOK_EVERY = 1.0  # seconds between looks
 SLOWLY = 8  # looks between two `slow` events, for parts that take longer to make
@@ -45,11 +45,12 @@ def run_state(run: RunDir) -> Callable[[], tuple[Hashable, Hashable]]:
     def look() -> tuple[Hashable, Hashable]:
         with RunView(run) as view:
             live = view.live
+        driven = run.driven(live)
         desk = run.path / DESK
         asked = desk.stat().st_mtime_ns if desk.is_file() else 0
         beat = (live["done"], live["failed"], live["halted"], live["in_flight"], live["spent_usd"],
-                tuple((each["trial"], each["at"]) for each in live["active"])) if is_driven(live) else stamp(run.path)  # fmt: skip
-        return (beat, is_driven(live)), asked
+                tuple((each["trial"], each["at"]) for each in live["active"])) if driven else stamp(run.path)  # fmt: skip
+        return (beat, driven), asked
 
     return look
 

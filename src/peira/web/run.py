@@ -16,7 +16,7 @@ from peira.store.rundir import loads_or_none
 from peira.web import charts, queries
 from peira.web.desk import Mailbox
 from peira.web.heat import heat
-from peira.web.house import House, is_driven, is_simulated, stamp
+from peira.web.house import House, is_simulated, stamp
 from peira.web.page import Memo, answer, fragment, opened
 
 CELLS_SHOWN = 200
@@ -28,7 +28,7 @@ def frame(key: str, view: RunView) -> dict[str, Any]:
     live, counts = view.live, queries.counts(view)
     return {
         "key": key, "name": view.name, "family": view.study.family, "live": live,
-        "simulated": is_simulated(view.meta), "driven": is_driven(live), "counts": counts,
+        "simulated": is_simulated(view.meta), "driven": view.dir.driven(live), "counts": counts,
         "tally": _tally(counts), "waiting": len(Mailbox(view.path).waiting()),
     }  # fmt: skip
 
@@ -75,7 +75,7 @@ def _progress(view: RunView) -> dict[str, Any]:
     spent, unsettled = (live["spent_usd"], 0.0) if "spent_usd" in live else _spend(view)
     return {
         "spent": spent, "unsettled": unsettled, "budget": view.study.limits.budget_usd,
-        "eta": _eta(live) if is_driven(live) else None,
+        "eta": _eta(live) if view.dir.driven(live) else None,
     }  # fmt: skip
 
 
