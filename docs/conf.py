@@ -17,5 +17,3 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_preserve_defaults = True
-nitpicky = False
-suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure"]

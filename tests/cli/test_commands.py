@@ -35,6 +35,7 @@ def desk(tmp_path, monkeypatch) -> Path:
     (tmp_path / "toy.yaml").write_text(
         f"family: {TOY}:Toy\nname: toy\nfactors:\n  level: [0, 1]\nreplicates: 2\n"
     )
+    (tmp_path / "other.yaml").write_text(f"family: {TOY}:Tory\n")
     return tmp_path
 
 
@@ -188,6 +189,7 @@ def test_a_new_experiment_scores_no_answer_that_was_cut(desk):
         (["plot", "nope"], "no run here"),
         (["export", "nope"], "no run here"),
         (["plan", "nope.yaml"], "no such file"),
+        (["plan", "other.yaml"], "allowed: a Family of the file: Toy"),
         (["new", "castle", "x"], "allowed: study, experiment"),
         (["new", "experiment", "9"], "not a name"),
         (["new", "study", "x", "--family", "castles"], "allowed: negotiation"),

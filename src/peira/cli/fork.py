@@ -82,7 +82,7 @@ def _text(path: Path | None) -> str | None:
     if path is None:
         return None
     if not path.is_file():
-        raise InputError(f"--world {path}: no such file")
+        raise InputError(f"--world {path}: no such file\n  remedy: check the path")
     return path.read_text(encoding="utf-8")
 
 

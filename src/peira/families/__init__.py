@@ -44,13 +44,21 @@ def load_family(reference: str) -> Family[Any, Any]:
     module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     kind = getattr(module, name, None)
     if kind is None:
-        raise InputError(f"family {reference!r}: no class {name!r} in {place}")
+        there = [n for n, kind in vars(module).items()
+                 if hasattr(kind, "Settings") and kind.__module__ == module.__name__]  # fmt: skip
+        raise InputError(
+            f"family {reference!r}: no class {name!r} in {place}\n"
+            f"  allowed: a Family of the file: {', '.join(there) or 'it has none'}"
+        )
     family: Family[Any, Any] = kind()
     if not hasattr(family, "name"):
         kind.name = name
     for needed in ("Settings", "Outcome"):
         if not hasattr(family, needed):
-            raise InputError(f"family {reference!r}: class {name} lacks `{needed}`")
+            raise InputError(
+                f"family {reference!r}: class {name} lacks `{needed}`\n"
+                f"  remedy: `{needed} = …` in it, as in the template of `peira new experiment`"
+            )
     return family
 
 

@@ -272,7 +272,10 @@ def _from_pilot(run: RunView, ask: Ask, levels: int) -> list[tuple[str, float, s
 
 def _upper(name: str, found: Any, words: str) -> list[tuple[str, float, str]]:
     if found.high is None:
-        raise InputError(f"--pilot: {name} is not estimable ({found.reason}): {found.n} units")
+        raise InputError(
+            f"--pilot: {name} is not estimable ({found.reason}): {found.n} units\n"
+            f"  remedy: a larger pilot, or --set {name}=X"
+        )
     return [(name, float(found.high), words)]
 
 
@@ -280,14 +283,20 @@ def _discordance(part: int, whole: int) -> list[tuple[str, float, str]]:
     """The more pairs differ, the more of them a given effect needs: the upper bound is safe."""
     high = wilson(part, whole, level=0.6).high
     if high is None:
-        raise InputError("--pilot: discordance is not estimable: no complete pair")
+        raise InputError(
+            "--pilot: discordance is not estimable: no complete pair\n"
+            "  remedy: a larger pilot, or --set discordance=X"
+        )
     words = f"{part} of {whole} pairs differ in the pilot, upper 80 % bound"
     return [("discordance", high, words)]
 
 
 def _share(name: str, part: int, whole: int, words: str) -> list[tuple[str, float, str]]:
     if not whole or not part:
-        raise InputError(f"--pilot: {name} is not estimable: {part} of {whole}")
+        raise InputError(
+            f"--pilot: {name} is not estimable: {part} of {whole}\n"
+            f"  remedy: a larger pilot, or --set {name}=X"
+        )
     return [(name, part / whole, f"{part} of {whole} {words}")]
 
 
@@ -299,7 +308,10 @@ def _within(run: RunView, ask: Ask) -> list[tuple[str, float, str]]:
     squares = sum(sum((v - sum(g) / len(g)) ** 2 for v in g) for g in groups.values() if len(g) > 1)
     df = sum(len(g) - 1 for g in groups.values())
     if df < 2 or squares == 0:
-        raise InputError(f"--pilot: the sd within cells is not estimable ({df} degrees of freedom)")
+        raise InputError(
+            f"--pilot: the sd within cells is not estimable ({df} degrees of freedom)\n"
+            "  remedy: a larger pilot, or --set sd=X"
+        )
     from scipy.special import chdtri
 
     sd = math.sqrt(squares / float(chdtri(df, 0.8)))

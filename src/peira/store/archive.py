@@ -130,7 +130,9 @@ def _build(run: RunDir, target: Path, chosen: list[Path], facts: dict[str, Any])
         (aside / SEAL).write_bytes(dumps(manifest))
         _put_in_place(aside, target)
     except OSError as error:
-        raise StoreError(f"{target}: cannot be written ({error.strerror})") from error
+        raise StoreError(
+            f"{target}: cannot be written ({error.strerror})\n  remedy: free space or permissions"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return len(files)

@@ -44,5 +44,8 @@ class Choice:
         start = PHASES.index(self.only or self.first or PHASES[0])
         stop = PHASES.index(self.only or self.last or PHASES[-1])
         if start > stop:
-            raise InputError(f"--from-step {self.first} comes after --to-step {self.last}")
+            raise InputError(
+                f"--from-step {self.first} comes after --to-step {self.last}\n"
+                f"  allowed: in this order: {', '.join(PHASES)}"
+            )
         return frozenset(PHASES[start : stop + 1]) - self.skipped
