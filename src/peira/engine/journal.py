@@ -82,9 +82,9 @@ class Journal:
         """Queue one statement for many rows."""
         self._enqueue([(sql, rows, True)], None)
 
-    async def durable(self, sql: str | Bulk, values: Sequence[Any] = ()) -> None:
-        """Queue one statement and wait until it is on disk."""
-        await self.durable_all([(sql, values, False)])
+    def durable(self, sql: str | Bulk, values: Sequence[Any] = ()) -> asyncio.Future[None]:
+        """Queue one statement; await until it is on disk."""
+        return self.durable_all([(sql, values, False)])
 
     def durable_all(self, statements: Sequence[Statement]) -> asyncio.Future[None]:
         """Queue statements that are committed together or not at all; await until they are."""

@@ -43,12 +43,13 @@ KEEP = (
 
 def request_hash(model: str, messages: Iterable[Message], sampling: Sampling) -> bytes:
     """16 bytes that change whenever what is sent changes."""
-    bodies = [(m.role, m.content.encode("utf-8", "surrogatepass")) for m in messages]
-    head = [model, _sampling_text(sampling), *(f"{role} {len(body)}" for role, body in bodies)]
-    digest = sha256("\0".join(head).encode("utf-8", "surrogatepass"))
-    for _, body in bodies:
-        digest.update(body)
-    return digest.digest()[:16]
+    head, bodies = [model, _sampling_text(sampling)], [b""]
+    for message in messages:
+        body = message.content.encode("utf-8", "surrogatepass")
+        head.append(f"{message.role} {len(body)}")
+        bodies.append(body)
+    bodies[0] = "\0".join(head).encode("utf-8", "surrogatepass")
+    return sha256(b"".join(bodies)).digest()[:16]
 
 
 @lru_cache(maxsize=1024)
@@ -91,13 +92,13 @@ def unpack(data: bytes, cost: int) -> Reply:
 def storable(reply: Reply) -> Reply:
     """The reply without halves of surrogate pairs, which UTF-8 cannot hold: a trial sees what the
     ledger will answer when it is replayed."""
-    texts = ("text", "reasoning", "served_model", "request_id")
-    changed = {
-        name: value.encode("utf-8", "replace").decode()
-        for name in texts
-        if not _is_utf8(value := getattr(reply, name))
-    }
-    return replace(reply, **changed) if changed else reply
+    texts = (reply.text, reply.reasoning, reply.served_model, reply.request_id)
+    if _is_utf8("".join(texts)):
+        return reply
+    text, reasoning, served, request_id = (t.encode("utf-8", "replace").decode() for t in texts)
+    return replace(
+        reply, text=text, reasoning=reasoning, served_model=served, request_id=request_id
+    )
 
 
 def _is_utf8(text: str) -> bool:
@@ -130,7 +131,7 @@ class Memory:
         return unpack(entry[1], entry[2])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Purchase:
     """One call about to be paid for. `trial` is 0 under run scope; `buyer` is the trial asking."""
 

@@ -106,8 +106,10 @@ class Seat:
     ) -> tuple[Request, str]:  # fmt: skip
         n = self._counts.get(label, 0)
         self._counts[label] = n + 1
-        with bad_input():
+        try:
             sampling = self.route.sampled(sampling or DEFAULT_SAMPLING)
+        except InputError as error:
+            raise RunHalted(Cause.INPUT, str(error)) from error
         name = key or f"{self.seat}|{label}|{n}"
         shared = self.scope == "run"
         seed = derive(name) if shared else derive(self.lab.seed, f"{self.lab.stream}{name}")
@@ -211,7 +213,7 @@ class Seat:
         reply = storable(await self.route.wire.send(request))
         seconds, price = time.perf_counter() - start, self.route.price
         cost = reply.cost if price is None else price.cost(reply)
-        return replace(reply, asked_at=asked, seconds=seconds, cost=cost)
+        return reply.bought(asked, seconds, cost)
 
     async def _wait(self, attempt: int, error: TransientError) -> None:
         pace = self.route.pace

@@ -187,9 +187,9 @@ class SharedPace:
         if self.dead is not None:
             raise self.dead
         loop = asyncio.get_running_loop()
-        tokens = self._estimate(request)
-        if not self._waiters and self._delay(loop.time(), tokens) == 0.0:
-            return self._enter(loop.time(), tokens)
+        now, tokens = loop.time(), self._estimate(request)
+        if not self._waiters and self._delay(now, tokens) == 0.0:
+            return self._enter(now, tokens)
         waiter = _Waiter(loop.create_future(), tokens)
         self._waiters.append(waiter)
         self._drain()
@@ -202,15 +202,15 @@ class SharedPace:
     def done(self, ticket: Ticket, reply: Reply | None, error: BaseException | None) -> None:
         """Give the place back and learn from what happened."""
         self.concurrency.in_flight -= 1
-        now = asyncio.get_running_loop().time()
         if self.token_bucket is not None:
             used = reply.usage.total_tokens if reply is not None else 0
             self.token_bucket.settle(used - ticket.tokens)
         if isinstance(error, TransientError):
-            self._fault(now, ticket, error)
+            self._fault(asyncio.get_running_loop().time(), ticket, error)
         elif reply is not None or isinstance(error, SubjectError):
             self._success()
-        self._drain()
+        if self._waiters:
+            self._drain()
 
     def delay(self, attempt: int, error: TransientError) -> float:
         """Seconds before this call's next try. Raises RunHalted when patience has run out."""
@@ -298,10 +298,12 @@ class SharedPace:
         """Seconds until a place is free by the clock; None: only when a call ends."""
         if not self.concurrency.room or (self.breaker.open and self.concurrency.in_flight):
             return None
-        waits = [bucket.wait(now, 1.0) for bucket in self.buckets]
+        wait = max(self.paused_until - now, 0.0)
+        for bucket in self.buckets:
+            wait = max(wait, bucket.wait(now, 1.0))
         if self.token_bucket is not None:
-            waits.append(self.token_bucket.wait(now, tokens))
-        return max(self.paused_until - now, 0.0, *waits)
+            wait = max(wait, self.token_bucket.wait(now, tokens))
+        return wait
 
     def _enter(self, now: float, tokens: float) -> Ticket:
         for bucket in self.buckets:

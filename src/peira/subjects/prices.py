@@ -91,8 +91,10 @@ class Rates:
         )
 
     def worst(self, prompt: int, output: int) -> float:
-        rate = max(r.most(prompt) for r in (self.input, self.cached, self.cache_write))
-        return prompt * rate + output * self.output.most(prompt)
+        most = self.input.most(prompt)
+        for rate in (self.cached, self.cache_write):
+            most = max(most, rate.most(prompt))
+        return prompt * most + output * self.output.most(prompt)
 
     def times(self, factor: float) -> Rates:
         kinds = (self.input, self.output, self.cached, self.cache_write)

@@ -97,15 +97,16 @@ class Route:
     def sampled(self, sampling: Sampling) -> Sampling:
         """What will be sent: the study's defaults where nothing is stated, fitted to the wire.
         Raises InputError for what it cannot carry."""
-        if sampling not in self._sent:
+        sent = self._sent.get(sampling)
+        if sent is None:
             defaults = {
                 name: value
                 for name, value in self.sampling.items()
                 if getattr(sampling, name) in (None, ())
             }
             whole = replace(sampling, **defaults) if defaults else sampling
-            self._sent[sampling] = whole if self.fit is None else self.fit(whole)
-        return self._sent[sampling]
+            sent = self._sent[sampling] = whole if self.fit is None else self.fit(whole)
+        return sent
 
 
 RouteMaker = Callable[[str, Mapping[str, Any]], Route]

@@ -70,6 +70,14 @@ class Reply:
     asked_at: float = 0.0
     source: Literal["live", "ledger"] = "live"
 
+    def bought(self, asked_at: float, seconds: float, cost: int) -> Reply:
+        """The same with when it was asked, how long it took and what it cost (half the time of
+        `dataclasses.replace`, at every call)."""
+        return Reply(
+            self.text, self.reasoning, self.usage, self.finish, self.served_model, self.request_id,
+            seconds, cost, asked_at, self.source,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -87,7 +95,7 @@ class Request:
     @property
     def prompt_bytes(self) -> int:
         """UTF-8 length of the prompt: no tokenizer makes more tokens than bytes."""
-        return sum(len(m.content.encode("utf-8", "surrogatepass")) for m in self.messages)
+        return sum([len(m.content.encode("utf-8", "surrogatepass")) for m in self.messages])
 
 
 @runtime_checkable

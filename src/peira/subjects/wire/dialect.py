@@ -164,8 +164,8 @@ def count(data: Any, *path: str) -> int:
     """A token count somewhere in a usage block, 0 where it is absent or null. Raises ValueError for
     one that cannot be: money is counted by it."""
     for name in path:
-        data = data.get(name) if isinstance(data, Mapping) else None
-    if not isinstance(data, int | float):
+        data = data.get(name) if isinstance(data, dict) else None
+    if not data or not isinstance(data, (int, float)):
         return 0
     if not 0 <= data < MOST_TOKENS:
         raise ValueError(f"{path[-1]}={data!r} is no count of tokens")

@@ -87,10 +87,13 @@ class HttpClient:
         import aiohttp
 
         try:
-            async with self.session.request(
+            response = await self.session.request(
                 method, url, headers=headers, data=data, timeout=_limits(timeout), proxy=_proxy(url)
-            ) as response:
+            )
+            try:
                 return Answer(response.status, response.headers, await response.read())
+            finally:
+                response.release()
         except aiohttp.InvalidURL as error:
             raise ProviderStop(f"not a usable address: {scrub(str(error))}") from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

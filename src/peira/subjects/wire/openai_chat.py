@@ -99,7 +99,7 @@ def _reasoning(message: Mapping[str, Any]) -> str:
 
 
 def _usage(usage: Any) -> Usage:
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, dict):
         return Usage()
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     return Usage(
