@@ -28,6 +28,7 @@ from peira.stats import (
     meta_analysis,
     mine_patterns,
     missing_bounds,
+    partial_eta2_limits,
     permuted_factor_p,
     prediction_powered_mean,
     ratio_of_sums,
@@ -110,18 +111,41 @@ def test_degenerate_clustered_tables_have_a_reason():
 
 
 def test_permutation_chi_squared_agrees_with_enumeration():
-    rows, columns = "aaabbb", "xxyyyx"
-    got = chi_squared_permutation(rows, columns, seed=1, draws=4000)
+    rows, columns = "aaabbb", "xxyyxx"
+    got = chi_squared_permutation(rows, columns, seed=1)
 
     def statistic(labels):
-        a = sum(r == "a" and s == "x" for r, s in zip(rows, labels, strict=True))
-        return abs(a - 1.5)
+        return abs(sum(r == "a" and s == "x" for r, s in zip(rows, labels, strict=True)) - 2)
 
     orders = list(itertools.permutations(columns))
     expected = np.mean([statistic(o) >= statistic(columns) for o in orders])
-    assert got.p == pytest.approx(expected, abs=4 * got.mc_error)
+    assert (got.p, got.how, got.arrangements) == (pytest.approx(expected), "exact", 15)
     assert chi_squared_permutation("aaa", "xyx", seed=1) == "all_tied"
     assert chi_squared_permutation([], [], seed=1) == "empty"
+
+
+def test_too_many_arrangements_are_drawn_with_their_error():
+    from scipy.stats import chi2_contingency
+
+    table = np.array([[30, 20, 10], [20, 25, 30]])
+    rows = np.repeat([0, 1], table.sum(axis=1)).tolist()
+    columns = np.concatenate([np.repeat([0, 1, 2], line) for line in table]).tolist()
+    got = chi_squared_permutation(rows, columns, seed=1, draws=2000)
+    assert got.how == "Monte Carlo"
+    assert got.p == pytest.approx(chi2_contingency(table).pvalue, abs=4 * got.mc_error)
+
+
+def test_arrangements_of_labels_keep_each_strata_and_come_once():
+    from peira.stats.permutation import rearrangements
+
+    labels, strata = np.array([0, 1, 2, 0, 1, 1]), list("xxxyyy")
+    whole = itertools.product(
+        itertools.permutations(labels[:3]), itertools.permutations(labels[3:])
+    )
+    expected = {(*one, *other) for one, other in whole}
+    found = rearrangements(labels, strata).tolist()
+    assert (len(found), {tuple(row) for row in found}) == (18, expected)
+    assert rearrangements(np.arange(10), None) is None
 
 
 def test_anova_matches_statsmodels_and_shows_the_noise():
@@ -176,6 +200,15 @@ def test_omega_squared_may_be_negative_for_noise():
     assert got.omega2 < 0
 
 
+def test_limits_of_partial_eta2_put_the_observed_f_at_the_tails():
+    from scipy.stats import ncf
+
+    low, high = partial_eta2_limits(6.0, 3, 40, level=0.9)
+    for limit, tail in ((low, 0.95), (high, 0.05)):
+        assert ncf.cdf(6.0, 3, 40, 44 * limit / (1 - limit)) == pytest.approx(tail, abs=1e-6)
+    assert partial_eta2_limits(0.1, 3, 40)[0] == 0
+
+
 def test_sobol_indices_of_ishigami():
     def ishigami(x):
         return np.sin(x[:, 0]) + 7 * np.sin(x[:, 1]) ** 2 + 0.1 * x[:, 2] ** 4 * np.sin(x[:, 0])
@@ -192,6 +225,13 @@ def test_permuted_factor_sees_through_blocks():
     block = np.repeat(np.arange(10), 4)
     factor = np.tile(["x", "x", "y", "y"], 10)
     y = 5.0 * rng.normal(size=10)[block] + (factor == "x") + 0.3 * rng.normal(size=40)
+    few = [y[:8], factor[:8].tolist()]
+    orders = itertools.product(itertools.permutations("xxyy"), repeat=2)
+    centred = few[0] - np.repeat(few[0].reshape(2, 4).mean(axis=1), 4)
+    gaps = [abs(centred @ (np.array([*a, *b]) == "x")) for a, b in orders]
+    expected = np.mean(np.array(gaps) >= abs(centred @ (factor[:8] == "x")) - 1e-9)
+    exact = permuted_factor_p(*few, strata=block[:8].tolist(), seed=1)
+    assert (exact.p, exact.arrangements) == (pytest.approx(expected), 36)
     inside = permuted_factor_p(y, factor.tolist(), strata=block.tolist(), seed=1, draws=999)
     assert inside.p == pytest.approx(0.001)
     assert permuted_factor_p(y, factor.tolist(), seed=1, draws=999).p > 0.05
@@ -213,6 +253,21 @@ def test_patterns_planted_are_found_and_confirmed_and_noise_is_not():
     nothing = mine_patterns(rng.integers(0, 2, n), noise, scenario, seed=2, draws=499)
     assert nothing.confirmed == ()
     assert nothing.auc is None
+
+
+def test_the_adjusted_p_of_one_candidate_is_its_own_permutation_p():
+    rng = np.random.default_rng(5)
+    y, pattern = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
+    found = mine_patterns(y, {"p": pattern}, range(60), seed=4, draws=4999)
+    half = np.random.default_rng(4).permutation(60)[:30]
+    rows = np.isin(np.arange(60), half)
+    n, hits, with_it = 30, int(y[rows].sum()), int(pattern[rows].sum())
+    both = int((y * pattern)[rows].sum())
+    law = {k: math.comb(hits, k) * math.comb(n - hits, with_it - k) / math.comb(n, with_it)
+           for k in range(max(0, with_it + hits - n), min(hits, with_it) + 1)}  # fmt: skip
+    middle = hits * with_it / n
+    expected = sum(p for k, p in law.items() if abs(k - middle) >= abs(both - middle) - 1e-9)
+    assert found.discovery[0].adjusted_p == pytest.approx(expected, abs=0.03)
 
 
 def test_patterns_below_support_are_not_tested():
@@ -309,6 +364,35 @@ def test_paired_areas_and_ratios():
     assert ratio_of_sums([0, 0], [0, 0]).reason == "empty"
     assert ratio_of_sums([1, 2], [2, 4]).reason == "zero_variance"
     assert ratio_of_sums([1], [2]).reason == "single_unit"
+
+
+def test_arms_are_compared_at_the_same_coverage():
+    rng = np.random.default_rng(3)
+    t, c = ((rng.random(60), rng.integers(0, 2, 60).astype(float)) for _ in range(2))
+    got = compare_risk_coverage(t, c, coverage=0.5, seed=9, resamples=200)
+    gap = risk_at_coverage(*t, 0.5) - risk_at_coverage(*c, 0.5)
+    draws = np.random.default_rng(9)
+    again = []
+    for _ in range(200):
+        rows = draws.integers(0, 60, 60)
+        best = [np.argsort(-s[rows], kind="stable")[:30] for s, _ in (t, c)]
+        wrong = [1 - y[rows][top].mean() for (_, y), top in zip((t, c), best, strict=True)]
+        again.append(wrong[0] - wrong[1])
+    assert got.estimate == pytest.approx(gap)
+    assert (got.low, got.high) == pytest.approx(np.quantile(again, [0.025, 0.975]))
+
+
+def test_miscalibration_by_chance_alone_is_taken_off_its_estimate():
+    rng = np.random.default_rng(7)
+    plain, debiased = [], []
+    for _ in range(300):
+        p = rng.integers(1, 10, 180) / 10
+        got = calibration(p, rng.random(180) < p, binning="distinct")
+        plain.append(got.reliability)
+        debiased.append(got.reliability_debiased)
+    assert np.mean(plain) > 0.008
+    assert np.mean(debiased) == pytest.approx(0, abs=4 * np.std(debiased) / math.sqrt(300))
+    assert calibration([0.1, 0.9], [0, 1]).reliability_debiased is None
 
 
 def test_murphys_terms_add_up_to_the_brier_score():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -22,6 +23,7 @@ from peira.stats import (
     model_scores,
     optimal_replicates,
     paired_difference,
+    simultaneous_ranks,
     variance_split,
     wild_cluster_p,
     wild_mean_p,
@@ -220,6 +222,21 @@ def test_what_reweighting_cannot_tell_about_ratings():
                               seed=1, scenario=scenario, resamples=20)  # fmt: skip
     assert swept.penalised
     assert np.isfinite(swept.se).all()
+
+
+def test_joint_ranks_of_independent_ratings_are_tukeys_differences():
+    from scipy.stats import studentized_range
+
+    gap = 0.3 * studentized_range.ppf(0.95, 5, np.inf)
+    for distance, best in ((0.97 * gap, 1), (1.03 * gap, 2)):
+        middle = (distance / 2,) * 3
+        rated = dataclasses.replace(
+            bradley_terry(["a"], ["b"], [0.5]), models=tuple("abcde"),
+            ability=(0.0, distance, *middle), covariance=np.eye(5) * 0.3**2,
+        )  # fmt: skip
+        last, first, *_ = simultaneous_ranks(rated, seed=1, draws=40_000)
+        assert (last.rank, last.best, last.worst) == (5, best, 5)
+        assert (first.rank, first.best, first.worst) == (1, 1, 6 - best)
 
 
 @settings(max_examples=25)

@@ -121,6 +121,19 @@ def test_one_grouping_by_quadrature_agrees_with_brute_integration():
     assert got.extra["log_likelihood"] == pytest.approx(best, abs=1e-3)
 
 
+def test_the_marginal_difference_has_the_librarys_error_where_items_do_not_differ():
+    from statsmodels.discrete.discrete_model import Logit
+
+    item, treated = np.repeat(np.arange(30), 4), np.tile([0.0, 1.0], 60)
+    y = (np.random.default_rng(3).random(120) < 0.4 + 0.25 * treated).astype(float)
+    got = logistic_random_intercept(y, item, treated)
+    assert got.extra["var_item"] < 1e-3
+    fit = Logit(y, np.column_stack([np.ones(120), treated])).fit(disp=False)
+    gap = fit.get_margeff(dummy=True)
+    told = [got.extra[f"average_marginal_difference{side}"] for side in ("", "_low", "_high")]
+    assert told == pytest.approx([gap.margeff[0], *gap.conf_int()[0]], abs=1e-3)
+
+
 def test_crossed_groupings_of_passes_are_told_apart():
     rng = np.random.default_rng(1)
     item, judge = np.repeat(np.arange(40), 20), np.tile(np.repeat(np.arange(10), 2), 40)

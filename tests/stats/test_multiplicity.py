@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import pairwise
 
 import numpy as np
@@ -83,6 +84,17 @@ def test_max_t_of_one_metric_is_the_sign_flip_test():
     d = np.random.default_rng(1).normal(0.35, 1, 25)
     got = max_t({"only": d}, seed=1, draws=20_000)
     assert got.adjusted[0] == pytest.approx(sign_flip(d, seed=2).p, abs=0.01)
+
+
+def test_max_t_of_few_units_is_the_whole_joint_law():
+    rng = np.random.default_rng(2)
+    d = {"a": rng.normal(0.6, 1, 9), "b": rng.normal(0, 1, 9)}
+    signs = np.array(list(itertools.product([1, -1], repeat=9)))
+    standard = np.column_stack([v / np.sqrt((v**2).sum()) for v in d.values()])
+    largest = np.abs(signs @ standard).max(axis=1)
+    expected = [(largest >= abs(column.sum()) - 1e-10).mean() for column in standard.T]
+    got = max_t(d, seed=1)
+    assert (got.adjusted, got.draws) == (pytest.approx(expected), 512)
 
 
 def test_max_t_does_not_pay_twice_for_the_same_metric_and_skips_constants():

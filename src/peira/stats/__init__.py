@@ -156,6 +156,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "permutation": (
         "PValue",
         "monte_carlo_p",
+        "shuffle_within",
         "sign_flip_p",
     ),
     "power": (
@@ -244,7 +245,6 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "cochran_q",
         "fisher_exact",
         "mantel_haenszel",
-        "shuffle_within",
     ),
     "variance": (
         "Effect",

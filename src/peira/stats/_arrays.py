@@ -22,11 +22,12 @@ Labels = Sequence[Hashable] | NDArray[Any]
 TIE_DIGITS = 10
 
 
-def floats(values: ArrayLike | Sequence[float | None]) -> Floats:
-    """A float array; None becomes NaN. Infinite values are refused.
+def floats(values: ArrayLike | Sequence[float | None], axes: int = 1) -> Floats:
+    """A float array; None becomes NaN. Infinite values are refused, and more than `axes` axes:
+    replicates must not pass for units.
 
     Raises:
-        ValueError: a value is infinite or not a number.
+        ValueError: a value is infinite or not a number, or there are too many axes.
     """
     array = np.asarray(values)
     if array.dtype == object:
@@ -34,6 +35,18 @@ def floats(values: ArrayLike | Sequence[float | None]) -> Floats:
     array = array.astype(np.float64, copy=True)
     if np.isinf(array).any():
         raise ValueError("values must be finite or missing (None, NaN); found an infinity")
+    if array.ndim > axes:
+        raise ValueError(
+            f"values must be one number per unit; got {array.ndim} axes: average replicates first"
+        )
+    return array
+
+
+def passes(values: ArrayLike | Sequence[float | None], axes: int = 1) -> Floats:
+    """`floats` that are all 0 or 1, or missing. Raises ValueError for others."""
+    array = floats(values, axes)
+    if not np.isin(array[np.isfinite(array)], (0.0, 1.0)).all():
+        raise ValueError("needs 0/1 outcomes; scores have methods of their own")
     return array
 
 
@@ -43,11 +56,9 @@ def unit_means(values: ArrayLike | Sequence[float | None]) -> tuple[Floats, int]
     A two-dimensional input is units x replicates: the unit's value is the mean of its observed
     replicates, missing when it has none. Replicates are never units.
     """
-    array = floats(values)
+    array = floats(values, axes=2)
     if array.ndim == 1:
         return array, int(np.isfinite(array).sum())
-    if array.ndim != 2:
-        raise ValueError(f"values must be units or units x replicates; got {array.ndim} axes")
     seen = np.isfinite(array)
     counts = seen.sum(axis=1)
     sums = np.where(seen, array, 0.0).sum(axis=1)
@@ -93,6 +104,13 @@ def same_length(**arrays: Any) -> None:
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} has {n}" for name, n in lengths.items())
         raise ValueError(f"inputs must be aligned unit by unit; {told}")
+
+
+def check_positive(**values: float) -> None:
+    """Raise ValueError unless all are finite and above zero."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name.replace('_', ' ')} must be positive; got {value}")
 
 
 def check_level(level: float) -> float:

@@ -36,6 +36,8 @@ def resampled_moments(
 def _draws(
     values: Floats, resamples: int, rng: np.random.Generator
 ) -> Iterator[tuple[slice, Floats]]:
+    if resamples < 2:
+        raise ValueError(f"a bootstrap needs at least two resamples; got {resamples}")
     n = values.size
     step = max(1, _CHUNK // n)
     for start in range(0, resamples, step):

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from peira.stats._arrays import Floats, floats
 from peira.stats._solve import bisect
+from peira.stats.mcnemar import check_counts
 
 
 def log_e_value(gains: ArrayLike, losses: ArrayLike) -> Floats:
@@ -45,6 +46,7 @@ def theta_limits(gains: int, losses: int, alpha: float = 0.05) -> tuple[float, f
     """Confidence sequence at one time for theta = P(gain | discordant), inverting the mixture."""
     from scipy.special import betaln, xlog1py, xlogy
 
+    check_counts(gains, losses)
     mixture = float(betaln(gains + 0.5, losses + 0.5)) - math.log(math.pi)
 
     def excluded(theta: float) -> bool:
@@ -65,6 +67,8 @@ def theta_limits(gains: int, losses: int, alpha: float = 0.05) -> tuple[float, f
 
 def average_e_values(e_values: Sequence[float]) -> float:
     """The mean of e-values is an e-value under any dependence."""
+    if not len(e_values) or min(e_values) < 0:
+        raise ValueError("needs e-values, none below zero")
     return float(np.mean(e_values))
 
 
@@ -151,8 +155,7 @@ def empirical_bernstein_sequence(
     Source: Waudby-Smith & Ramdas 2024, theorem 2; the centre is the lambda-weighted mean.
     """
     low, high = bounds
-    x = (floats(values) - low) / (high - low)
-    _check_unit(x, bounds)
+    x = _within_unit(values, bounds)
     lambdas, means = _predictable(x, 2 / alpha, cap=0.5)
     before = np.concatenate([[0.5], means[:-1]])
     penalty = (-np.log1p(-lambdas) - lambdas) / 4 * 4 * (x - before) ** 2
@@ -169,9 +172,15 @@ def empirical_bernstein_sequence(
     )
 
 
-def _check_unit(x: Floats, bounds: tuple[float, float]) -> None:
+def _within_unit(values: ArrayLike, bounds: tuple[float, float]) -> Floats:
+    """Values of a stated range, moved to (0, 1)."""
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"a range needs its lowest value before its highest; got {bounds}")
+    x = (floats(values) - low) / (high - low)
     if x.size and (x.min() < -1e-12 or x.max() > 1 + 1e-12):
         raise ValueError(f"values must lie within the stated range {bounds}")
+    return x
 
 
 def _predictable(x: Floats, odds: float, cap: float) -> tuple[Floats, Floats]:
@@ -198,8 +207,7 @@ def betting_sequence(
     Limits are rounded outward to the grid.
     """
     low, high = bounds
-    x = (floats(values) - low) / (high - low)
-    _check_unit(x, bounds)
+    x = _within_unit(values, bounds)
     lambdas, _ = _predictable(x, 2 / alpha, cap=math.inf)
     m = np.linspace(0.0, 1.0, grid + 1)
     up_cap = 0.5 / np.maximum(m, 1e-12)

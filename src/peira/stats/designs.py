@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from peira.stats._arrays import Floats, Ints, Seed, generator
+from peira.stats._arrays import Floats, Ints, Seed, check_positive, generator
 
 
 class Design(Protocol):
@@ -45,11 +45,6 @@ def noncentral_t_power(noncentrality: float, df: float, alpha: float, sides: int
     return min(1.0, max(0.0, upper + (lower if math.isfinite(lower) else 0.0)))
 
 
-def _positive(name: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be positive to plan with; got {value}")
-
-
 @dataclass(frozen=True, slots=True)
 class PairedMean:
     """Mean paired difference of items: Var(d) = between + within_t/K_t + within_c/K_c.
@@ -66,7 +61,8 @@ class PairedMean:
     fewest: int = 2
 
     def __post_init__(self) -> None:
-        _positive("the variance of an item's difference", self.variance)
+        check_positive(replicates=self.replicates)
+        check_positive(variance=self.variance)
 
     @property
     def variance(self) -> float:
@@ -94,7 +90,7 @@ class ClusteredPairs:
     fewest: int = 6
 
     def __post_init__(self) -> None:
-        _positive("sd", self.sd)
+        check_positive(sd=self.sd, cluster_size=self.cluster_size, design_effect=self.design_effect)
 
     @property
     def design_effect(self) -> float:
@@ -119,6 +115,7 @@ class PairedBinary:
     def __post_init__(self) -> None:
         if not 0 < self.discordance <= 1:
             raise ValueError(f"discordance is a share of pairs in (0, 1]; got {self.discordance}")
+        rejection_edge(np.array([1]), 0.05, self.test)  # refuses a test it does not know
 
     def power(self, n: int, effect: float, alpha: float) -> float:
         """Exact unconditional power; 0 if the effect exceeds the discordance it needs."""
@@ -136,8 +133,11 @@ def mcnemar_power(
     from scipy.stats import binom
 
     psi = gain + loss
-    if psi <= 0:
+    if not (gain >= 0 and loss >= 0 and psi <= 1 + 1e-12 and n >= 0):
+        raise ValueError(f"gain and loss are shares of n pairs; got {gain=}, {loss=}, {n=}")
+    if psi == 0:
         return 0.0
+    psi = min(psi, 1.0)
     spread = 9 * math.sqrt(n * psi * (1 - psi)) + 40
     m = np.arange(max(0, math.floor(n * psi - spread)), min(n, math.ceil(n * psi + spread)) + 1)
     k = rejection_edge(m, alpha, test)
@@ -166,6 +166,8 @@ def connor_units(gain: float, loss: float, *, alpha: float = 0.05, power: float 
     from scipy.special import ndtri
 
     psi, delta = gain + loss, gain - loss
+    if delta == 0:
+        raise ValueError("gain and loss are alike: no number of pairs tells them apart")
     a, b = float(ndtri(1 - alpha / 2)), float(ndtri(power))
     return math.ceil((a * math.sqrt(psi) + b * math.sqrt(psi - delta**2)) ** 2 / delta**2)
 
@@ -176,6 +178,8 @@ def miller_units(
     """Miller's (2024) normal sample size for a paired difference with replicates."""
     from scipy.special import ndtri
 
+    if effect == 0:
+        raise ValueError("no number of items finds an effect of zero")
     z = float(ndtri(1 - alpha / 2) + ndtri(power))
     return math.ceil(z**2 * design.variance / effect**2 - 1e-9)
 
@@ -190,8 +194,7 @@ class NonInferiority:
     fewest: int = 2
 
     def __post_init__(self) -> None:
-        _positive("sd", self.sd)
-        _positive("margin", self.margin)
+        check_positive(sd=self.sd, margin=self.margin)
 
     def power(self, n: int, effect: float, alpha: float) -> float:
         """One-sided paired t at alpha."""
@@ -206,6 +209,10 @@ class TwoRates:
     control_rate: float
     unit: str = "units per arm"
     fewest: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.control_rate <= 1:
+            raise ValueError(f"control rate must lie in [0, 1]; got {self.control_rate}")
 
     def power(self, n: int, effect: float, alpha: float) -> float:
         """Normal power of the score test (pooled under the null)."""
@@ -237,7 +244,9 @@ class ScenarioRuns:
     fewest: int = 2
 
     def __post_init__(self) -> None:
-        _positive("sd", self.sd)
+        check_positive(sd=self.sd)
+        if self.cells < 2:
+            raise ValueError(f"a factor has at least two levels; got {self.cells}")
 
     def power(self, n: int, effect: float, alpha: float) -> float:
         """Noncentral F with (cells - 1, cells (n - 1)) degrees of freedom."""
@@ -269,8 +278,9 @@ class RoundRobin:
     fewest: int = 3
 
     def __post_init__(self) -> None:
-        _positive("game_sd", self.game_sd)
-        _positive("capability_sd", self.capability_sd)
+        check_positive(game_sd=self.game_sd, capability_sd=self.capability_sd, seeds=self.seeds)
+        if self.model_sd < 0:
+            raise ValueError(f"model sd must not be negative; got {self.model_sd}")
 
     def power(self, n: int, effect: float, alpha: float) -> float:
         """Share of simulated tournaments in which the t test with M - 2 df rejects."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from peira.stats._arrays import Floats, check_level, floats, tie_grid
+from peira.stats._arrays import Floats, check_level, check_positive, floats, tie_grid, unit_means
 from peira.stats._solve import bisect
 from peira.stats.intervals import normal_quantile, t_p_value
 from peira.stats.mcnemar import tango_limits
@@ -84,7 +84,7 @@ def cliffs_delta(first: Values, second: Values, level: float = 0.95) -> Estimate
     Interval: Cliff's consistent variance with Feng & Cliff's asymmetric limits (2004). For
     matched pairs use `dominance`, which is another quantity.
     """
-    given = floats(first), floats(second)
+    given = unit_means(first)[0], unit_means(second)[0]
     x, y = (a[np.isfinite(a)] for a in given)
     missing = sum(a.size for a in given) - x.size - y.size
     about: dict[str, Any] = {
@@ -182,8 +182,9 @@ def _against_margin(
 ) -> Estimate:
     from scipy.special import stdtr, stdtrit
 
-    if margin <= 0 or not 0 < alpha < 0.5:
-        raise ValueError(f"need margin > 0 and 0 < alpha < 0.5; got {margin=}, {alpha=}")
+    check_positive(margin=margin)
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"need 0 < alpha < 0.5; got {alpha}")
     data = read_pairs(treatment, control)
     name = "TOST equivalence" if both else "non-inferiority"
     about: dict[str, Any] = data.about(1 - 2 * alpha) | {

@@ -67,10 +67,9 @@ def spending_bounds(
         ValueError: fractions are not increasing within (0, 1], or an unknown spending function.
     """
     t = [float(f) for f in fractions]
-    if not t or t[0] <= 0 or t[-1] > 1 + 1e-12 or any(a >= b for a, b in pairwise(t)):
-        raise ValueError(f"fractions must increase within (0, 1]; got {t}")
-    if spending not in SPENDING or sides not in (1, 2):
-        raise ValueError(f"spending must be one of {sorted(SPENDING)}, sides 1 or 2")
+    check_looks(t, spending)
+    if sides not in (1, 2) or not 0 < alpha < 1:
+        raise ValueError(f"need sides 1 or 2 and 0 < alpha < 1; got {sides=}, {alpha=}")
     spent = [SPENDING[spending](alpha / sides, f) for f in t]
     steps = np.diff([0.0, *spent])
     critical: list[float] = []
@@ -83,6 +82,15 @@ def spending_bounds(
         low = -critical[-1] if sides == 2 else -_FAR
         state = move.onward(state, low, critical[-1])
     return Bounds(tuple(t), tuple(critical), tuple(spent), alpha, sides, spending)
+
+
+def check_looks(fractions: Sequence[float], spending: str) -> None:
+    """Raise ValueError unless looks increase within (0, 1] and the spending function is known."""
+    rising = all(a < b for a, b in pairwise([0.0, *fractions]))
+    if not fractions or not rising or fractions[-1] > 1 + 1e-12:
+        raise ValueError(f"fractions must increase within (0, 1]; got {list(fractions)}")
+    if spending not in SPENDING:
+        raise ValueError(f"spending must be one of {sorted(SPENDING)}; got {spending!r}")
 
 
 @cache

@@ -141,10 +141,15 @@ def independent_difference(
     return from_t(base, math.sqrt(a + b), df)
 
 
+def check_share(successes: float, n: float) -> None:
+    """Raise ValueError unless 0 <= successes <= n."""
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie in 0..n; got {successes} of {n}")
+
+
 def _rate(successes: int, n: int, level: float, method: str) -> Estimate | None:
     check_level(level)
-    if n < 0 or not 0 <= successes <= max(n, 0):
-        raise ValueError(f"successes must lie in 0..n; got {successes} of {n}")
+    check_share(successes, n)
     if n == 0:
         return undefined(EMPTY, level=level, method=method, estimand="rate")
     return None

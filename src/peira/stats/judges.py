@@ -14,8 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from peira.stats._arrays import check_level, floats, same_length
-from peira.stats.intervals import normal_quantile
-from peira.stats.result import EMPTY, NOT_IDENTIFIED, TOO_FEW_UNITS, Estimate, undefined
+from peira.stats.intervals import check_share, normal_quantile
+from peira.stats.result import (
+    EMPTY,
+    NOT_IDENTIFIED,
+    TOO_FEW_UNITS,
+    ZERO_VARIANCE,
+    Estimate,
+    undefined,
+)
 
 
 def rogan_gladen(
@@ -28,7 +35,7 @@ def rogan_gladen(
     """True rate from the judge's rate: (rate + specificity - 1)/(sensitivity + specificity - 1).
 
     Each argument is (hits, n): passes the judge gave; true passes it passed; true failures it
-    failed. Delta-method limits, kept within [0, 1].
+    failed. Delta-method limits, kept within [0, 1]; no estimate when they lie outside of it.
     """
     about: dict[str, Any] = {
         "level": check_level(level),
@@ -36,6 +43,8 @@ def rogan_gladen(
         "method": "Rogan-Gladen, delta method",
         "estimand": "true pass rate",
     }
+    for hits, n in (judged, sensitivity, specificity):
+        check_share(hits, n)
     if min(judged[1], sensitivity[1], specificity[1]) == 0:
         return undefined(EMPTY, **about)
     rate, se, sp = (hits / n for hits, n in (judged, sensitivity, specificity))
@@ -47,6 +56,8 @@ def rogan_gladen(
     spreads = [_variance(*pair) for pair in (judged, sensitivity, specificity)]
     variance = (spreads[0] + true**2 * spreads[1] + (1 - true) ** 2 * spreads[2]) / youden**2
     half = normal_quantile(level) * math.sqrt(variance)
+    if true + half <= 0 or true - half >= 1:  # the judge cannot err as it is said to
+        return undefined(NOT_IDENTIFIED, extra={"unclipped": true, "youden": youden}, **about)
     flags = () if 0 <= true <= 1 else ("estimate_clipped",)
     return Estimate(
         min(1.0, max(0.0, true)),
@@ -94,6 +105,6 @@ def prediction_powered_mean(
     mean = float(wide_seen.mean() + gap.mean())
     variance = float(wide_seen.var(ddof=1) / wide_seen.size + gap.var(ddof=1) / gap.size)
     if variance == 0:
-        return Estimate(mean, reason="zero_variance", **about)
+        return Estimate(mean, reason=ZERO_VARIANCE, **about)
     half = normal_quantile(level) * math.sqrt(variance)
     return Estimate(mean, mean - half, mean + half, se=math.sqrt(variance), **about)

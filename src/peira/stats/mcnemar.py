@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, check_level, floats, same_length
+from peira.stats._arrays import Floats, check_level, passes, same_length
 from peira.stats._solve import bisect
 from peira.stats.intervals import beta_limits, normal_quantile, wilson_limits
 from peira.stats.result import (
@@ -31,8 +31,9 @@ _Limits = Callable[[int, int, float], Limits]
 _PValue = Callable[[int, int], float | None]
 
 
-def _check_counts(b: int, c: int, n: int | None = None) -> None:
-    if b < 0 or c < 0 or (n is not None and b + c > n):
+def check_counts(b: int, c: int, n: int | None = None) -> None:
+    """Raise ValueError unless gains and losses are counts that fit among n pairs."""
+    if not (b >= 0 and c >= 0 and (n is None or b + c <= n)):
         raise ValueError(f"need b, c >= 0 and b + c <= n; got {b=}, {c=}, {n=}")
 
 
@@ -40,7 +41,7 @@ def mcnemar_exact_p(b: int, c: int) -> float:
     """Exact McNemar p: min(1, 2 P(X <= min(b, c))), X ~ Bin(b + c, 1/2)."""
     from scipy.special import bdtr
 
-    _check_counts(b, c)
+    check_counts(b, c)
     m = b + c
     return 1.0 if m == 0 else as_p(2 * float(bdtr(min(b, c), m, 0.5)))
 
@@ -52,7 +53,7 @@ def mcnemar_mid_p(b: int, c: int) -> float:
     """
     from scipy.special import bdtr
 
-    _check_counts(b, c)
+    check_counts(b, c)
     m = b + c
     if m == 0:
         return 1.0
@@ -66,7 +67,7 @@ def mcnemar_asymptotic_p(b: int, c: int, *, correction: bool = False) -> float |
     """McNemar's chi-squared p; None with no discordant pairs (the library gives 0 there)."""
     from scipy.special import chdtrc
 
-    _check_counts(b, c)
+    check_counts(b, c)
     if b + c == 0:
         return None
     gap = max(abs(b - c) - (1 if correction else 0), 0)
@@ -94,7 +95,7 @@ def conditional_odds_ratio(
     Baptista-Pike), "blaker" or "wilson" (the score limits of McNemar's chi-squared). For minlike
     and Blaker the limits are the hull of the accepted set.
     """
-    _check_counts(b, c)
+    check_counts(b, c)
     solvers: dict[str, tuple[_Limits, _PValue]] = {
         "mid-p": (_mid_p_limits, mcnemar_mid_p),
         "exact": (_central_limits, mcnemar_exact_p),
@@ -186,7 +187,7 @@ def tango_limits(b: int, c: int, n: int, level: float = 0.95) -> Limits:
 
     Source: Tango 1998.
     """
-    _check_counts(b, c, n)
+    check_counts(b, c, n)
     z = normal_quantile(level)
     if b == c == 0:
         edge = z * z / (n + z * z)
@@ -217,6 +218,8 @@ def newcombe_limits(
     `corrected` takes n/2 off a positive numerator of the correlation, as the paper does;
     packages differ, so both are here. Without pairs it is the whole range.
     """
+    check_counts(a, d)
+    check_counts(b, c)
     n = a + b + c + d
     if n == 0:
         return -1.0, 1.0
@@ -237,7 +240,7 @@ def newcombe_limits(
 
 def bonett_price_limits(b: int, c: int, n: int, level: float = 0.95) -> Limits:
     """Bonett & Price 2012: Wald with one added to each discordant count, n + 2 pairs."""
-    _check_counts(b, c, n)
+    check_counts(b, c, n)
     p1, p2 = (b + 1) / (n + 2), (c + 1) / (n + 2)
     half = normal_quantile(level) * math.sqrt((p1 + p2 - (p1 - p2) ** 2) / (n + 2))
     return max(-1.0, p1 - p2 - half), min(1.0, p1 - p2 + half)
@@ -250,7 +253,7 @@ def paired_binary(b: int, c: int, n: int, *, test: str = "mid-p", level: float =
     limits by the same family as the test. One row per pair: replicates must be averaged and go
     to `paired_difference`, never majority-voted into this table.
     """
-    _check_counts(b, c, n)
+    check_counts(b, c, n)
     if test not in ("mid-p", "exact"):
         raise ValueError(f"test must be 'mid-p' or 'exact'; got {test!r}")
     about: dict[str, Any] = {
@@ -294,10 +297,7 @@ def paired_outcomes(
     Pairs with a missing side are counted per arm in `extra`, and left out.
     """
     same_length(treatment=treatment, control=control)
-    t, k = floats(treatment), floats(control)
-    for arm in (t, k):
-        if not np.isin(arm[np.isfinite(arm)], (0.0, 1.0)).all():
-            raise ValueError("paired_outcomes needs 0/1 outcomes; use paired_difference for scores")
+    t, k = passes(treatment), passes(control)
     both = np.isfinite(t) & np.isfinite(k)
     b = int(((t == 1) & (k == 0)).sum())
     c = int(((t == 0) & (k == 1)).sum())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Seed, complete, generator
+from peira.stats._arrays import Floats, Seed, check_positive, complete, generator
 from peira.stats._solve import bisect
 from peira.stats.intervals import from_t, is_constant
 from peira.stats.result import (
@@ -72,6 +72,7 @@ class Line:
 
 def deming(x: ArrayLike, y: ArrayLike, variance_ratio: float) -> Line:
     """Deming regression; `variance_ratio` is var(error in y) / var(error in x)."""
+    check_positive(variance_ratio=variance_ratio)
     (values, outcome), _ = complete(x=x, y=y)
     if values.size < 3:
         return Line(None, None, reason=TOO_FEW_MODELS)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from peira.stats._arrays import Floats, check_level, floats, same_length
 from peira.stats.intervals import from_t, normal_quantile, t_quantile
-from peira.stats.result import EMPTY, SINGLE_UNIT, Estimate, undefined
+from peira.stats.result import EMPTY, SINGLE_UNIT, ZERO_VARIANCE, Estimate, undefined
 
 
 def micro_average(means: ArrayLike, errors: ArrayLike, sizes: ArrayLike) -> Estimate:
@@ -33,7 +33,9 @@ def macro_average(means: ArrayLike, errors: ArrayLike) -> Estimate:
 def _average(means: ArrayLike, errors: ArrayLike, sizes: Floats, kind: str) -> Estimate:
     y, se = floats(means), floats(errors)
     same_length(means=y, errors=se, sizes=sizes)
-    seen = np.isfinite(y) & np.isfinite(se)
+    seen = np.isfinite(y) & np.isfinite(se) & np.isfinite(sizes) & (sizes > 0)
+    if (se[seen] < 0).any() or (sizes[np.isfinite(sizes)] < 0).any():
+        raise ValueError("errors and sizes must not be negative")
     about: dict[str, Any] = {
         "n": int(seen.sum()),
         "missing": int((~seen).sum()),
@@ -45,6 +47,8 @@ def _average(means: ArrayLike, errors: ArrayLike, sizes: Floats, kind: str) -> E
     weights = sizes[seen] / sizes[seen].sum()
     mean = float(weights @ y[seen])
     error = math.sqrt(float((weights**2) @ (se[seen] ** 2)))
+    if error == 0:
+        return Estimate(mean, reason=ZERO_VARIANCE, **about)
     half = normal_quantile(0.95) * error
     return Estimate(mean, mean - half, mean + half, se=error, **about)
 
@@ -114,7 +118,7 @@ def meta_analysis(
     df = y.size - 1
     hksj = math.sqrt(float(w @ (y - mean) ** 2) / df / float(w.sum()))
     base = Estimate(mean, method=name, **about)
-    random = from_t(base, hksj, df) if hksj > 0 else base.with_(reason="zero_variance")
+    random = from_t(base, hksj, df) if hksj > 0 else base.with_(reason=ZERO_VARIANCE)
     prediction = None
     if y.size >= 3:
         reach = t_quantile(level, y.size - 2) * math.sqrt(tau2 + normal_se**2)
@@ -133,7 +137,7 @@ def shrunken_means(estimates: ArrayLike, errors: ArrayLike) -> list[float | None
     mean, tau2 = pooled.random.estimate, pooled.tau2
     return [
         None
-        if mean is None or tau2 is None or not (math.isfinite(y) and math.isfinite(se))
+        if mean is None or tau2 is None or not (math.isfinite(y) and se > 0)
         else float(mean + tau2 / (tau2 + se**2) * (y - mean))
         for y, se in zip(floats(estimates), floats(errors), strict=True)
     ]

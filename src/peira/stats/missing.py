@@ -7,6 +7,7 @@ alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,10 @@ def missing_bounds(
     t, c = floats(treatment), floats(control)
     same_length(treatment=t, control=c)
     worst, best = min(score_range), max(score_range)
+    given = np.concatenate([t, c])
+    if not (math.isfinite(best - worst) and worst <= np.nanmin(given, initial=worst)
+            and np.nanmax(given, initial=best) <= best):  # fmt: skip
+        raise ValueError(f"scores must lie within the stated range {score_range}")
     both = np.isfinite(t) & np.isfinite(c)
     about: dict[str, Any] = {
         "n": t.size,

@@ -245,10 +245,12 @@ def mixed_model(
     """
     if df not in METHODS:
         raise ValueError(f"df must be one of {METHODS}; got {df!r}")
-    outcome, design = floats(y), floats(x)
+    outcome, design = floats(y), floats(x, axes=2)
     if design.ndim == 1:
         design = np.column_stack([np.ones(design.size), design])
     same_length(y=outcome, x=design)
+    if len(contrast) != design.shape[1]:
+        raise ValueError(f"contrast must weigh {design.shape[1]} coefficients; got {contrast}")
     matrices = {name: _matrix(labels, outcome.size) for name, labels in groups.items()}
     seen = np.isfinite(outcome) & np.isfinite(design).all(axis=1)
     terms = {name: _observed(matrix, seen) for name, matrix in matrices.items()}
@@ -330,7 +332,8 @@ def mixed_difference(
     """Treatment effect from rows (item, condition, replicate), item and item x condition random.
 
     y = a + b treated + u_item + v_(item, condition) + e. In a balanced design this equals the
-    paired t over item means, which is the headline; use this for unbalanced replicates.
+    paired t over item means, which is the headline, unless a variance comes out at zero (flag
+    `singular`) and its error is pooled with the residual; use this for unbalanced replicates.
     """
     t = floats(treated)
     same_length(values=values, item=item, treated=t)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Labels, check_level, floats, kept, same_length
+from peira.stats._arrays import Floats, Labels, check_level, floats, kept, passes, same_length
 from peira.stats.intervals import normal_quantile
 from peira.stats.mixed import Sparse, factorised, indicator, second_differences
 from peira.stats.result import (
@@ -43,10 +43,10 @@ def logistic_mixed(
 
     Each of `groups` is a label per row: items, models, scenarios, and pairs of them. `extra`:
     `var_NAME` of each, `log_likelihood`, and `average_marginal_difference`, the difference of pass
-    rates implied over the groups. Wald limits. All rows of an arm alike: `separation`. n counts
-    the levels of the smallest grouping.
+    rates implied over the groups, with delta-method limits (`_low`, `_high`). Wald limits. All rows
+    of an arm alike: `separation`. n counts the levels of the smallest grouping.
     """
-    y, t = floats(outcome), floats(treated)
+    y, t = passes(outcome), floats(treated)
     same_length(outcome=y, treated=t, **groups)
     seen = np.isfinite(y) & np.isfinite(t)
     labels = {name: kept(g, seen) for name, g in groups.items()}
@@ -68,10 +68,8 @@ def logistic_mixed(
     if covariance is None or not covariance[1, 1] > 0:
         return undefined(NOT_CONVERGED, **about)
     variances = {f"var_{n}": float(s) for n, s in zip(groups, theta[2:] ** 2, strict=True)}
-    extra: dict[str, Any] = variances | {
-        "log_likelihood": model.log_likelihood(theta),
-        "average_marginal_difference": _marginal_difference(theta),
-    }
+    extra: dict[str, Any] = variances | _marginal(theta, covariance, level)
+    extra["log_likelihood"] = model.log_likelihood(theta)
     return _wald(float(theta[1]), math.sqrt(covariance[1, 1]), {"extra": extra, **about})
 
 
@@ -98,8 +96,6 @@ def _wald(beta: float, se: float, about: dict[str, Any]) -> Estimate:
 def _why_not(y: Floats, t: Floats, levels: int) -> str | None:
     if not y.size:
         return EMPTY
-    if not np.isin(y, (0.0, 1.0)).all():
-        raise ValueError("outcomes must be 0 or 1")
     if np.unique(t).size < 2:
         return MISSING_ARM
     if levels < 2:
@@ -192,6 +188,17 @@ class _Model:
 
 def _bernoulli(y: Floats, eta: Floats) -> Floats:
     return np.asarray(y * eta - np.logaddexp(0.0, eta))
+
+
+def _marginal(theta: Floats, covariance: Floats, level: float) -> dict[str, float]:
+    """The average marginal difference with its delta-method limits."""
+    moves = np.eye(theta.size) * 1e-5
+    slopes = [_marginal_difference(theta + m) - _marginal_difference(theta - m) for m in moves]
+    gradient = np.array(slopes) / 2e-5
+    value = _marginal_difference(theta)
+    half = normal_quantile(level) * math.sqrt(float(gradient @ covariance @ gradient))
+    name = "average_marginal_difference"
+    return {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
 
 
 def _marginal_difference(theta: Floats) -> float:

@@ -15,11 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Labels, Seed, codes, floats, generator
+from peira.stats._arrays import Floats, Labels, Seed, codes, floats, generator, same_length
 from peira.stats.multiplicity import holm
-from peira.stats.permutation import DRAWS, random_sign_sums
+from peira.stats.permutation import (
+    DRAWS,
+    ENUMERATION_LIMIT,
+    all_sign_sums,
+    random_sign_sums,
+    shuffle_within,
+)
 from peira.stats.result import Estimate
-from peira.stats.tables import fisher_exact, mantel_haenszel, shuffle_within
+from peira.stats.tables import fisher_exact, mantel_haenszel
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +47,14 @@ def max_t(
 ) -> MaxT:
     """Many metrics on the same paired units: max-T by shared sign flips.
 
-    Each metric's differences are aligned by unit. A missing difference moves nothing. Family-wise
-    error under any dependence between metrics (Westfall & Young 1993).
+    Each metric's differences are aligned by unit. A missing difference moves nothing. Exact over
+    at most 2^20 sign patterns (`draws` counts them). Family-wise error under any dependence
+    between metrics (Westfall & Young 1993).
     """
     names = tuple(differences)
     if not names:
         return MaxT((), (), (), draws, 0)
+    same_length(**{str(name): values for name, values in differences.items()})
     columns = np.column_stack([floats(differences[name]) for name in names])
     seen = np.isfinite(columns)
     counts = np.maximum(seen.sum(axis=0), 1)
@@ -56,15 +64,18 @@ def max_t(
     usable = (scale > 0) & (counts > 1)
     standard = values[:, usable] / scale[usable]
     observed = np.abs(standard.sum(axis=0))
-    drawn = np.abs(random_sign_sums(standard, draws, generator(seed)))
-    largest = drawn.max(axis=1) if usable.any() else np.zeros(draws)
-    p = iter(((1 + (largest[:, None] >= observed - 1e-10).sum(axis=0)) / (1 + draws)).tolist())
+    moving = standard[standard.any(axis=1)]
+    exact = 2 ** len(moving) <= ENUMERATION_LIMIT
+    sums = all_sign_sums(moving) if exact else random_sign_sums(standard, draws, generator(seed))
+    largest = np.abs(sums).max(axis=1, initial=0.0)
+    hits = (largest[:, None] >= observed - 1e-10).sum(axis=0)
+    p = iter((hits / len(sums) if exact else (1 + hits) / (1 + draws)).tolist())
     t = iter(standard.sum(axis=0).tolist())
     return MaxT(
         names,
         tuple(next(t) if u else None for u in usable),
         tuple(next(p) if u else None for u in usable),
-        draws,
+        len(sums),
         len(columns),
     )
 
@@ -131,6 +142,9 @@ def mine_patterns(
     patterns' count, signed, on the held-out half.
     """
     y = floats(outcome)
+    same_length(outcome=y, scenario=scenario, strata=strata)
+    for column in candidates.values():
+        same_length(outcome=y, candidate=column)
     seen = np.flatnonzero(np.isfinite(y))
     rng = generator(seed)
     first, second = _split_by_scenario(seen, scenario, rng)

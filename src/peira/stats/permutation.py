@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from peira.stats._arrays import Floats, Ints, Seed, generator, tie_grid
+from peira.stats._arrays import Floats, Ints, Labels, Seed, codes, generator, tie_grid
 from peira.stats.result import as_p
 
 ENUMERATION_LIMIT = 2**20
 #: Largest total of integer weights, and of weights times total, handled by convolution.
 _CONVOLUTION_TOTAL, _CONVOLUTION_WORK = 4_000_000, 2_000_000_000
 DRAWS = 9_999
+#: Entries of a block of arrangements held in memory at once.
+_BLOCK = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def sign_flip_p(values: Floats, seed: Seed | None, draws: int = DRAWS) -> PValue
     moving = whole.astype(np.float64)
     observed = abs(float(moving.sum())) * (1 - 1e-12)
     if 2**moving.size <= ENUMERATION_LIMIT:
-        sums = _all_sign_sums(moving)
+        sums = all_sign_sums(moving)
         return PValue(float((np.abs(sums) >= observed).mean()), None, "exact", sums.size)
     if seed is None:
         raise ValueError("a Monte Carlo test needs an explicit seed (int or numpy Generator)")
@@ -92,8 +95,9 @@ def two_sided_subset_p(weights: Ints, positive: int) -> float:
     return as_p(2 * float(chance[: tail + 1].sum()))
 
 
-def _all_sign_sums(values: Floats) -> Floats:
-    sums = np.zeros(1)
+def all_sign_sums(values: Floats) -> Floats:
+    """Sums over units (first axis) under every pattern of shared signs."""
+    sums = np.zeros((1, *values.shape[1:]))
     for value in values:
         sums = np.concatenate([sums + value, sums - value])
     return sums
@@ -103,10 +107,73 @@ def random_sign_sums(values: Floats, draws: int, rng: np.random.Generator) -> Fl
     """Sums over units (first axis) of values times shared random signs: draws x columns."""
     n = len(values)
     sums = np.empty((draws, values.shape[1]))
-    step = max(1, 4_000_000 // max(1, n))
+    step = max(1, _BLOCK // max(1, n))
     for start in range(0, draws, step):
         stop = min(start + step, draws)
         packed = rng.integers(0, 256, size=(stop - start, (n + 7) // 8), dtype=np.uint8)
         plus = np.unpackbits(packed, axis=1, count=n).astype(np.float64)
         sums[start:stop] = 2 * (plus @ values) - values.sum(axis=0)
     return sums
+
+
+def shuffle_within(
+    labels: np.ndarray, strata: Labels | None, rng: np.random.Generator
+) -> np.ndarray:
+    """A random rearrangement of labels that keeps each stratum's labels inside it."""
+    if strata is None:
+        return rng.permutation(labels)
+    group, names = codes(strata)
+    shuffled = labels.copy()
+    for g in range(len(names)):
+        rows = np.flatnonzero(group == g)
+        shuffled[rows] = labels[rng.permutation(rows)]
+    return shuffled
+
+
+def rearrangements(labels: Ints, strata: Labels | None) -> Ints | None:
+    """Every distinct arrangement of coded labels within strata, one a row; None beyond 2^20 of
+    them, or beyond 64 times as many entries."""
+    group = np.zeros(labels.size, dtype=np.int64) if strata is None else codes(strata)[0]
+    counts = [np.bincount(labels[group == g], minlength=labels.max() + 1) for g in set(group)]
+    ways = [
+        math.factorial(int(c.sum())) // math.prod(math.factorial(int(k)) for k in c) for c in counts
+    ]
+    total = math.prod(ways)
+    if total > ENUMERATION_LIMIT or total * labels.size > 64 * ENUMERATION_LIMIT:
+        return None
+    rows = np.zeros((1, labels.size), dtype=np.min_scalar_type(labels.max()))
+    for g, given in enumerate(counts):
+        left = np.tile(given, (len(rows), 1))
+        for place in np.flatnonzero(group == g):
+            row, label = np.nonzero(left)  # each arrangement so far takes each label it has left
+            rows, left = rows[row], left[row]
+            rows[:, place] = label
+            left[np.arange(len(row)), label] -= 1
+    return rows
+
+
+def label_permutation_p(
+    labels: Ints, weights: Floats, sizes: Floats, *, strata: Labels | None, seed: Seed, draws: int
+) -> PValue:
+    """p of the sum over labels of (sum of weights)^2/size, with coded labels shuffled in strata.
+
+    `weights` are units x columns, `sizes` labels x columns. Exact up to 2^20 arrangements.
+    """
+
+    def hits(rows: Ints) -> int:
+        return int((statistics(rows) >= observed).sum())
+
+    def statistics(rows: Ints) -> Floats:
+        sums = np.stack([(rows == g) @ weights for g in range(len(sizes))], axis=1)
+        return np.asarray((sums**2 / sizes).sum(axis=(1, 2)))
+
+    observed = float(statistics(labels[None])[0]) * (1 - 1e-10)
+    step = max(1, _BLOCK // labels.size)
+    every = rearrangements(labels, strata)
+    if every is not None:
+        found = sum(hits(every[at : at + step]) for at in range(0, len(every), step))
+        return PValue(found / len(every), None, "exact", len(every))
+    rng = generator(seed)
+    shuffles = (shuffle_within(labels, strata, rng) for _ in range(draws))
+    blocks = iter(lambda: list(islice(shuffles, step)), [])
+    return monte_carlo_p(sum(hits(np.array(block)) for block in blocks), draws)

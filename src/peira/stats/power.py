@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import floats
+from peira.stats._arrays import check_level, check_positive, floats
 from peira.stats._solve import bisect
 from peira.stats.designs import Design
 from peira.stats.result import (
@@ -49,7 +49,11 @@ class Goal:
     def __post_init__(self) -> None:
         if not (0 < self.alpha < 1 and 0 < self.power < 1):
             raise ValueError(f"power and alpha must lie in (0, 1); got {self.power}, {self.alpha}")
-        if self.budget is not None and not self.unit_cost:
+        if not math.isfinite(self.effect):
+            raise ValueError(f"effect must be finite; got {self.effect}")
+        if self.unit_cost is not None:
+            check_positive(unit_cost=self.unit_cost)
+        if self.budget is not None and self.unit_cost is None:
             raise ValueError("a budget needs the unit_cost to be of use")
 
     @property
@@ -191,7 +195,7 @@ def pilot_sd(values: ArrayLike | Sequence[float | None], level: float = 0.8) -> 
     given = floats(values)
     d = given[np.isfinite(given)]
     about: dict[str, Any] = {
-        "level": level,
+        "level": check_level(level),
         "n": d.size,
         "missing": given.size - d.size,
         "method": "chi-squared upper bound",

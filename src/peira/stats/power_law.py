@@ -203,6 +203,8 @@ def fit_success_curve(
     minimize: Any = optimize.minimize
 
     (at, k, n), _ = complete(x=x, successes=successes, trials=trials)
+    if (k < 0).any() or (k > n).any() or (n < 1).any() or not 0 <= floor < 1:
+        raise ValueError("need 0 <= successes <= trials, at least one trial, and 0 <= floor < 1")
     if at.size < 4:
         reason = TOO_FEW_UNITS if at.size else EMPTY
         return SuccessCurve(None, None, floor, 0.0, None, None, 0, None, at.size, reason)

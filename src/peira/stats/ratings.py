@@ -97,7 +97,7 @@ def bradley_terry(
     `first_won` is 1 or 0 per game (0.5 counts half each way; None is left out). When the data
     separate, half a win each way is added per pair that met.
     """
-    data = games(first, second, first_won)
+    data = _rated(first, second, first_won, reference)
     if data.y.size == 0:
         return _none(data, EMPTY)
     if ((data.y < 0) | (data.y > 1)).any():
@@ -117,6 +117,13 @@ def bradley_terry(
         return _none(data, SEPARATION)
     beta, covariance, log_likelihood = solved
     return _pack(data, reference, beta, covariance, (log_likelihood, order_effect, separated))
+
+
+def _rated(first: Labels, second: Labels, outcome: Sequence[float | None], reference: Any) -> Games:
+    data = games(first, second, outcome)
+    if reference is not None and data.models and reference not in data.models:
+        raise ValueError(f"reference must be one of {list(data.models)}; got {reference!r}")
+    return data
 
 
 def bootstrap_ratings(
@@ -291,7 +298,7 @@ def davidson(
 
     `outcome` is 1 (first won), 0 (second won) or 0.5 (tie); None is left out.
     """
-    data = games(first, second, outcome)
+    data = _rated(first, second, outcome, reference)
     if data.y.size == 0:
         return _none(data, EMPTY)
     if not np.isin(data.y, (0.0, 0.5, 1.0)).all():

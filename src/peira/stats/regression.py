@@ -69,7 +69,7 @@ def least_squares(y: ArrayLike, x: ArrayLike) -> Fit | str:
     A vector `x` gets an intercept before it. Returns the reason code instead when there are no
     rows, no residual degrees of freedom, or X lacks full rank.
     """
-    outcome, design = floats(y), floats(x)
+    outcome, design = floats(y), floats(x, axes=2)
     if design.ndim == 1:
         design = np.column_stack([np.ones(design.size), design])
     same_length(y=outcome, x=design)
@@ -184,6 +184,8 @@ def contrast_t(
     fit = least_squares(y, x)
     if isinstance(fit, str):
         return undefined(fit, **about)
+    if weights.shape != fit.beta.shape or not weights.any():
+        raise ValueError(f"contrast must weigh {fit.beta.size} coefficients; got {contrast}")
     group, clusters = _groups_of(y, x, fit, cluster)
     base = Estimate(
         float(weights @ fit.beta),
@@ -210,7 +212,7 @@ def _exact(fit: Fit) -> bool:
 def _groups_of(y: ArrayLike, x: ArrayLike, fit: Fit, cluster: Labels | None) -> tuple[Ints, int]:
     if cluster is None:
         return np.arange(len(fit.y)), len(fit.y)
-    outcome, design = floats(y), floats(x)
+    outcome, design = floats(y), floats(x, axes=2)
     same_length(y=outcome, cluster=cluster)
     keep = np.isfinite(outcome) & np.isfinite(design.reshape(len(outcome), -1)).all(axis=1)
     group, names = codes(kept(cluster, keep))

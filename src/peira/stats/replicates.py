@@ -41,7 +41,8 @@ def variance_split(treatment: ArrayLike, control: ArrayLike) -> VarianceSplit:
     omega^2 = var(d) - mean(s_A^2/K_A + s_B^2/K_B) over items (Miller 2024). Missing replicates
     are NaN; items without both arms are left out.
     """
-    t, c = (np.atleast_2d(floats(a)) for a in (treatment, control))
+    t, c = (floats(a, axes=2) for a in (treatment, control))
+    t, c = (a[:, None] if a.ndim == 1 else a for a in (t, c))
     if len(t) != len(c):
         raise ValueError(f"arms must hold the same items; got {len(t)} and {len(c)}")
     keep = np.isfinite(t).any(axis=1) & np.isfinite(c).any(axis=1)

@@ -78,6 +78,11 @@ class ScalingFit:
         return self.n - len(self.parameters)
 
     @property
+    def exact(self) -> bool:
+        """True if the curve passes through every model: nothing is known of its error."""
+        return not self.reason and (self.r_squared is None or self.r_squared > 1 - 1e-15)
+
+    @property
     def sigma(self) -> float | None:
         """Residual standard deviation over models."""
         return math.sqrt(self.rss / self.df) if self.rss is not None and self.df > 0 else None
@@ -85,7 +90,7 @@ class ScalingFit:
     @property
     def log_likelihood(self) -> float | None:
         """Gaussian log likelihood at the maximum-likelihood sigma."""
-        if self.rss is None or self.rss <= 0:
+        if self.rss is None or self.exact:
             return None
         return -self.n / 2 * (math.log(2 * math.pi * self.rss / self.n) + 1)
 
@@ -150,7 +155,7 @@ def fit_form(form: str, x: ArrayLike, y: ArrayLike | Sequence[float | None]) -> 
     if reason:
         return ScalingFit(form, {}, n, k, None, None, None, None, reason=reason)
     theta, rss, second = _solve(known, capability, outcome)
-    total = float(((outcome - outcome.mean()) ** 2).sum())
+    total = 0.0 if is_constant(outcome) else float(((outcome - outcome.mean()) ** 2).sum())
     covariance = _covariance(known, capability, theta, rss)
     identified = covariance is not None and bool((np.diag(covariance) > -1e-12).all())
     return ScalingFit(
@@ -250,8 +255,8 @@ def band(
     """
     if kind not in ("new model", "mean"):
         raise ValueError(f"kind must be 'new model' or 'mean'; got {kind!r}")
-    if fit.reason:
-        return fit.reason
+    if fit.reason or fit.exact:
+        return fit.reason or ZERO_VARIANCE
     if fit.covariance is None or fit.sigma is None or fit.x_range is None:
         return NOT_IDENTIFIED
     at, form = np.atleast_1d(floats(x)), FORMS[fit.form]
@@ -387,10 +392,12 @@ def parameter_interval(
     if fit.reason:
         return undefined(fit.reason, **about)
     names = list(fit.parameters)
+    if parameter not in names:
+        raise ValueError(f"parameter must be one of {names}; got {parameter!r}")
     at = names.index(parameter)
     value = fit.parameters[parameter]
-    if fit.covariance is None:
-        return Estimate(value, reason=NOT_IDENTIFIED, **about)
+    if fit.exact or fit.covariance is None:
+        return Estimate(value, reason=ZERO_VARIANCE if fit.exact else NOT_IDENTIFIED, **about)
     se = math.sqrt(fit.covariance[at, at])
     if FORMS[form].design is not None:
         half = t_quantile(level, fit.df) * se
@@ -450,6 +457,7 @@ def bootstrap_parameters(
             drawn.append(_solve_near(form, capability[rows], outcome[rows], fit))
     values, tail = np.array(drawn), (1 - level) / 2
     reason = None if len(drawn) > resamples / 2 else NOT_CONVERGED
+    reason = ZERO_VARIANCE if fit.exact else reason
     limits = np.quantile(values, [tail, 1 - tail], axis=0) if reason is None else None
     return {
         name: Estimate(

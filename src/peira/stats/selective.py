@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Seed, check_level, floats, generator, same_length
+from peira.stats._arrays import Floats, Seed, check_level, complete, generator, passes
 from peira.stats.bootstrap import percentile_limits
 from peira.stats.intervals import from_t
 from peira.stats.result import EMPTY, SINGLE_UNIT, ZERO_VARIANCE, Estimate, undefined
@@ -48,16 +48,16 @@ class RiskCoverage:
 
 def risk_coverage(confidence: Values, correct: Values) -> RiskCoverage:
     """The risk-coverage curve of answers with a confidence. Missing either way is counted."""
-    score, right = floats(confidence), floats(correct)
-    same_length(confidence=score, correct=right)
-    seen = np.isfinite(score) & np.isfinite(right)
-    n = int(seen.sum())
+    (score, right), missing = complete(confidence=confidence, correct=correct)
+    n = score.size
     if n == 0:
         empty = np.zeros(0)
-        return RiskCoverage(empty, empty, None, None, None, None, 0, int((~seen).sum()), EMPTY)
-    wrong = 1 - right[seen]
+        return RiskCoverage(empty, empty, None, None, None, None, 0, missing, EMPTY)
+    if right.min() < 0 or right.max() > 1:
+        raise ValueError("correct must lie in [0, 1]")
+    wrong = 1 - right
     k = np.arange(1, n + 1)
-    errors = expected_errors(score[seen], wrong)
+    errors = expected_errors(score, wrong)
     oracle = np.maximum(0.0, k - (n - wrong.sum())) / k
     risk = errors / k
     return RiskCoverage(
@@ -68,7 +68,7 @@ def risk_coverage(confidence: Values, correct: Values) -> RiskCoverage:
         float((errors / n).mean()),
         float(wrong.mean()),
         n,
-        int((~seen).sum()),
+        missing,
     )
 
 
@@ -91,32 +91,41 @@ def compare_risk_coverage(
     *,
     seed: Seed,
     metric: str = "augrc",
+    coverage: float | None = None,
     resamples: int = 2_000,
     level: float = 0.95,
 ) -> Estimate:
-    """Difference of a risk-coverage area on the same items, (confidence, correct) per arm.
+    """Difference of a risk-coverage area on the same items, (confidence, correct) per arm; with
+    `coverage`, of the risk when each arm answers that share of the items.
 
     Percentile bootstrap over items, paired. Items missing in either arm are left out of both:
     arms over different coverage ranges have no comparable area.
     """
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {METRICS}; got {metric!r}")
-    columns = np.column_stack([floats(v) for arm in (treatment, control) for v in arm])
-    seen = np.isfinite(columns).all(axis=1)
-    data, n = columns[seen], int(seen.sum())
+    (t, t_correct), (c, c_correct) = treatment, control
+    columns, missing = complete(
+        treatment=t, treatment_correct=t_correct, control=c, control_correct=c_correct
+    )
+    data, n = np.column_stack(columns), columns[0].size
+    told = metric.upper() if coverage is None else f"risk at coverage {coverage:g}"
     about: dict[str, Any] = {
         "level": check_level(level),
         "n": n,
-        "missing": int((~seen).sum()),
+        "missing": missing,
         "method": f"paired bootstrap over items ({resamples} resamples, percentile)",
-        "estimand": f"difference of {metric.upper()}, treatment - control",
+        "estimand": f"difference of {told}, treatment - control",
     }
     if n < 2:
         return undefined(SINGLE_UNIT if n else EMPTY, **about)
 
+    def of(confidence: Floats, correct: Floats) -> float:
+        if coverage is not None:
+            return risk_at_coverage(confidence, correct, coverage) or 0.0
+        return float(getattr(risk_coverage(confidence, correct), metric))
+
     def difference(rows: Floats) -> float:
-        areas = [getattr(risk_coverage(rows[:, i], rows[:, i + 1]), metric) for i in (0, 2)]
-        return float(areas[0] - areas[1])
+        return of(rows[:, 0], rows[:, 1]) - of(rows[:, 2], rows[:, 3])
 
     rng = generator(seed)
     drawn = np.array([difference(data[rng.integers(0, n, n)]) for _ in range(resamples)])
@@ -132,15 +141,14 @@ def ratio_of_sums(numerator: ArrayLike, denominator: ArrayLike, *, level: float 
     Influence (C_i - theta N_i)/mean N. For selective accuracy: C = correct answers of an item
     over its replicates, N = answers it gave.
     """
-    c, n = floats(numerator), floats(denominator)
-    same_length(numerator=c, denominator=n)
-    seen = np.isfinite(c) & np.isfinite(n)
-    c, n = c[seen], n[seen]
+    (c, n), missing = complete(numerator=numerator, denominator=denominator)
+    if (n < 0).any():
+        raise ValueError("denominators must not be negative")
     about: dict[str, Any] = {
         "level": check_level(level),
         "n": c.size,
         "n_rows": int(n.sum()),
-        "missing": int((~seen).sum()),
+        "missing": missing,
         "method": "ratio of sums, delta method over items",
         "estimand": "ratio of totals",
     }
@@ -160,7 +168,9 @@ def ratio_of_sums(numerator: ArrayLike, denominator: ArrayLike, *, level: float 
 class Calibration:
     """Brier score = reliability - resolution + uncertainty (+ within-bin terms when binned).
 
-    `ece` is expected calibration error with the binning stated. `cox_intercept` and
+    `ece` is expected calibration error with the binning stated; like `reliability` it is above
+    zero by chance alone. `reliability_debiased` takes each bin's sampling variance off (Ferro &
+    Fricker 2012) and may be negative; None if a bin has one forecast. `cox_intercept` and
     `cox_slope` regress outcomes on the logit of the forecast (0 and 1 when calibrated).
     """
 
@@ -169,6 +179,7 @@ class Calibration:
     brier: float | None
     log_loss: float | None
     reliability: float | None
+    reliability_debiased: float | None
     resolution: float | None
     uncertainty: float | None
     ece: float | None
@@ -189,22 +200,20 @@ def calibration(
     """
     if binning not in ("equal width", "equal mass", "distinct"):
         raise ValueError(f"binning must be equal width, equal mass or distinct; got {binning!r}")
-    p, y = floats(probability), floats(outcome)
-    same_length(probability=p, outcome=y)
-    seen = np.isfinite(p) & np.isfinite(y)
-    p, y = p[seen], y[seen]
-    missing = int((~seen).sum())
+    (p, y), missing = complete(probability=probability, outcome=passes(outcome))
     if not p.size:
         return Calibration(
-            0, missing, None, None, None, None, None, None, binning, None, None, (), EMPTY
+            0, missing, None, None, None, None, None, None, None, binning, None, None, (), EMPTY
         )
-    if p.min() < 0 or p.max() > 1:
-        raise ValueError("probabilities must lie in [0, 1]")
+    if p.min() < 0 or p.max() > 1 or bins < 1:
+        raise ValueError("probabilities must lie in [0, 1], and bins be at least one")
     group = _bin(p, bins, binning)
     counts = np.bincount(group).astype(float)
     forecast = np.bincount(group, weights=p) / counts
     rate = np.bincount(group, weights=y) / counts
     weights, base = counts / p.size, float(y.mean())
+    reliability = float(weights @ (forecast - rate) ** 2)
+    spare = float((rate * (1 - rate) / np.maximum(counts - 1, 1)) @ weights)
     safe = np.clip(p, 1e-15, 1 - 1e-15)
     intercept, slope = _cox(safe, y) or (None, None)
     return Calibration(
@@ -212,7 +221,8 @@ def calibration(
         missing,
         float(((p - y) ** 2).mean()),
         float(-(y * np.log(safe) + (1 - y) * np.log(1 - safe)).mean()),
-        float(weights @ (forecast - rate) ** 2),
+        reliability,
+        reliability - spare if counts.min() > 1 else None,
         float(weights @ (rate - base) ** 2),
         base * (1 - base),
         float(weights @ np.abs(forecast - rate)),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, floats
+from peira.stats._arrays import Floats, check_positive, floats
 from peira.stats.confidence_sequences import (
     ConfidenceSequence,
     anytime_p,
@@ -29,6 +29,7 @@ from peira.stats.confidence_sequences import (
 from peira.stats.group_sequential import (
     Bounds,
     adjusted_result,
+    check_looks,
     conditional_power,
     spending_bounds,
 )
@@ -80,15 +81,21 @@ class StopRule:
             raise ValueError(f"method must be one of {METHODS}; got {self.method!r}")
         if self.units < 2 or not 0 < self.alpha < 1:
             raise ValueError(f"need units >= 2 and 0 < alpha < 1; got {self.units}, {self.alpha}")
+        check_looks(self.looks, self.spending)
         if self.method == "group-sequential" and abs(self.looks[-1] - 1) > 1e-9:
             raise ValueError(f"the last look must be at 1.0; got {self.looks}")
+        aims = {"half_width": self.half_width, "margin": self.margin, "futility": self.futility}
+        check_positive(**{name: aim for name, aim in aims.items() if aim is not None})
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"value_range is (lowest, highest); got {self.value_range}")
         if self.null is None and self.method != "confidence-sequence":
             raise ValueError(f"{self.method} tests a null; only a confidence sequence does without")
 
     @property
     def look_sizes(self) -> tuple[int, ...]:
-        """Pairs at each look of a group-sequential rule."""
-        return tuple(math.ceil(f * self.units - 1e-9) for f in self.looks)
+        """Pairs at each look of a group-sequential rule; of looks at the same pair, one is left."""
+        sizes = [math.ceil(f * self.units - 1e-9) for f in self.looks]
+        return tuple(dict.fromkeys(sizes))
 
 
 @dataclass(frozen=True, slots=True)

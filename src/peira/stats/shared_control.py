@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Seed, floats, generator
+from peira.stats._arrays import Seed, generator, unit_means
 from peira.stats.result import EMPTY, MISSING_ARM, TOO_FEW_UNITS, ZERO_VARIANCE, Estimate, undefined
 
 
@@ -30,8 +30,10 @@ def dunnett(
     """
     from scipy.stats import dunnett as library
 
-    arms = {name: floats(values) for name, values in treatments.items()}
-    base = floats(control)
+    arms = {name: unit_means(values)[0] for name, values in treatments.items()}
+    base = unit_means(control)[0]
+    if not arms:
+        return {}
     seen = {name: a[np.isfinite(a)] for name, a in arms.items()}
     baseline = base[np.isfinite(base)]
     missing = sum(a.size for a in (*arms.values(), base))
