@@ -12,7 +12,7 @@ from peira.engine.lab import Bench, Lab, TrialTask
 from peira.engine.ledger import Sharing
 from peira.families.negotiation.outcome import NegotiationOutcome
 from peira.families.negotiation.settings import NegotiationSettings
-from peira.families.negotiation.simulated import Kinds
+from peira.families.negotiation.simulated import KINDS
 from peira.families.negotiation.trial import play
 from peira.subjects.route import Routes
 from peira.subjects.subject import Wire
@@ -36,7 +36,7 @@ def play_game(
 ) -> Played:
     """(outcome, events) of one game."""
     checked = NegotiationSettings.model_validate(dict(settings))
-    routes = Routes(kinds=Kinds.ALL, wires=wires or {})
+    routes = Routes(kinds=KINDS, wires=wires or {})
     lab = Lab(
         TrialTask(1, "id", "slug", seed, 1, 1, {}, {}),
         Bench(routes, NoLedger(), Sharing(), 0),  # type: ignore[arg-type]

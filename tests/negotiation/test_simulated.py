@@ -12,7 +12,7 @@ from peira.errors import InputError
 from peira.families.negotiation import Negotiation
 from peira.families.negotiation.bidding import bundle_for, ranked_bundles, share_out
 from peira.families.negotiation.settings import NegotiationSettings
-from peira.families.negotiation.simulated import Kinds, aspiration
+from peira.families.negotiation.simulated import KINDS, aspiration
 from peira.families.negotiation.speech import Dice
 from peira.families.negotiation.trial import play
 from peira.subjects.route import Routes
@@ -27,7 +27,7 @@ BARE = {"discussion_turns": 0, "thinking": False, "reflection": False}
 def outcomes(settings, seeds):
     """Outcomes of the same settings over seeds, in one event loop."""
     checked = NegotiationSettings.model_validate(BARE | settings)
-    bench = Bench(Routes(kinds=Kinds.ALL), NoLedger(), Sharing(), 0)
+    bench = Bench(Routes(kinds=KINDS), NoLedger(), Sharing(), 0)
 
     async def all_games():
         labs = [Lab(TrialTask(1, "i", "s", seed, 1, 1, {}, {}), bench) for seed in seeds]
@@ -108,11 +108,11 @@ def test_a_bid_takes_enough_and_leaves_the_others_what_they_want():
 )
 def test_a_misspelt_negotiator_is_refused(name, said):
     with pytest.raises(InputError, match=said):
-        SimulatedWire(name, Kinds.ALL)
+        SimulatedWire(name, KINDS)
 
 
 def test_a_negotiator_asked_outside_a_negotiation_says_so():
-    wire = SimulatedWire("sim:linear", Kinds.ALL)
+    wire = SimulatedWire("sim:linear", KINDS)
     with pytest.raises(InputError, match="negotiations only"):
         asyncio.run(wire.send(Request("m", (Message("user", "hi"),), Sampling())))
 

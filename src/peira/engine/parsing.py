@@ -58,7 +58,7 @@ def read_json(
 
 def without_thinking(text: str) -> str:
     """The text without `<think>…</think>`; an unclosed one runs to the end."""
-    return THINKING.sub("", text) if "<think" in text.lower() else text
+    return THINKING.sub("", text) if "<" in text and "<think" in text.lower() else text
 
 
 def _strict(text: str) -> Any:
@@ -78,11 +78,11 @@ def _shallow(value: Any) -> bool:
     """True if the value nests no deeper than MAX_DEPTH: what walks it may recurse."""
     level = [value]
     for _ in range(MAX_DEPTH):
-        inner = [v for v in level if isinstance(v, dict | list)]
-        if not inner:
+        inside = (v.values() if isinstance(v, dict) else v for v in level)
+        level = [v for values in inside for v in values if isinstance(v, (dict, list))]
+        if not level:
             return True
-        level = [x for v in inner for x in (v.values() if isinstance(v, dict) else v)]
-    return not any(isinstance(v, dict | list) for v in level)
+    return False
 
 
 def _repaired(text: str) -> Any:

@@ -154,8 +154,8 @@ class SimulatedWire:
         return None
 
     def _reply(self, request: Request, text: str) -> Reply:
-        words = sum(len(m.content) for m in request.messages)
-        usage = Usage(words // 4 + 1, len(text) // 4 + 1)
+        length = sum([len(m.content) for m in request.messages])
+        usage = Usage(length // 4 + 1, len(text) // 4 + 1)
         return Reply(text, usage=usage, served_model=self.name, cost=self.cost)
 
     async def _suffer(self) -> None:

@@ -51,20 +51,14 @@ class GameLog:
     rounds: list[RoundLog] = field(default_factory=list)
     past: str = ""
     past_notes: list[str] = field(default_factory=list)
+    current: RoundLog = field(init=False)
 
     def __post_init__(self) -> None:
         self.labels = self.settings.seats
+        seats = range(self.game.n)
         self.past_notes = [""] * self.game.n
-        self.offers: list[list[Allocation]] = [[] for _ in self.seats]
-        self.systems = tuple(system(_system_text(self.settings, self.game, k)) for k in self.seats)
-
-    @property
-    def seats(self) -> range:
-        return range(self.game.n)
-
-    @property
-    def current(self) -> RoundLog:
-        return self.rounds[-1]
+        self.offers: list[list[Allocation]] = [[] for _ in seats]
+        self.systems = tuple(system(_system_text(self.settings, self.game, k)) for k in seats)
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Fold one event in; kinds that are not part of the game are ignored."""
@@ -79,42 +73,40 @@ class GameLog:
             self.past += done.public
             self.past_notes = [a + b for a, b in zip(self.past_notes, done.notes, strict=True)]
         number = event["round"]
-        self.rounds.append(RoundLog(number, tuple(event["order"]), notes=[""] * self.game.n))
+        self.current = RoundLog(number, tuple(event["order"]), notes=[""] * self.game.n)
+        self.rounds.append(self.current)
         self.current.public = f"\n== Round {number} of {self.settings.max_rounds} ==\n"
 
     def _statement(self, event: Mapping[str, Any]) -> None:
         seat, text = event["seat"], event["text"]
         mark = MARKS.get(event.get("finish", "stop"), "")
         self.current.statements.append((seat, text))
-        self.current.public += prompts.macros().statement(self.labels[seat], text, mark)
+        self.current.public += prompts.told("statement", self.labels[seat], text, mark)
 
     def _proposals(self, event: Mapping[str, Any]) -> None:
         now = self.current
         for entry in event["proposals"]:
-            offer = Proposal(
-                entry["number"], entry["seat"], tuple(entry["allocation"]), entry["reasoning"]
-            )
+            offer = Proposal.of(entry)
             now.proposals.append(offer)
             self.offers[offer.seat].append(offer.allocation)
         now.public += "Proposals:\n" + self.listing(now)
 
     def _tally(self, event: Mapping[str, Any]) -> None:
         self.current.tallies = [tuple(row) for row in event["counts"]]
-        lines = (prompts.macros().tally(*row) for row in event["counts"])
+        lines = [prompts.told("tally", *row) for row in event["counts"]]
         self.current.public += "Votes:\n" + "".join(lines)
 
     def _note(self, event: Mapping[str, Any]) -> None:
-        text = prompts.macros().note(event["round"], event["kind"], event["text"])
+        text = prompts.told("note", event["round"], event["kind"], event["text"])
         self.current.notes[event["seat"]] += text
 
     def _votes(self, event: Mapping[str, Any]) -> None:
         for seat, votes in enumerate(event["votes"]):
-            said = ", ".join(
+            said = ", ".join([
                 f"{'accept' if vote else 'reject'} {offer.number}"
                 for offer, vote in zip(self.current.proposals, votes, strict=True)
-            )
-            text = prompts.macros().note(event["round"], "your votes", said)
-            self.current.notes[seat] += text
+            ])  # fmt: skip
+            self.current.notes[seat] += prompts.told("note", event["round"], "your votes", said)
 
     # -- how it is shown --------------------------------------------------------------------
     def bundles(self, allocation: Allocation) -> str:
@@ -127,13 +119,13 @@ class GameLog:
 
     def listing(self, now: RoundLog) -> str:
         """The numbered proposals of a round, and who made none."""
-        tell = prompts.macros()
+        tell, labels = prompts.told, self.labels
         lines = [
-            tell.proposal(p.number, self.labels[p.seat], self.bundles(p.allocation), p.reasoning)
+            tell("proposal", p.number, labels[p.seat], self.bundles(p.allocation), p.reasoning)
             for p in now.proposals
         ]
         made = {p.seat for p in now.proposals}
-        lines += [tell.silent(self.labels[k]) for k in now.order if k not in made]
+        lines += [tell("silent", labels[k]) for k in now.order if k not in made]
         return "".join(lines)
 
 
@@ -200,7 +192,7 @@ def _summary(log: GameLog, past: RoundLog) -> str:
         f"({counts.get(p.number, (0, 0))[0]} accept)."
         for p in past.proposals
     )
-    return str(prompts.macros().summary(past.number, offers))
+    return prompts.told("summary", past.number, offers)
 
 
 def _request(log: GameLog, phase: Phase, lap: int) -> str:

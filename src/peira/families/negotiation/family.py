@@ -9,7 +9,7 @@ from peira.engine.lab import Lab
 from peira.families.family import Family, Forecast
 from peira.families.negotiation.outcome import NegotiationOutcome, compared
 from peira.families.negotiation.settings import NegotiationSettings
-from peira.families.negotiation.simulated import Kinds
+from peira.families.negotiation.simulated import KINDS
 from peira.families.negotiation.trial import play
 from peira.study.study import TrialPlan
 from peira.subjects.simulated import Answerer, SimSpec
@@ -30,7 +30,7 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
 
     name: ClassVar[str] = "negotiation"
     version: ClassVar[int] = 1
-    simulated: ClassVar[Mapping[str, Callable[[SimSpec], Answerer]]] = Kinds.ALL
+    simulated: ClassVar[Mapping[str, Callable[[SimSpec], Answerer]]] = KINDS
     factor_aliases: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "order": ("model_order",),
         "model": ("weak_model", "strong_model", "models"),

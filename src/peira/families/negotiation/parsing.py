@@ -7,7 +7,8 @@ words that can be sent back to the seat.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from peira.engine.parsing import Parsed, Rung, read_json
 from peira.families.negotiation.game import Allocation
 
 ACCEPT = frozenset({"accept", "accepted", "accepts", "yes", "agree", "approve", "true"})
+NO_DIGIT = re.compile(r"[^0-9]+")
 REJECT = frozenset({"reject", "rejected", "rejects", "no", "disagree", "decline", "false"})
 
 
@@ -90,16 +92,32 @@ def allocation_of(value: Any, names: Names) -> tuple[Allocation | None, str]:
     """Owner of each item, or the first fault in words."""
     if not isinstance(value, dict) or not value:
         return None, "`allocation` must map each agent to a list of items"
-    keys = [str(key).strip().lower() for key in value]
-    if all(key in names.items for key in keys) and not any(key in names.agents for key in keys):
-        pairs = [(owner, item) for item, owner in value.items()]
-    else:
-        pairs = [
-            (owner, item)
-            for owner, given in value.items()
-            for item in (given if isinstance(given, list | tuple) else _split(given))
+    keys = [_folded(key) for key in value]
+    if all(key in names.items and key not in names.agents for key in keys):
+        bundles: Iterable[tuple[Any, list[Any]]] = [
+            (owner, [item]) for item, owner in value.items()
         ]
-    return _owners(pairs, [str(key) for key in value], names)
+    else:
+        bundles = [
+            (owner, given if isinstance(given, (list, tuple)) else _split(given))
+            for owner, given in value.items()
+        ]
+    try:
+        owners = _owners(bundles, names)
+    except ValueError as fault:
+        return None, str(fault)
+    known = zip(value, keys, strict=True)
+    stray = [key for key, low in known if low not in names.agents and low not in names.items]
+    return (None, _unknown(stray[0], names)) if stray else (owners, "")
+
+
+def _folded(name: Any) -> str:
+    return str(name).strip().lower()
+
+
+def _unknown(agent: Any, names: Names) -> str:
+    known = ", ".join(names.agent_labels)
+    return f"unknown agent {str(agent)[:60]!r}; the agents are {known}"
 
 
 def _split(given: Any) -> list[Any]:
@@ -110,32 +128,24 @@ def _split(given: Any) -> list[Any]:
     )
 
 
-def _owners(
-    pairs: Sequence[tuple[Any, Any]], keys: Sequence[str], names: Names
-) -> tuple[Allocation | None, str]:
+def _owners(bundles: Iterable[tuple[Any, Sequence[Any]]], names: Names) -> Allocation:
+    """Owner of each item. Raises ValueError with the first fault in words."""
     owners = [-1] * len(names.item_names)
-    for agent, item in pairs:
-        k = names.agents.get(str(agent).strip().lower())
-        if k is None:
-            known = ", ".join(names.agent_labels)
-            return None, f"unknown agent {str(agent)[:60]!r}; the agents are {known}"
-        j = names.items.get(str(item).strip().lower())
-        if j is None:
-            return None, f"unknown item {str(item)[:60]!r}; use the item names as listed"
-        if owners[j] != -1:
-            return None, f"the item {names.item_names[j]} is given twice"
-        owners[j] = k
-    missing = [name for name, owner in zip(names.item_names, owners, strict=True) if owner < 0]
-    if missing:
-        return None, f"not given to any agent: {', '.join(missing)}"
-    folded = {key: key.strip().lower() for key in keys}
-    stray = [k for k, low in folded.items() if low not in names.agents and low not in names.items]
-    if stray:
-        return (
-            None,
-            f"unknown agent {stray[0][:60]!r}; the agents are {', '.join(names.agent_labels)}",
-        )
-    return tuple(owners), ""
+    for agent, given in bundles:
+        k = names.agents.get(_folded(agent))
+        for item in given:
+            if k is None:
+                raise ValueError(_unknown(agent, names))
+            j = names.items.get(_folded(item))
+            if j is None:
+                raise ValueError(f"unknown item {str(item)[:60]!r}; use the item names as listed")
+            if owners[j] != -1:
+                raise ValueError(f"the item {names.item_names[j]} is given twice")
+            owners[j] = k
+    if -1 in owners:
+        missing = [n for n, owner in zip(names.item_names, owners, strict=True) if owner < 0]
+        raise ValueError(f"not given to any agent: {', '.join(missing)}")
+    return tuple(owners)
 
 
 # -- votes -----------------------------------------------------------------------------------
@@ -185,7 +195,7 @@ def _votes(value: Any) -> dict[int, Any]:
 
 
 def _number(key: Any) -> int | None:
-    digits = "".join(c for c in str(key) if c in "0123456789")
+    digits = NO_DIGIT.sub("", str(key))
     return int(digits) if digits and len(digits) < 6 else None
 
 
@@ -193,7 +203,7 @@ def decision(word: Any) -> bool | None:
     """True for accept, False for reject, None for anything else."""
     if isinstance(word, dict):
         word = next((word[k] for k in ("vote", "decision") if k in word), None)
-    folded = str(word).strip().strip(".!").lower()
+    folded = _folded(word).strip(".!")
     return True if folded in ACCEPT else False if folded in REJECT else None
 
 

@@ -6,8 +6,9 @@ Invariant: pure functions; the same votes always give the same deal.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from peira.families.negotiation.game import Allocation
 from peira.families.negotiation.settings import Acceptance, NegotiationSettings
@@ -22,6 +23,17 @@ class Proposal:
     seat: int
     allocation: Allocation
     reasoning: str = ""
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Proposal:
+        """A proposal as a transcript's event tells it."""
+        allocation = tuple(entry["allocation"])
+        return cls(entry["number"], entry["seat"], allocation, entry["reasoning"])
+
+    def told(self) -> dict[str, Any]:
+        """The inverse of `of`."""
+        return {"number": self.number, "seat": self.seat, "allocation": self.allocation,
+                "reasoning": self.reasoning}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

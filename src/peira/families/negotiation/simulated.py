@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import orjson
 
@@ -80,8 +79,8 @@ class Negotiator:
                 f"subject {request.model}: this simulated kind plays negotiations only\n"
                 "  remedy: use a kind of the study's own family"
             )
-        dice = Dice(request.seed)
-        return _SAY[seen.phase](self, seen, dice)
+        say: Callable[[Observation, Dice], str] = getattr(self, f"say_{seen.phase}")
+        return say(seen, Dice(request.seed))
 
     def say_discussion(self, seen: Observation, dice: Dice) -> str:
         """A public statement with claims and a promise."""
@@ -128,15 +127,6 @@ class Negotiator:
     def say_reflection(self, seen: Observation, dice: Dice) -> str:
         """A private note."""
         return f"No deal in round {seen.round}. I will adjust what I ask for."
-
-
-_SAY: Mapping[str, Callable[[Negotiator, Observation, Dice], str]] = {
-    "discussion": lambda who, seen, dice: who.say_discussion(seen, dice),
-    "thinking": lambda who, seen, dice: who.say_thinking(seen, dice),
-    "proposal": lambda who, seen, dice: who.say_proposal(seen, dice),
-    "vote": lambda who, seen, dice: who.say_vote(seen, dice),
-    "reflection": lambda who, seen, dice: who.say_reflection(seen, dice),
-}
 
 
 @dataclass(frozen=True)
@@ -321,17 +311,14 @@ def _skilled(spec: SimSpec) -> Answerer:
     return Skilled(lie=lie, floor=floor, theta=theta)
 
 
-class Kinds:
-    """The registry of simulated kinds by name."""
-
-    ALL: ClassVar[Mapping[str, Callable[[SimSpec], Answerer]]] = {
-        "random": _plain(Random),
-        "conceder": _timed(Conceder, 3.0),
-        "linear": _timed(Linear, 1.0),
-        "boulware": _timed(Boulware, 0.3),
-        "tough": _plain(Tough, 0.8),
-        "tit-for-tat": _plain(TitForTat),
-        "micro": _plain(Micro, 0.0),
-        "skill": _skilled,
-        "judge": _plain(Random),
-    }
+KINDS: Mapping[str, Callable[[SimSpec], Answerer]] = {
+    "random": _plain(Random),
+    "conceder": _timed(Conceder, 3.0),
+    "linear": _timed(Linear, 1.0),
+    "boulware": _timed(Boulware, 0.3),
+    "tough": _plain(Tough, 0.8),
+    "tit-for-tat": _plain(TitForTat),
+    "micro": _plain(Micro, 0.0),
+    "skill": _skilled,
+    "judge": _plain(Random),
+}

@@ -7,8 +7,7 @@ to be checked against. Invariant: with `lie` = 0 every claim is true.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from peira.families.negotiation.bidding import by_worth
 from peira.families.negotiation.view import Observation
@@ -43,8 +42,7 @@ class Dice:
         return (u() + u() + u() + u() - 2.0) * 1.7320508075688772
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A planned statement about oneself: item index (or −1), number said, whether it is true."""
 
     kind: ClaimKind

@@ -110,6 +110,7 @@ class Play:
         order = speaking_order(self.settings, number, self.seed)
         self.emit("round", round=number, order=order)
         for lap in range(1, self.settings.discussion_turns + 1):
+            self.tell("discussion")
             for seat in order:
                 await self.speak(number, seat, lap)
         if self.settings.thinking:
@@ -153,7 +154,7 @@ class Play:
 
     async def think(self, number: int) -> None:
         """Private planning, all seats at once."""
-        for seat, call in enumerate(await self.each(lambda k: self.ask(k, "thinking"))):
+        for seat, call in enumerate(await self.each("thinking", self.ask)):
             plan = read_plan(call.reply.text)
             call.rung = plan.rung
             self.keep(seat, call)
@@ -166,7 +167,7 @@ class Play:
 
     async def propose(self, number: int, order: Sequence[int]) -> list[Proposal]:
         """Simultaneous proposals, numbered in speaking order; illegal ones are left out."""
-        answers = await self.each(self._offer)
+        answers = await self.each("proposal", self._offer)
         proposals: list[Proposal] = []
         for seat in order:
             calls, allocation, reasoning = answers[seat]
@@ -177,23 +178,16 @@ class Play:
                     self.emit("illegal_offer", round=number, seat=seat, fault=call.fault)
             if allocation is not None:
                 proposals.append(Proposal(len(proposals) + 1, seat, allocation, reasoning))
-        listed = [
-            {
-                "number": p.number,
-                "seat": p.seat,
-                "allocation": p.allocation,
-                "reasoning": p.reasoning,
-            }
-            for p in proposals
-        ]
-        self.emit("proposals", round=number, proposals=listed)
+        self.emit("proposals", round=number, proposals=[p.told() for p in proposals])
         return proposals
 
-    async def _offer(self, seat: int) -> tuple[list[Call], tuple[int, ...] | None, str]:
+    async def _offer(
+        self, seat: int, phase: Phase
+    ) -> tuple[list[Call], tuple[int, ...] | None, str]:
         calls: list[Call] = []
-        asked: tuple[Message, ...] = self.prompt(seat, "proposal")
+        asked: tuple[Message, ...] = self.prompt(seat, phase)
         for ask in range(OFFER_REASKS + 1):
-            call = await self.ask(seat, "proposal", ask=ask, asked=asked)
+            call = await self.ask(seat, phase, ask=ask, asked=asked)
             offer = read_offer(call.reply.text, self.names)
             call.rung, call.fault = offer.rung, CUT.get(call.reply.finish, "") or offer.fault
             calls.append(call)
@@ -208,7 +202,8 @@ class Play:
             return [[] for _ in range(self.game.n)]
         numbers = [p.number for p in proposals]
         votes = []
-        for seat, (calls, ballot) in enumerate(await self.each(lambda k: self._ballot(k, numbers))):
+        answers = await self.each("vote", lambda k, phase: self._ballot(k, phase, numbers))
+        for seat, (calls, ballot) in enumerate(answers):
             for call in calls:
                 self.keep(seat, call)
             for index in [i for i, vote in enumerate(ballot.votes) if vote is None]:
@@ -217,12 +212,14 @@ class Play:
             votes.append([bool(vote) for vote in ballot.votes])
         return votes
 
-    async def _ballot(self, seat: int, numbers: Sequence[int]) -> tuple[list[Call], Ballot]:
+    async def _ballot(
+        self, seat: int, phase: Phase, numbers: Sequence[int]
+    ) -> tuple[list[Call], Ballot]:
         calls: list[Call] = []
-        asked: tuple[Message, ...] = self.prompt(seat, "vote")
+        asked: tuple[Message, ...] = self.prompt(seat, phase)
         ballot = Ballot((None,) * len(numbers), "", "none")
         for ask in range(VOTE_REASKS + 1):
-            call = await self.ask(seat, "vote", ask=ask, asked=asked)
+            call = await self.ask(seat, phase, ask=ask, asked=asked)
             if call.reply.finish == "stop":
                 ballot = read_ballot(call.reply.text, numbers)
             call.rung, call.fault = ballot.rung, CUT.get(call.reply.finish, "") or ballot.fault
@@ -234,17 +231,22 @@ class Play:
 
     async def reflect(self, number: int) -> None:
         """Private reflection after a round without a deal, all seats at once."""
-        for seat, call in enumerate(await self.each(lambda k: self.ask(k, "reflection"))):
+        for seat, call in enumerate(await self.each("reflection", self.ask)):
             self.keep(seat, call)
             text = without_thinking(call.reply.text).strip()
             self.emit("reflection", round=number, seat=seat, text=text)
 
     # -- calls --------------------------------------------------------------------------------
-    async def each(self, ask: Callable[[int], Awaitable[T]]) -> list[T]:
+    async def each(self, phase: Phase, ask: Callable[[int, Phase], Awaitable[T]]) -> list[T]:
         """Ask all seats at once; one after the other where no seat ever has to wait."""
+        self.tell(phase)
         if self.together:
-            return list(await asyncio.gather(*(ask(k) for k in range(self.game.n))))
-        return [await ask(k) for k in range(self.game.n)]
+            return list(await asyncio.gather(*(ask(k, phase) for k in range(self.game.n))))
+        return [await ask(k, phase) for k in range(self.game.n)]
+
+    def tell(self, phase: Phase) -> None:
+        """What the trial is at, for whoever watches the run."""
+        self.lab.progress(f"round {self.log.current.number} of {self.settings.max_rounds}: {phase}")
 
     def prompt(self, seat: int, phase: Phase, lap: int = 1) -> tuple[Message, Message]:
         """The messages of a call. Raises TrialFailed when they cannot fit, before paying."""
@@ -264,7 +266,6 @@ class Play:
         """One call. The prompt is not kept: it can be rebuilt from the events."""
         now = self.log.current
         number = now.number
-        self.lab.progress(f"round {number} of {self.settings.max_rounds}: {phase}")
         seen = Observation(
             self.views[seat], self.log.offers, now.proposals, phase, number, lap, ask
         )
@@ -284,8 +285,10 @@ class Play:
             served_model=reply.served_model, reply=reply.text, reasoning=reply.reasoning,
             finish=reply.finish, rung=call.rung, fault=call.fault, usage=usage, cost=reply.cost,
             seconds=reply.seconds, asked_at=reply.asked_at, request_id=reply.request_id,
-            **self._room(seat),
         )  # fmt: skip
+        if (room := self.rooms[seat]) is not None:
+            # What the prompt had to fit into, so that the same prompt can be built again.
+            self.lab.events[-1]["room"] = room
         amounts = (1, usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens)
         self.book.spend(call.phase, name, (*amounts, reply.cost))
         if reply.finish != "stop":
@@ -294,11 +297,6 @@ class Play:
             self.book.count(name, "repairs")
         if call.ask:
             self.book.count(name, "reasks")
-
-    def _room(self, seat: int) -> dict[str, int]:
-        """What the prompt had to fit into, so that the same prompt can be built again."""
-        room = self.rooms[seat]
-        return {} if room is None else {"room": room}
 
     def emit(self, kind: str, **data: Any) -> None:
         """One event: into the transcript, and into the log that prompts are built from."""

@@ -96,10 +96,9 @@ def _fold(now: _Round, event: Mapping[str, Any], items: tuple[str, ...]) -> None
         given = frozenset(j for name in event["concessions"] for j in named(name, items))
         now.plans[event["seat"]] = (wanted, given)
     elif kind == "proposals":
-        for p in event["proposals"]:
-            offer = Proposal(p["number"], p["seat"], tuple(p["allocation"]), p["reasoning"])
-            now.proposals.append(offer)
-            now.said.append((p["seat"], "proposal", p["reasoning"]))
+        offers = [Proposal.of(entry) for entry in event["proposals"]]
+        now.proposals += offers
+        now.said += [(offer.seat, "proposal", offer.reasoning) for offer in offers]
     elif kind == "votes":
         now.votes = event["votes"]
 
