@@ -94,7 +94,7 @@ def allocation_of(value: Any, names: Names) -> tuple[Allocation | None, str]:
         return None, "`allocation` must map each agent to a list of items"
     keys = [_folded(key) for key in value]
     if all(key in names.items and key not in names.agents for key in keys):
-        bundles: Iterable[tuple[Any, list[Any]]] = [
+        bundles: Iterable[tuple[Any, Sequence[Any]]] = [
             (owner, [item]) for item, owner in value.items()
         ]
     else:
