@@ -209,8 +209,10 @@ def test_wrong_input_gets_a_message_and_exit_2(desk, capsys, words, said):
     assert 2 <= len(told.splitlines()) <= 3 and ("remedy: " in told or "allowed: " in told)
 
 
-def test_a_reader_that_leaves_early_is_no_bug():
-    line = f"set -o pipefail; {sys.executable} -m peira.cli.main models | true"
+@pytest.mark.parametrize("words", ["models", "import list", "models gpt-4o"])
+def test_a_reader_that_leaves_early_is_no_bug(words):
+    """A long table, a short one, plain lines: each to a pipe that nobody reads any more."""
+    line = f"set -o pipefail; {sys.executable} -m peira.cli.main {words} | true"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -95,11 +95,13 @@ def parse(name: str, function: Callable[..., Any], arguments: list[str]) -> dict
 def execute(name: str, function: Callable[..., Any], arguments: list[str]) -> int:
     """Parse `arguments` for `function`, call it, return the exit code it returns (None is 0)."""
     words = list(_repeated(arguments, getattr(function, "variadic", frozenset())))
-    try:
-        code = build(name, function).main(words, prog_name=f"peira {name}", standalone_mode=False)
+    command = build(name, function)
+    try:  # not by `main`, which makes a bug (exit code 1) of a reader that leaves early
+        with command.make_context(f"peira {name}", words) as context:
+            code = command.invoke(context)
     except typer.Exit as ending:
         return ending.exit_code
-    except typer.Abort:
+    except (typer.Abort, EOFError):
         return 130
     except Exception as error:
         if not hasattr(error, "format_message"):

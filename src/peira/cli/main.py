@@ -105,7 +105,9 @@ def _invoke(name: str, module: str, arguments: list[str], debug: bool) -> int:
 
         from peira.cli.command import execute
 
-        return execute(name, import_module(f"peira.cli.{module}").command, arguments)
+        code = execute(name, import_module(f"peira.cli.{module}").command, arguments)
+        sys.stdout.flush()
+        return code
     except PeiraError as error:
         if debug:
             raise
