@@ -7,7 +7,7 @@ import re
 from html import unescape
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
@@ -18,6 +18,7 @@ from peira.report.tables import (
     harmless,
     markdown_text,
     number,
+    prose,
     text,
     to_csv,
     to_html,
@@ -117,7 +118,7 @@ HOSTILE = [
     "<script>alert(1)</script>", "[x](javascript:alert(1))", "![x](http://e/p.png)", "[a]: http://e",
     "[a][b]", "a [b][c](d)", "&lt;b&gt;", "&#60;i", "- item", "1) one", "12. one", "# head ##", "---",
     "===", "* * *", "___", "**bold** _it_ `code` ~~gone~~", "a | b | c", "\\", "\\| x", "a\\[b](c)",
-    "<http://e>", "<!-- x", "> quote", "```", "~~~", "[[x](y)](z)", "[x\n](y)", "a ![b] c", "- [ ] todo",
+    "<http://e>", "<!-- x", "> quote", "```", "~~~", "[[x](y)](z)", "[x\n](y)", "a ![b] c", "- [ ] todo", "see https://evil.example/x$y$", "www.evil.example", "$x^2$ $$y$$ US$5 ($6$)",
 ]  # fmt: skip
 
 
@@ -148,9 +149,24 @@ def test_markdown_shows_exactly_the_text_wherever_it_stands(words, others):
 @pytest.mark.parametrize("words", [
     "0.42 [0.31, 0.53] (n 40)", "p < 0.001 & q > 0.5", "model_order, 3 * 4", "C:\\runs\\x", "AT&T shares", "-0.5",
     "--subjects simulated", "a -> b", "#3 of 5", "1.5 points",
+    "$0.0123 spent ($0.01 unsettled), budget $5.00", "ratio 3:2", "e.g. www", "a:b",
 ])  # fmt: skip
 def test_what_is_no_markup_is_left_as_it_reads(words):
     assert markdown_text(words) == words
+
+
+# Where GitHub finds a link or a formula, in the words of its own rules.
+GITHUB = re.compile(
+    r"""(?:https?|ftp)://|(?<![\w\\])www\.\S|(?<![\w\\])\$(?=[^\s\\]).*?(?<=[^\s\\(])\$(?!\w)|```(?:math|mermaid)"""
+)
+
+
+@given(st.text(alphabet="htps:/w.$`maerid (x5\n\\", max_size=30))
+@example("http://e ftp://e https://e www.e.e $x$ $$x$$ $5 x$ ($6 a$)")
+@example("```math\nx\n```\n~~~mermaid\n~~~ ```mermaid")
+def test_bare_addresses_and_formulas_of_model_text_are_inert_on_github(words):
+    for line in (markdown_text(words), *prose(words).split("\n")):
+        assert not GITHUB.search(line), line
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 300])

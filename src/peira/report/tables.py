@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Brackets that can be no link: a pair without brackets inside, neither first nor after `!`, with
 # no target, label or definition after it. No document of ours defines a label.
 BRACKETS = re.compile(r"(?<=[^!\[\]])\[[^\[\]]*\](?![(\[:])")
+# What GitHub makes links and formulas of: bare addresses, and dollars but those of amounts like $5.
+GITHUB = r":(?=//) | (?<=\bwww)\.(?=\S) | \$(?!\d) | (?<=[^\s(])\$"
 # What could be markup in one line of Markdown, whatever stands before and after the text.
 MARKUP = re.compile(r"""
       [`|\[\]]                                     # code, cells, links
@@ -39,7 +41,7 @@ MARKUP = re.compile(r"""
     | \\(?=[!-/:-@\[-`{-~]|$)                       # escapes
     | ^> | ^[-+](?=\ |$) | ^-(?=[-\ ]*$) | ^=(?==*$) | ^\#(?=\#{0,5}(?:\ |$))  # blocks
     | (?<=\ )\#(?=\#*$)                             # the end of a heading
-""", re.VERBOSE)  # fmt: skip
+    | """ + GITHUB, re.VERBOSE)  # fmt: skip
 REFERENCES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 # Control characters but tab and newline, and marks of writing direction.
 UNSEEN = dict.fromkeys(
@@ -225,14 +227,15 @@ def markdown_text(value: str) -> str:
     return re.sub(r"^(\d{1,9})([.)])(?= |$)", r"\1\\\2", MARKUP.sub(inert, words))
 
 
+LIVELY = re.compile(r"(?<=\])[(:] | " + GITHUB, re.VERBOSE)  # links, their definitions
+DIAGRAM = re.compile(r"((?:`{3,}|~{3,}) *)(?=math|mermaid|geojson|topojson|stl)")
+
+
 def prose(value: str) -> str:
     """Model text in a Markdown file as it was written, but inert: no HTML, no link or
-    link's definition, nothing that drives a terminal."""
-    return (
-        re.sub(r"<(?=[A-Za-z/!?])", "&lt;", harmless(value))
-        .replace("](", "]\\(")
-        .replace("]:", "]\\:")
-    )
+    link's definition, no formula or diagram, nothing that drives a terminal."""
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", harmless(value))
+    return DIAGRAM.sub(r"\1text ", LIVELY.sub(r"\\\g<0>", text))
 
 
 def to_markdown(table: Table, limit: int | None = None) -> str:
