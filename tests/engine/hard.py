@@ -21,11 +21,13 @@ class HardSettings(Settings):
     block: float = 0.0
     size: int = 0
     shared: bool = False
+    odd: bool = False
 
 
 class HardOutcome(Outcome):
     total: int
     size: int = 0
+    text: str = ""
 
 
 class Hard(Family[HardSettings, HardOutcome]):
@@ -47,7 +49,8 @@ class Hard(Family[HardSettings, HardOutcome]):
             Path(settings.marks).touch()
             time.sleep(settings.block)
         lab.save("big.bin", os.urandom(settings.size) if settings.size else "")
-        return HardOutcome(total=total, size=settings.size)
+        text = "\ud800" if settings.odd else ""  # half a character, which UTF-8 cannot hold
+        return HardOutcome(total=total, size=settings.size, text=text)
 
     def _die(self, settings: HardSettings, lab: Lab) -> None:
         """Kill this worker, unless it has been done often enough; marks outlive the worker."""

@@ -14,6 +14,7 @@ from peira.errors import (
     MissingExtra,
     RateLimited,
     RunHalted,
+    StoreError,
     StudyError,
     TransientError,
     TrialFailed,
@@ -88,6 +89,30 @@ def test_one_worker_buys_a_shared_reply_for_all(folder):
     assert execute(folder, shared, parallel=6).tally == Tally(done=6)
     with RunView(folder) as run:
         assert run.query("SELECT COUNT(*) FROM replies")[0][0] == 3
+
+
+def test_a_disk_that_fills_ends_the_run_although_only_a_worker_waits(folder):
+    """As `local` does. The one trial's own result could never be told: nobody may wait for it."""
+
+    def start(session: api.Session) -> None:
+        session.watch = asyncio.get_running_loop().create_task(fill(session))
+
+    async def fill(session: api.Session) -> None:
+        while not session.ledger.in_flight:
+            await asyncio.sleep(0)
+        session.journal.failure = StoreError("the disk is full")
+
+    one = study(factors={"number": [0]}, fixed={"model": f"{PAID},latency=0.02"})
+    with pytest.raises(StoreError, match="the disk is full"):
+        execute(folder, one, on_start=start)
+
+
+def test_an_outcome_that_no_json_holds_fails_its_trial(folder):
+    for executor in ("local", "processes"):
+        options = api.Options(run_dir=folder / executor, executor=executor)
+        report = api.run(study(fixed={"odd": True}), options)
+        assert report.tally == Tally(failed=6)
+        assert report.causes == {"code": 6}
 
 
 def test_large_messages_in_both_directions_do_not_block(folder):

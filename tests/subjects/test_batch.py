@@ -4,10 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.testing import Faults, FaultServer
+from peira.testing.jobs import Jobs
 from tests.subjects.test_end_to_end import outcomes, run, study
 
 KINDS = {"openai": "openai", "anthropic": "anthropic", "fireworks": "openai"}
@@ -76,6 +78,36 @@ def test_a_row_never_delivered_fails_its_trial_and_no_other(tmp_path):
     assert report.tally.failed == report.tally.planned
     assert report.causes == {"provider": 4}
     assert report.spent_usd == report.unsettled_usd == 0
+
+
+class Puzzling(Jobs):
+    """Answers that are no job's, and a file too large for what the model can read."""
+
+    upload_status = 200
+
+    async def handle(self, request: web.Request) -> web.Response | None:
+        if request.path.endswith("/files") and self.upload_status != 200:
+            error = {"error": {"message": "maximum context length exceeded"}}
+            return web.json_response(error, status=self.upload_status)
+        if request.path.endswith("/batches"):
+            return web.json_response({"odd": True})
+        return await super().handle(request)
+
+
+@pytest.mark.parametrize(("upload", "cause"), [(200, "code"), (400, "context")])
+def test_a_job_that_cannot_be_made_fails_its_trials_and_gives_its_money_back(
+    tmp_path, upload, cause
+):
+    sessions = []
+    with FaultServer().running() as server:
+        server.jobs = Puzzling(server)
+        server.jobs.upload_status = upload
+        asked = batched(server, "openai", fixed={"turns": 1}, limits={"budget_usd": 1})
+        report = run(asked, tmp_path / "run", on_start=sessions.append)
+    assert report.tally.failed == report.tally.planned
+    assert report.causes == {cause: 4}
+    if upload != 200:
+        assert sessions[0].budget.run.reserved == 0
 
 
 class NeverDelivered(Faults):

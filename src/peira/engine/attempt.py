@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Protocol
 
 import orjson
 import zstandard
-from pydantic import BaseModel
 
 from peira.engine.lab import Bench, Lab, TrialTask
 from peira.engine.ledger import Kept
@@ -76,7 +75,7 @@ class Ending:
     state: State
     cause: str | None = None
     message: str | None = None
-    outcome: BaseModel | None = None
+    outcome: bytes | None = None
     halt: RunHalted | None = None
 
 
@@ -137,12 +136,12 @@ def _bug(lab: Lab, error: BaseException) -> Ending:
     return Ending(State.FAILED, Cause.CODE, f"{type(error).__name__}: {error}"[:2000])
 
 
-def _whole(runner: Runner, outcome: Any) -> BaseModel:
+def _whole(runner: Runner, outcome: Any) -> bytes:
     if not isinstance(outcome, runner.Outcome):
         raise TypeError(
             f"{runner.name}: run() returned {type(outcome).__name__}, not {runner.Outcome.__name__}"
         )
-    return outcome  # type: ignore[no-any-return]
+    return bytes(outcome.model_dump_json().encode())
 
 
 _validated: dict[tuple[str, int], Any] = {}
@@ -189,8 +188,7 @@ def _packed(lab: Lab, ending: Ending, started: float, seconds: float) -> TrialRe
     return TrialResult(
         number=lab.task.number, attempt=lab.task.attempt, state=ending.state, cause=ending.cause,
         message=ending.message, started=started, finished=started + seconds, seconds=seconds,
-        outcome=None if ending.outcome is None else ending.outcome.model_dump_json().encode(),
-        usage=orjson.dumps(usage), subjects=orjson.dumps(subjects),
+        outcome=ending.outcome, usage=orjson.dumps(usage), subjects=orjson.dumps(subjects),
         simulated=any(s.simulated for s in lab.seats.values()),
         events=compress(_events(lab)) if lab.events else b"",
         artifacts={name: compress(data) for name, data in lab.artifacts.items()},

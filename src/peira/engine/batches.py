@@ -20,7 +20,6 @@ from peira.engine.ledger import Ledger, LedgerPort, Purchase, unpack
 from peira.errors import (
     Halt,
     InputError,
-    PeiraError,
     ProviderFailure,
     ProviderStop,
     ReplayDiverged,
@@ -172,7 +171,7 @@ class BatchDesk:
                 await self._steps(job)
         except (ProviderStop, TransientError) as error:
             self._fail(job, RunHalted("provider", f"batch job {job.name}: {error}"))
-        except PeiraError as error:
+        except Exception as error:  # noqa: BLE001 - an answer of no known form: whoever waits learns it
             self._fail(job, error)
         finally:
             self.jobs.pop(job.number, None)
@@ -325,8 +324,10 @@ class BatchDesk:
 
     def _fail(self, job: Job, error: BaseException) -> None:
         """The run stops, or the job could not be made: those who wait learn it. A job that the
-        provider has stays in run.db, for the run that resumes."""
+        provider has stays in run.db, for the run that resumes; one it cannot have gives back."""
         for row in job.rows.values():
+            if job.holds and job.state == "intent":
+                self.ledger.budget.settle(row.purchase.buyer, row.purchase.worst, 0)
             self._forget(row)
             row.fail(error)
 

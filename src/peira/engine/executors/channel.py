@@ -39,6 +39,7 @@ class Channel(asyncio.Protocol):
         self.on_message = on_message
         self.on_lost = on_lost
         self._admit = admit
+        self.greeting = b""  # what a peer wants to see before the first frame
         self.transport: Any = None
         self._incoming = bytearray()
         self._outgoing: list[Any] = []
@@ -46,7 +47,7 @@ class Channel(asyncio.Protocol):
     def send(self, *message: Any) -> None:
         """Queue a message. After the channel is lost it goes nowhere: `on_lost` has told."""
         self._outgoing.append(message)
-        if len(self._outgoing) == 1 and self.transport is not None:
+        if len(self._outgoing) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def close(self) -> None:
@@ -56,14 +57,17 @@ class Channel(asyncio.Protocol):
             self.transport.close()
 
     def _flush(self) -> None:
+        if self.transport is None:
+            return
         messages, self._outgoing = self._outgoing, []
-        if messages and self.transport is not None and not self.transport.is_closing():
+        if messages and not self.transport.is_closing():
             data = pickle.dumps(messages, protocol=5)
             self.transport.write(HEAD.pack(len(data)) + data)
 
     # -- asyncio.Protocol -------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.transport.write(self.greeting)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -109,19 +113,5 @@ async def over(sock: socket.socket, channel: Channel) -> None:
 
 async def dial(host: str, port: int, token: bytes, channel: Channel) -> None:
     """Connect a channel to a driver that listens, showing the token."""
-    transport, _ = await asyncio.get_running_loop().create_connection(
-        lambda: _Quiet(channel), host, port
-    )
-    transport.write(token)
-    channel.connection_made(transport)
-    transport.set_protocol(channel)
-
-
-class _Quiet(asyncio.Protocol):
-    """Stands in until the token is sent, so that no frame goes before it."""
-
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.channel.on_lost()
+    channel.greeting = token
+    await asyncio.get_running_loop().create_connection(lambda: channel, host, port)

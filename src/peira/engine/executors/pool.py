@@ -140,7 +140,7 @@ class Pool(ABC):
 
     def fail(self, fault: BaseException) -> None:
         """End the run with a fault that no lane has met itself."""
-        self._fault = fault
+        self._fault = self._fault or fault
         for dealer in self._dealers:
             dealer.cancel()
 
@@ -193,7 +193,7 @@ class Pool(ABC):
     async def _hire(self, lane: Lane) -> bool:
         """A new worker for a lane; False if none is needed any more."""
         worker = Worker(lane, Channel())
-        worker.channel.on_message = lambda message: self._handle(worker, message)
+        worker.channel.on_message = lambda message: self._hear(worker, message)
         worker.channel.on_lost = lambda: lost(worker)
         launch = asyncio.ensure_future(self.launch(worker))
         self._launching.add(launch)
@@ -338,12 +338,21 @@ class Pool(ABC):
         self._ended(TrialResult(task.number, task.attempt, state, cause, message, now, now, 0.0))
 
     # -- messages ---------------------------------------------------------------------------
+    def _hear(self, worker: Worker, message: tuple[Any, ...]) -> None:
+        """What cannot be recorded (on a full disk) ends the run: nobody may wait for it."""
+        try:
+            self._handle(worker, message)
+        except Exception as fault:  # noqa: BLE001 - `run` raises it
+            self.fail(fault)
+
     def _handle(self, worker: Worker, message: tuple[Any, ...]) -> None:
         match message:
             case ("result", result):
                 self._finished(worker, result)
             case ("progress", words):
                 self.ledger.progress.update(words)
+            case ("broken", fault):
+                self.fail(fault)
             case ("keep", trial, replies):
                 self.ledger.keep(trial, replies)
             case ("tell", "unclaim", (key,)):
@@ -383,20 +392,13 @@ class Pool(ABC):
             worker.intents[intent] = purchase
         return intent
 
-    async def _settle(self, worker: Worker, intent: int, purchase: Purchase, reply: Reply) -> None:
+    async def _close(self, worker: Worker, how: str, intent: int, *args: Any) -> None:
+        """`settle`, `release` or `lose` a call, unless its worker's death has."""
         if worker.intents.pop(intent, None) is not None:
-            await self.ledger.settle(intent, purchase, reply)
+            await getattr(self.ledger, how)(intent, *args)
 
-    async def _release(self, worker: Worker, intent: int, purchase: Purchase) -> None:
-        if worker.intents.pop(intent, None) is not None:
-            await self.ledger.release(intent, purchase)
-
-    async def _lose(self, worker: Worker, intent: int, purchase: Purchase) -> None:
-        if worker.intents.pop(intent, None) is not None:
-            await self.ledger.lose(intent, purchase)
-
-    async def _checkpoint(self, worker: Worker, trial: int, name: str, data: bytes) -> None:
-        await self.ledger.checkpoint(trial, name, data)
+    async def _checkpoint(self, worker: Worker, *args: Any) -> None:
+        await self.ledger.checkpoint(*args)
 
     async def _admit(self, worker: Worker, name: str, weight: Any) -> int:
         pace = self.post.routes.open(name).pace
@@ -467,8 +469,8 @@ class Pool(ABC):
 
 
 QUESTIONS: dict[str, Callable[..., Any]] = {
-    "open": Pool._open, "settle": Pool._settle, "release": Pool._release, "lose": Pool._lose,
-    "checkpoint": Pool._checkpoint, "admit": Pool._admit, "recall_shared": Pool._recall,
+    "open": Pool._open, "close": Pool._close, "checkpoint": Pool._checkpoint, "admit": Pool._admit,
+    "recall_shared": Pool._recall,
 }  # fmt: skip
 
 

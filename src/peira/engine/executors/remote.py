@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partialmethod
 from typing import Any
 
 from peira.engine.ledger import Kept, Purchase, Sharing
@@ -64,24 +65,14 @@ class RemoteLedger:
                 future.set_exception(StoreError(GONE))
         self._waiting.clear()
 
-    async def recall_shared(self, key: str, digest: bytes) -> Reply | None:
-        found: Reply | None = await self.ask("recall_shared", key, digest)
-        return found
-
-    async def open(self, purchase: Purchase) -> int:
-        return int(await self.ask("open", purchase))
-
-    async def settle(self, intent: int, purchase: Purchase, reply: Reply) -> None:
-        await self.ask("settle", intent, purchase, reply)
-
-    async def release(self, intent: int, purchase: Purchase) -> None:
-        await self.ask("release", intent, purchase)
+    recall_shared = partialmethod(ask, "recall_shared")
+    open = partialmethod(ask, "open")
+    settle = partialmethod(ask, "close", "settle")
+    release = partialmethod(ask, "close", "release")
+    checkpoint = partialmethod(ask, "checkpoint")
 
     async def lose(self, intent: int, purchase: Purchase) -> None:
-        await asyncio.shield(self.ask("lose", intent, purchase))
-
-    async def checkpoint(self, trial: int, name: str, data: bytes) -> None:
-        await self.ask("checkpoint", trial, name, data)
+        await asyncio.shield(self.ask("close", "lose", intent, purchase))
 
     def keep(self, trial: int, replies: Sequence[Kept]) -> None:
         self.send("keep", trial, list(replies))

@@ -25,6 +25,7 @@ import orjson
 from peira.engine.attempt import attempt
 from peira.engine.budget import Account, Budget
 from peira.engine.executors import shards
+from peira.engine.executors.worker import Trials
 from peira.engine.lab import Bench, TrialTask
 from peira.engine.ledger import RUN_SCOPE, Kept, Memory, Purchase, Sharing, pack
 from peira.engine.loops import loop_factory
@@ -138,7 +139,7 @@ class ShardLedger:
 
 class SharedReplies:
     """Replies of run scope: what run.db held at the start, and what workers publish as files. A
-    claim file, made exclusively, says who is buying one."""
+    link, made at once and by one alone, names who is buying one."""
 
     def __init__(self, home: Path) -> None:
         self.name = home.name
@@ -176,8 +177,7 @@ class SharedReplies:
 
     def _claim(self, key: str) -> bool:
         try:
-            with self._path(key, "claim").open("x") as handle:
-                handle.write(self.name)
+            self._path(key, "claim").symlink_to(self.name)
         except FileExistsError:
             return False
         return not self._path(key, "reply").exists()
@@ -244,21 +244,18 @@ def divided(pace: SharedPace, share: int) -> SharedPace:
     return SharedPace(pace.name, options.model_copy(update=limits))
 
 
-class ShardWorker:
+class ShardWorker(Trials):
     """One worker's whole life, or what is left of it after a requeue."""
 
     def __init__(self, home: Path) -> None:
+        super().__init__()
         self.home = home
         self.past = Past(home)
         self.writer = shards.ShardWriter(home / shards.SHARD)
         self.ledger = ShardLedger(home, self.writer)
         self.ledger._intents = itertools.count(self.past.last_intent + 1)
-        self.running: set[asyncio.Task[None]] = set()
         self.leaving: str | None = None
-        self.place: Workplace
-        self.family: Any
-        self.bench: Bench
-        self.slots: asyncio.Semaphore
+        self.fault: BaseException | None = None
         self.share = 1
         self._next = 1
         self._seen = (0.0, time.monotonic())
@@ -276,11 +273,16 @@ class ShardWorker:
         self.writer.put(shards.line("hello", pid=os.getpid(), host=socket.gethostname()))
         while self.leaving is None:
             await self._look()
-        await asyncio.gather(*self.running, return_exceptions=True)
-        if hasattr(self, "bench"):
-            await self.bench.routes.close()
+        await self.end()
+        if self.fault is not None:
+            raise self.fault
         await self.writer.durable(shards.line("bye", reason=self.leaving))
         await self.writer.close()
+
+    def broken(self, fault: BaseException) -> None:
+        """The shard takes no more (a full disk): this worker dies, which the driver notices."""
+        self.fault = fault
+        self._retire("fault")
 
     async def _look(self) -> None:
         messages, self._next = shards.read_inbox(self.home, self._next)
@@ -314,7 +316,8 @@ class ShardWorker:
     def _handle(self, message: tuple[Any, ...]) -> None:
         match message:
             case ("task", task):
-                self._start(task)
+                if task.number not in self.past.ended:
+                    self.begin(self._run(self.past.remembered(task)))
             case ("lease", total, trial_limit):
                 self.ledger.lease.trial_limit = trial_limit
                 self.ledger.lease.grant(total)
@@ -328,27 +331,16 @@ class ShardWorker:
                 self.ledger.stop(halt)
             case ("cancel", halt):
                 self.ledger.stop(halt)
-                for job in self.running:
-                    job.cancel()
+                self.cancel()
             case _:
                 self._retire("quit")
 
     def _settle_in(self, place: Workplace, parallel: int) -> None:
-        self.place = place
-        self.family = place.load()
         routes = place.routes(kind=DividedRoutes)
         assert isinstance(routes, DividedRoutes)
         routes.share, routes.paces = self.share, {}
         sharing = FileSharing(self.ledger.shared)
-        self.bench = Bench(routes, self.ledger, sharing, place.retries)
-        self.slots = asyncio.Semaphore(parallel)
-
-    def _start(self, task: TrialTask) -> None:
-        if task.number in self.past.ended:
-            return
-        job = asyncio.get_running_loop().create_task(self._run(self.past.remembered(task)))
-        self.running.add(job)
-        job.add_done_callback(self.running.discard)
+        self.settle_in(place, parallel, Bench(routes, self.ledger, sharing, place.retries))
 
     async def _run(self, task: TrialTask) -> None:
         async with self.slots:

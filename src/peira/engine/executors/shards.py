@@ -33,6 +33,8 @@ SHARED = "shared"
 KNOWN = "known.db"
 DRIVER = "driver"  # touched by the driver, so that orphaned workers notice
 JOB = "job.json"
+PLACE = "INSERT OR REPLACE INTO meta VALUES(?,?)"  # how far a shard is imported: bytes, or…
+CLOSED = "closed"  # … all of it, calls without an end too
 
 
 # -- lines --------------------------------------------------------------------------------------
@@ -256,9 +258,7 @@ class ShardReader:
         for each in self._take():
             self._import(each, done)
         if self.offset != start:
-            done.statements.append(
-                ("INSERT OR REPLACE INTO meta VALUES(?,?)", (self.key, str(self.offset)), False)
-            )
+            done.statements.append((PLACE, (self.key, str(self.offset)), False))
         return done
 
     def close(self) -> Import:
@@ -267,6 +267,7 @@ class ShardReader:
         for purchase in self.open.values():
             self._insert(done, purchase, "unsettled", None, 0, purchase.worst)
         self.open.clear()
+        done.statements.append((PLACE, (self.key, CLOSED), False))
         return done
 
     def _take(self) -> list[dict[str, Any]]:

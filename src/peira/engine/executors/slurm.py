@@ -9,11 +9,13 @@ preemption, a dead node) gives its trials back, and what they paid is replayed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from peira.engine.engine import store_result
 from peira.engine.executors import shards
+from peira.engine.executors.channel import Channel
 from peira.engine.executors.pool import Pool, Post, Worker, lost, shared_out
 from peira.engine.executors.submitter import (
     is_local,
@@ -64,21 +67,14 @@ class SlurmOptions(BaseModel):
     )
 
 
-class FileChannel:
+class FileChannel(Channel):
     """A worker's inbox as a channel: what is sent in one turn of the loop is one file."""
 
     def __init__(self, inbox: shards.Inbox) -> None:
+        super().__init__()
         self.inbox = inbox
-        self._outgoing: list[Any] = []
 
-    def send(self, *message: Any) -> None:
-        """Queue a message."""
-        self._outgoing.append(message)
-        if len(self._outgoing) == 1:
-            asyncio.get_running_loop().call_soon(self.close)
-
-    def close(self) -> None:
-        """Write what is queued."""
+    def _flush(self) -> None:
         messages, self._outgoing = self._outgoing, []
         if messages:
             self.inbox.write(messages)
@@ -116,10 +112,9 @@ class SlurmExecutor(Pool):
         """Ask for a job, together with all who ask now, and wait until it has started."""
         home = self.folder / f"w{secrets.token_hex(6)}"
         follower = Follower(worker, home, shards.ShardReader(home, 0, self.ledger.number))
-        channel = FileChannel(shards.Inbox(home))
-        worker.channel = channel  # type: ignore[assignment]
+        worker.channel = FileChannel(shards.Inbox(home))
         worker.body = follower
-        channel.send("share", len(self._lanes))
+        worker.channel.send("share", len(self._lanes))
         self._grant(follower, 0)
         submitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wanted.append((follower, submitted))
@@ -179,10 +174,8 @@ class SlurmExecutor(Pool):
         for follower in list(self.followed):
             await self._take(follower, follower.reader.close())
             self._take_back(follower)
-        self.post.journal.put("DELETE FROM meta WHERE key LIKE 'shard/%'")
-        await asyncio.to_thread(self.post.journal.flush)
         await asyncio.to_thread(self.submitter.close)
-        await asyncio.to_thread(shutil.rmtree, self.folder)
+        await asyncio.to_thread(put_away, self.post.journal, self.run_path)
 
     def _hand(self, worker: Worker, task: TrialTask) -> None:
         account = self.ledger.budget.trial(task.number)
@@ -264,8 +257,9 @@ class SlurmExecutor(Pool):
         await self._take(follower, follower.reader.close())
         self._take_back(follower)
         for claim in (self.folder / shards.SHARED).glob("*.claim"):
-            if claim.read_text() == follower.home.name:
-                claim.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # given back just now
+                if claim.readlink().name == follower.home.name:
+                    claim.unlink()
 
     # -- money ------------------------------------------------------------------------------
     def _grant(self, follower: Follower, need: int) -> None:
@@ -367,6 +361,15 @@ def write_known(journal: Journal, path: Path) -> None:
     connection.close()
 
 
+def put_away(journal: Journal, run: Path) -> None:
+    """Remove the shards, and only then forget how far each was read: a driver killed in between
+    finds nothing to read again."""
+    journal.flush()
+    shutil.rmtree(run / shards.FOLDER)
+    journal.put("DELETE FROM meta WHERE key LIKE 'shard/%'")
+    journal.flush()
+
+
 # -- what a dead driver left ------------------------------------------------------------------------
 def recover(journal: Journal, run: Path) -> int:
     """Import the shards of an earlier driver's workers, after ending those still at work; returns
@@ -378,37 +381,29 @@ def recover(journal: Journal, run: Path) -> int:
     while any(map(_at_work, found)) and time.monotonic() < deadline:
         time.sleep(0.2)
     for home in found:
-        _end_orphan(home)
+        if (end := _at_work(home)) is not None:
+            end()
         _import_orphan(journal, home)
-    shutil.rmtree(run / shards.FOLDER, ignore_errors=not found)
+    put_away(journal, run)
     return len(found)
 
 
-def _at_work(home: Path) -> bool:
-    """True if a worker has not said bye and its job is still there."""
+def _at_work(home: Path) -> Callable[[], None] | None:
+    """How to end a worker that has not said bye and whose job is still there; None if it is gone."""
     lines, _ = shards.lines_from(home / shards.SHARD, 0)
     if any(each["kind"] == "bye" for each in lines):
-        return False
+        return None
     note = orjson.loads((home / shards.JOB).read_bytes())
     if note["cluster"] == "slurm":
-        return bool(slurm_alive([note["job"]]))
-    return any(each["kind"] == "hello" and is_local(each["pid"]) for each in lines)
-
-
-def _end_orphan(home: Path) -> None:
-    if not _at_work(home):
-        return
-    note = orjson.loads((home / shards.JOB).read_bytes())
-    if note["cluster"] == "slurm":
-        slurm_cancel(note["job"])
-        return
-    for each in shards.lines_from(home / shards.SHARD, 0)[0]:
-        if each["kind"] == "hello":
-            kill_local(each["pid"])
+        return partial(slurm_cancel, note["job"]) if slurm_alive([note["job"]]) else None
+    alive = [each["pid"] for each in lines if each["kind"] == "hello" and is_local(each["pid"])]
+    return partial(kill_local, alive[-1]) if alive else None
 
 
 def _import_orphan(journal: Journal, home: Path) -> None:
     rows = journal.read("SELECT value FROM meta WHERE key=?", (f"shard/{home.name}",))
+    if rows and rows[0][0] == shards.CLOSED:
+        return
     done = shards.ShardReader(home, int(rows[0][0]) if rows else 0).close()
     for trial, kept in done.kept:
         _keep(journal, trial, kept)
@@ -417,10 +412,7 @@ def _import_orphan(journal: Journal, home: Path) -> None:
         if rows and rows[0][0] == State.RUNNING:
             _keep(journal, result.number, result.kept)
             store_result(journal, result)
-    for sql, values, _ in done.statements:
-        journal.put(sql, values)  # type: ignore[arg-type]
-    journal.put("DELETE FROM meta WHERE key=?", (f"shard/{home.name}",))
-    journal.flush()
+    journal.transaction(lambda connection: [connection.execute(*s[:2]) for s in done.statements])  # type: ignore[arg-type]
 
 
 def _keep(journal: Journal, trial: int, kept: Sequence[Kept]) -> None:
