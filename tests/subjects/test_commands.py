@@ -34,7 +34,8 @@ def test_models_lists_filters_and_sorts(capsys):
 
 def test_one_model_is_shown_with_the_sources_of_its_scores(capsys):
     code, text = peira(capsys, "models", "claude-3-opus")
-    assert code == 0 and "TIGER-Lab" in text and "ANTHROPIC_API_KEY" in text and "$15" in text
+    assert code == 0 and "LMArena" in text and "ANTHROPIC_API_KEY" in text and "$15" in text
+    assert "checked 2026-11-29" in text and "https://github.com/" in text
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def _show(name: str, card: Card, json: bool) -> int:
     for scale, score in card.scores.items():
         state = "from memory, not checked" if score.remembered else f"checked {score.checked}"
         about = score.source if not score.date else f"{score.source}, {score.date}; {state}"
-        say(f"  {scale} {score} ({about})")
+        say(f"  {scale} {score} ({about})" + (f"\n    {score.url}" if score.url else ""))
     say(f"  takes {', '.join(data['carries'])}")
     if card.keys:
         say(f"  key {card.key_name}: {'set' if card.ready else 'not set'}")

@@ -36,13 +36,14 @@ class Part(BaseModel):
 
 
 class Score(Part):
-    """A capability score. `source` and `date` say who measured it and when, `checked` when that was
-    last read; without it a shipped score is from memory."""
+    """A capability score. `source`, `date` and `url` say who measured it, when, and where it stands;
+    `checked` when that was last read: without it a shipped score is from memory."""
 
     value: float
     source: str = "user"
     date: str = ""
     checked: str = ""
+    url: str = ""
 
     @property
     def remembered(self) -> bool:
@@ -181,7 +182,7 @@ def _score(raw: Any, data: dict[str, Any]) -> Any:
     if isinstance(raw, list) and len(raw) == 2:
         source = data.get("sources", {}).get(raw[1], {})
         return {"value": raw[0], "source": source.get("text", str(raw[1])),
-                **{key: str(source.get(key, "")) for key in ("date", "checked")}}  # fmt: skip
+                **{key: str(source.get(key, "")) for key in ("date", "checked", "url")}}  # fmt: skip
     return {"value": raw} if isinstance(raw, int | float) else raw
 
 
