@@ -159,6 +159,20 @@ def test_nothing_but_429_halts_the_run_as_stopped_by_its_provider(tmp_path):
     assert again.exit_code == 0
 
 
+@pytest.mark.parametrize("executor", ["local", "processes"])
+def test_a_provider_that_answers_nobody_stops_a_run_of_a_few_calls_with_one_reason(
+    tmp_path, executor
+):
+    with FaultServer(Faults(status=500)).running() as server:
+        few = study(server, replicates=1, limits={"max_parallel": 1, "retries": 1})
+        report = run(few, tmp_path / "run", executor=executor)
+        server.faults = Faults()
+        again = run(few, tmp_path / "run", executor=executor)
+    assert report.exit_code == 3 and "has answered nobody: HTTP 500" in report.message
+    assert report.tally.failed == report.tally.done == 0 < report.tally.halted
+    assert again.exit_code == 0
+
+
 def test_an_unknown_price_under_a_budget_is_refused_before_the_first_call(tmp_path):
     from peira.errors import InputError
 

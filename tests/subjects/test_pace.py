@@ -238,6 +238,30 @@ def test_a_third_of_faults_never_opens_the_circuit_nor_ends_patience():
     assert run_jumping(main()) == 0
 
 
+def test_a_call_out_of_tries_stops_the_run_only_if_nobody_is_answered():
+    async def main() -> None:
+        error = TransientError("502")
+        gate, other = pace(), pace()
+        gone, still = await gate.admit(REQUEST), await gate.admit(REQUEST)
+        gate.done(gone, None, error)
+        out = asyncio.create_task(gate.exhausted(error))
+        await asyncio.sleep(1)
+        assert not out.done()  # another call may yet be answered
+        gate.done(still, None, error)
+        with pytest.raises(RunHalted, match="acme has answered nobody: 502"):
+            await out
+        with pytest.raises(RunHalted):
+            await gate.admit(REQUEST)
+        first, second = await other.admit(REQUEST), await other.admit(REQUEST)
+        other.done(first, None, error)
+        out = asyncio.create_task(other.exhausted(error))
+        await asyncio.sleep(1)
+        other.done(second, Reply("x"), None)
+        await out  # the provider answers: the call fails alone
+
+    run_jumping(main())
+
+
 def test_a_provider_that_comes_back_within_two_minutes_is_not_given_up():
     async def main() -> None:
         gate = pace()

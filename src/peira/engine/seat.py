@@ -173,6 +173,8 @@ class Seat:
             except TransientError as error:
                 faults += 1
                 if faults > self.lab.bench.retries:
+                    if self.route.pace is not None:
+                        await self.route.pace.exhausted(error)
                     raise self._gave_up(error, faults) from error
                 await self._wait(faults, error)
 

@@ -176,9 +176,11 @@ class SharedPace:
         self.paused_until = 0.0
         self.paused_why = ""
         self.limits_in_a_row = 0
+        self.answered = False
         self.dead: Halt | None = None
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._left: asyncio.Future[None] | None = None  # done when the next call ends
         self._jitter = random.Random(derive("pace", name))
 
     # -- the protocol -------------------------------------------------------------------------
@@ -209,6 +211,9 @@ class SharedPace:
             self._fault(asyncio.get_running_loop().time(), ticket, error)
         elif reply is not None or isinstance(error, SubjectError):
             self._success()
+        if self._left is not None:
+            self._left.set_result(None)
+            self._left = None
         if self._waiters:
             self._drain()
 
@@ -220,6 +225,18 @@ class SharedPace:
             return 0.0  # the pause holds everybody, this call too
         return self._backoff(attempt)
 
+    async def exhausted(self, error: TransientError) -> None:
+        """A call is out of tries. Raises RunHalted if the provider has answered nobody so far, nor
+        answers those on their way: that is its fault, not the call's, and the run is told once."""
+        while self.dead is None and not self.answered:
+            if self.concurrency.in_flight:
+                self._left = self._left or asyncio.get_running_loop().create_future()
+                await asyncio.shield(self._left)
+            else:
+                self._give_up(RunHalted("provider", f"{self.name} has answered nobody: {error}"))
+        if self.dead is not None:
+            raise self.dead
+
     def describe(self) -> str:
         """One line for the progress display."""
         text = f"{self.name} {self.concurrency.in_flight}/{int(self.concurrency.limit)} in flight"
@@ -230,6 +247,7 @@ class SharedPace:
 
     # -- learning -----------------------------------------------------------------------------
     def _success(self) -> None:
+        self.answered = True
         self.limits_in_a_row = 0
         self.breaker.success()
         self.patience.since = None

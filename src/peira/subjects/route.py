@@ -43,6 +43,10 @@ class Pace(Protocol):
         """Seconds before the next try. Raises RunHalted when patience has run out."""
         ...
 
+    async def exhausted(self, error: TransientError) -> None:
+        """A call is out of tries. Raises RunHalted where the provider has answered nobody."""
+        ...
+
     def describe(self) -> str:
         """One line for the progress display, e.g. "openai 37/64 in flight"."""
         ...

@@ -421,6 +421,11 @@ class Pool(ABC):
             error.__cause__ = TimeoutError()  # causes do not survive pickling
         pace.done(ticket, as_reply(usage), error)
 
+    async def _out_of_tries(self, worker: Worker, name: str, error: Any) -> None:
+        pace = self.post.routes.open(name).pace
+        if pace is not None:
+            await pace.exhausted(error)
+
     # -- replies of run scope: one worker buys, the others wait ------------------------------
     async def _recall(self, worker: Worker, key: str, digest: bytes) -> Reply | None:
         while True:
@@ -470,6 +475,7 @@ class Pool(ABC):
 
 QUESTIONS: dict[str, Callable[..., Any]] = {
     "open": Pool._open, "close": Pool._close, "checkpoint": Pool._checkpoint, "admit": Pool._admit,
+    "exhausted": Pool._out_of_tries,
     "recall_shared": Pool._recall,
 }  # fmt: skip
 

@@ -119,6 +119,9 @@ class RemotePace:
             return 0.0  # the driver's pause holds everybody, this call too
         return float(min(LONGEST_BACKOFF, 0.5 * 2.0 ** (attempt - 1)))
 
+    async def exhausted(self, error: TransientError) -> None:
+        await self._ledger.ask("exhausted", self.name, error)
+
     def describe(self) -> str:
         return f"{self.name}: paced by the driver"
 
