@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
 from hypothesis import given, settings
 
@@ -64,6 +65,25 @@ def test_a_trial_sees_the_reply_that_its_replay_will_see():
 
 def test_half_a_surrogate_pair_in_a_body_is_a_reply_and_not_a_broken_connection():
     assert Answer(200, {}, b'{"text": "a \\ud800"}').json() == {"text": "a \ud800"}
+
+
+@pytest.mark.parametrize(
+    ("text", "rung"),
+    [
+        ('{"a": "x \\ud83d y", "b": "\\ud83d\\ude00"}', "strict"),
+        ('```json\n{"a": "x \\ud83d y", "b": "\\ud83d\\ude00"}\n```', "fenced"),
+        ('so: {"a": "x \\ud83d y", "b": "\\ud83d\\ude00"} is it', "repaired"),
+        ('{"a": "x \\ud83d y", "b": "\U0001f600",', "repaired"),
+    ],
+)
+def test_an_escaped_half_of_a_surrogate_pair_in_an_answer_is_read(text, rung):
+    parsed = read_json(text, required=("a", "b"))
+    assert (parsed.rung, parsed.value) == (rung, {"a": "x \ufffd y", "b": "\U0001f600"})
+    assert orjson.loads(orjson.dumps(parsed.value)) == parsed.value
+
+
+def test_an_escape_does_not_let_in_what_is_no_json():
+    assert read_json('{"a": NaN, "b": "\\ud83d"}', required=("a", "b")).rung != "strict"
 
 
 def test_markdown_files_show_model_text_and_run_nothing():

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
+from peira.subjects.batch.adapter import read_lines
 from peira.testing import Faults, FaultServer
 from peira.testing.jobs import Jobs
 from tests.subjects.test_end_to_end import outcomes, run, study
@@ -205,3 +206,8 @@ def test_the_trials_own_sampling_reaches_a_fireworks_job(tmp_path):
         run(batched(server, "fireworks", fixed={"turns": 1}), tmp_path / "run")
         sent = [job.metadata for job in server.jobs.jobs.values()]
     assert sent and all(each == {"maxTokens": 40, "temperature": 0.5} for each in sent)
+
+
+def test_half_a_surrogate_pair_makes_no_row_of_a_result_file_torn():
+    rows = b'{"custom_id": "a", "said": "x \\ud83d"}\n{"custom_id": "b", "sa\n'
+    assert read_lines(rows) == [{"custom_id": "a", "said": "x \ud83d"}]

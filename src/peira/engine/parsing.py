@@ -7,6 +7,7 @@ never read as the answer.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ def _strict(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
+        if "\\u" not in text:
+            return None
+    try:  # only the standard library reads an escaped half of a surrogate pair
+        return _carried(json.loads(text))
+    except (ValueError, RecursionError):
         return None
 
 
@@ -99,14 +105,16 @@ def _repaired(text: str) -> Any:
         value = repair_json(text[start:], return_objects=True, skip_json_loads=True)
     except (RecursionError, ValueError, IndexError):
         return None
-    return _strict_safe(value[0] if isinstance(value, list) and value else value)
+    return _carried(value[0] if isinstance(value, list) and value else value)
 
 
-def _strict_safe(value: Any) -> Any:
-    """What orjson can carry: repair may yield NaN or lone surrogates."""
+def _carried(value: Any) -> Any:
+    """The value as files can carry it: U+FFFD for each half of a surrogate pair; None if it holds
+    NaN or what is no JSON."""
     try:
-        return orjson.loads(orjson.dumps(value))
-    except (TypeError, orjson.JSONEncodeError):
+        text = json.dumps(value, ensure_ascii=False)
+        return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except (TypeError, ValueError, RecursionError):
         return None
 
 
