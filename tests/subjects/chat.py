@@ -4,6 +4,7 @@ import asyncio
 from hashlib import blake2b
 
 from peira.engine.lab import Lab
+from peira.errors import TrialFailed
 from peira.families.family import Family, Outcome, Settings
 from peira.subjects.subject import Sampling, system, user
 
@@ -14,6 +15,7 @@ class ChatSettings(Settings):
     side_by_side: int = 2
     topic: str = "weather"
     scope: str = "trial"
+    unwanted: str = "no such words"
 
 
 class ChatOutcome(Outcome):
@@ -44,6 +46,8 @@ class Chat(Family[ChatSettings, ChatOutcome]):
                 )
             )
             for reply in replies:
+                if settings.unwanted in reply.text:
+                    raise TrialFailed("unreadable", f"the reply holds {settings.unwanted!r}")
                 finishes[reply.finish] = finishes.get(reply.finish, 0) + 1
             said.append(" / ".join(reply.text for reply in replies))
         digest = blake2b("\n".join(said).encode(), digest_size=8).hexdigest()

@@ -132,6 +132,19 @@ def test_a_run_scope_key_is_bought_once_at_any_parallelism(tmp_path):
     assert len(digests) == 2 * 3 * 2 and set(digests.values()) == {1}
 
 
+@pytest.mark.parametrize("scope", ["trial", "run"])
+def test_a_reply_that_failed_its_trials_is_bought_afresh_once_by_a_retry(tmp_path, scope):
+    said = ["noise"]
+    fixed = {"scope": scope, "turns": 1, "side_by_side": 1, "unwanted": "noise"}
+    with FaultServer(answer=lambda asked: said[0]).running() as server:
+        question = study(server, replicates=2, fixed=fixed)
+        assert run(question, tmp_path / "run").tally.failed == 4
+        before, said[0] = len(server.log), "sense"
+        again = run(question, tmp_path / "run", retry_failed=True)
+        bought = len(server.log) - before
+    assert again.exit_code == 0 and bought == before == (4 if scope == "trial" else 2)
+
+
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
 def test_a_providers_no_stops_the_run_with_its_words_and_no_key(tmp_path, monkeypatch, status):
     key = "sk-planted-0123456789abcdefghij"

@@ -18,7 +18,7 @@ import orjson
 from peira.engine.attempt import TrialResult
 from peira.engine.journal import Journal
 from peira.engine.lab import TrialTask
-from peira.engine.ledger import Ledger, Memory
+from peira.engine.ledger import RUN_SCOPE, Ledger, Memory
 from peira.engine.states import Cause, State, Tally
 from peira.errors import Halt, InputError, RunHalted
 
@@ -93,6 +93,8 @@ class Driver:
 
     async def run(self, executor: Executor) -> Tally:
         """Run until nothing selected is pending, or the run halts. Returns the final counts."""
+        if self.selection.retry_failed:
+            self._set_shared_failures_aside()
         await executor.run(self._tasks(), self._report)
         self.journal.flush()
         self.live.tally = count(self.journal)
@@ -152,6 +154,18 @@ class Driver:
             keys = self.journal.read("SELECT value FROM meta WHERE key=?", (f"failing/{number}",))
             if keys:
                 self.ledger.supersede(number, keys[0][0])
+        self.journal.flush()
+
+    def _set_shared_failures_aside(self) -> None:
+        """Replies of run scope that failed a trial: once, as the first to retry buys for all."""
+        marks = ",".join("?" * len(RETRIED))
+        keys = self.journal.read(
+            "SELECT DISTINCT value FROM trials JOIN meta ON key='failing/' || number"
+            f" WHERE state='failed' AND cause IN ({marks})",
+            tuple(RETRIED),
+        )
+        for (key,) in keys:
+            self.ledger.supersede(RUN_SCOPE, key)
         self.journal.flush()
 
     @lru_cache(maxsize=256)  # noqa: B019 - one driver lives for one run
