@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from urllib.parse import quote
 
 import pytest
@@ -134,6 +135,25 @@ def test_a_comparison_pairs_the_same_cells_and_seeds(app):
     text = ask(app, f"/compare?run={KEY}&run=deep/inside/plain").text
     assert "Paired differences" in text and "Where the studies differ" in text
     assert "replicates" in text
+
+
+def test_runs_are_compared_by_what_their_family_compares(family_app, families, tmp_path):
+    text = ask(family_app, "/compare?run=game&run=scenario").text
+    assert "Where the studies differ" in text and "Outcomes" not in text  # nothing in common
+    shutil.copytree(families / "game", tmp_path / "again")
+    shutil.copytree(families / "game", tmp_path / "other")
+    text = ask(make_app(tmp_path, Door(TOKEN)), "/compare?run=again&run=other").text
+    words = " ".join(read(text).words)
+    assert "utility of seat 1" in words and "welfare ratio" in words and "spent." not in words
+    assert "other − again" in words and "The studies are the same." in words
+
+
+def test_a_map_opens_on_what_the_family_shows_first(family_app):
+    text = ask(family_app, "/run/game").text
+    assert re.search(r"<option selected>utility_difference</option>", text)
+    assert "less that of the second" in ask(family_app, "/part/heat/game").text
+    seat = ask(family_app, "/part/heat/game?outcome=share.2").text
+    assert "share.2" in seat and "n/a" not in seat
 
 
 def test_every_figure_of_every_family_can_be_explored(families):

@@ -63,6 +63,9 @@ class Family(Generic[SettingsT, OutcomeT]):
     folder: ClassVar[str] = "trials"
     order: ClassVar[str] = "grid"  # or "replicate": round by round, so an early stop is balanced
     cpu_bound: ClassVar[bool] = False
+    # Outcomes that are shown first -> what each is. A name that ends in a dot stands for all below
+    # it, be it a list's members (`share.1`, `share.2`, …).
+    headlines: ClassVar[Mapping[str, str]] = {}
     simulated: ClassVar[Mapping[str, Callable[[SimSpec], Answerer]]] = {}
     Settings: type[SettingsT]
     Outcome: type[OutcomeT]

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from peira.store.exports import flattened
+from peira.families import load_family
 from peira.store.records import RunView
 
 PER_PAGE = 100
@@ -67,37 +67,52 @@ def named(value: Any) -> str:
     return ", ".join(map(level, members)) if isinstance(members, list) else level(value)
 
 
+def headlines(run: RunView) -> Mapping[str, str]:
+    """What the run's family shows first -> what it is; nothing of a family that does not ship."""
+    return load_family(run.family).headlines if ships(run) else {}
+
+
+def ships(run: RunView) -> bool:
+    """True if the run's family ships with Peira: looking at a directory must not run code in it."""
+    return ".py:" not in run.family
+
+
 def outcomes(run: RunView) -> dict[str, str]:
-    """Numeric outcomes by dotted name -> their JSON path, learnt from some finished trials; those
-    that vary come first. A name with a quotation mark cannot be said as a path and is left out."""
+    """Numeric outcomes by dotted name -> their JSON path, learnt from some finished trials. What the
+    family shows first comes first, then what varies. A name with a quotation mark cannot be said as
+    a path and is left out."""
     rows = run.query(
         "SELECT outcome FROM trials WHERE state='done' AND position IS NOT NULL"
         " ORDER BY position LIMIT ?", (SAMPLE,),
     )  # fmt: skip
     found: dict[str, str] = {}
     seen: dict[str, set[Any]] = {}
+    first = tuple(headlines(run))
     for (data,) in rows:
-        for path, value in _leaves(orjson.loads(data)) if data is not None else ():
-            if isinstance(value, bool | int | float) and '"' not in "".join(path):
-                name = ".".join(path)
-                found.setdefault(name, _json_path(path))
+        for name, path, value in _leaves(orjson.loads(data), first) if data is not None else ():
+            if isinstance(value, (bool, int, float)) and '"' not in name:
+                found.setdefault(name, path)
                 seen.setdefault(name, set()).add(value)
-    varying = {name: path for name, path in found.items() if len(seen[name]) > 1}
-    return varying | found
+    return dict(sorted(found.items(), key=lambda item: _rank(item[0], first, len(seen[item[0]]))))
+
+
+def _rank(name: str, first: Sequence[str], values: int) -> tuple[int, bool]:
+    place = next((k for k, head in enumerate(first) if name.startswith(head)), len(first))
+    return place, place == len(first) and values < 2
 
 
 def _leaves(
-    data: Mapping[str, Any], prefix: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
+    data: Mapping[str, Any], first: Sequence[str], name: str = "", path: str = "$"
+) -> Iterator[tuple[str, str, Any]]:
+    """(dotted name, JSON path, value) of every leaf; members of the lists that are shown first."""
     for key, value in data.items():
+        inner, place = f"{name}{key}", f'{path}."{key}"'
         if isinstance(value, Mapping):
-            yield from _leaves(value, (*prefix, key))
+            yield from _leaves(value, first, f"{inner}.", place)
+        elif isinstance(value, list) and f"{inner}." in first:
+            yield from ((f"{inner}.{k}", f"{place}[{k - 1}]", v) for k, v in enumerate(value, 1))
         else:
-            yield (*prefix, key), value
-
-
-def _json_path(path: Sequence[str]) -> str:
-    return "$" + "".join(f'."{part}"' for part in path)
+            yield inner, place, value
 
 
 # -- counts -----------------------------------------------------------------------------------
@@ -164,8 +179,8 @@ def trials(run: RunView, wish: Wish, found: Sequence[Cell], numeric: Mapping[str
     )
     place = {number: at for at, number in enumerate(chosen)}
     rows.sort(key=lambda row: place[row[0]])
-    factors = {cell.number: cell.factors for cell in found}
-    return Page([_row(row, factors) for row in rows], total, wish, pages)
+    factors, first = {cell.number: cell.factors for cell in found}, tuple(headlines(run))
+    return Page([_row(row, factors, first) for row in rows], total, wish, pages)
 
 
 def _chosen(
@@ -189,13 +204,16 @@ def _chosen(
     return [number for (number,) in rows]
 
 
-def _row(row: tuple[Any, ...], factors: Mapping[int, Mapping[str, Any]]) -> Row:
+def _row(
+    row: tuple[Any, ...], factors: Mapping[int, Mapping[str, Any]], first: Sequence[str]
+) -> Row:
     usage = orjson.loads(row[10]) if row[10] else {}
     outcome = orjson.loads(row[11]) if row[11] else {}
     return Row(
         number=row[0], position=row[1], slug=row[2], state=row[3], cause=row[4], message=row[5],
         factors=factors.get(row[6], {}), replicate=row[7], seconds=row[8], cost=(row[9] or 0) / 1e6,
-        calls=sum(seat["calls"] for seat in usage.values()), outcome=dict(flattened(outcome)),
+        calls=sum(seat["calls"] for seat in usage.values()),
+        outcome={name: value for name, _, value in _leaves(outcome, first)},
     )  # fmt: skip
 
 

@@ -20,7 +20,6 @@ from peira.web.house import House, is_simulated, stamp
 from peira.web.page import Memo, answer, fragment, opened
 
 CELLS_SHOWN = 200
-HEADLINES = ("utility_difference", "final.", "accuracy")  # outcomes that are shown first
 
 
 def frame(key: str, view: RunView) -> dict[str, Any]:
@@ -108,14 +107,13 @@ def _failures(request: Request, view: RunView) -> dict[str, Any]:
 
 
 def _axes(request: Request, factors: list[str], outcomes: list[str]) -> dict[str, str]:
-    """What the map shows: as asked for, else the first two factors and the outcome of most interest."""
+    """What the map shows: as asked for, else the first two factors and the first outcome."""
     asked = request.query_params
     chosen = {
         "outcome": asked.get("outcome", ""), "rows": asked.get("rows"), "columns": asked.get("columns")
     }  # fmt: skip
     if chosen["outcome"] not in outcomes:
-        heads = [o for o in outcomes if o.startswith(HEADLINES)]
-        chosen["outcome"] = next(iter([*heads, *outcomes]), "")
+        chosen["outcome"] = next(iter(outcomes), "")
     if chosen["rows"] not in (*factors, ""):
         chosen["rows"] = factors[0] if factors else ""
     if chosen["columns"] not in (*factors, ""):
@@ -128,9 +126,16 @@ def _heat(request: Request, view: RunView) -> dict[str, Any]:
     chosen = _axes(request, list(queries.levels(found)), list(known))
     name = chosen["outcome"]
     if name not in known:
-        return {"heat": None, "chosen": chosen}
+        return {"heat": None, "chosen": chosen, "meaning": ""}
     seen = queries.observed(view, name, known[name])
-    return {"heat": heat(seen, found, (chosen["rows"], chosen["columns"])), "chosen": chosen}
+    made = heat(seen, found, (chosen["rows"], chosen["columns"]))
+    return {"heat": made, "chosen": chosen, "meaning": _meaning(view, name)}
+
+
+def _meaning(view: RunView, name: str) -> str:
+    """What an outcome is, where its family says so."""
+    known = queries.headlines(view).items()
+    return next((words for head, words in known if name.startswith(head)), "")
 
 
 def _time(request: Request, view: RunView) -> dict[str, Any]:

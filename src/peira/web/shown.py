@@ -18,6 +18,7 @@ from peira.store.records import RunView
 from peira.web.guard import POLICY
 from peira.web.house import stamp
 from peira.web.page import Memo, answer, opened
+from peira.web.queries import ships
 from peira.web.run import frame
 
 if TYPE_CHECKING:
@@ -69,11 +70,8 @@ def figure(request: Request) -> Response:
 
 
 def makers(view: RunView) -> Mapping[str, Callable[[], Figure]]:
-    """Figures that can be drawn here: only of families that ship with Peira, since looking at a
-    directory must not run code that is in it."""
-    if ".py:" in view.family:
-        return {}
-    return load_family(view.family).figures(view)
+    """Figures that can be drawn here: only of families that ship with Peira."""
+    return load_family(view.family).figures(view) if ships(view) else {}
 
 
 def saved_names(folder: Path) -> list[str]:

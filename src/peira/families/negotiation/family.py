@@ -36,6 +36,15 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
         "model": ("weak_model", "strong_model", "models"),
         "level": ("competition_level",),
     }
+    headlines: ClassVar[Mapping[str, str]] = {
+        "utility_difference": "utility of strong_model less that of weak_model; of the first seat less"
+        " that of the second where a study names no weak_model",
+        "share.": "a seat's share of all seats' utility, by seat",
+        "consensus": "whether the game ended in a deal",
+        "total_utility": "utility of all seats together",
+        "final_round": "the round of the deal, else the last",
+        "utility.": "a seat's discounted utility, by seat",
+    }
     Settings = NegotiationSettings
     Outcome = NegotiationOutcome
 

@@ -37,6 +37,7 @@ class Scenarios(Family[ScenarioSettings, ScenarioOutcome]):
     folder = "runs"
     order = "replicate"
     simulated = simulated.KINDS
+    headlines = {"final.": "the metric at the trial's end"}
     Settings = ScenarioSettings
     Outcome = ScenarioOutcome
 
