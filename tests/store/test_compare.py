@@ -3,7 +3,9 @@
 import pytest
 
 from peira import api
+from peira.errors import InputError
 from peira.store.compare import compare, load_side
+from peira.store.records import RunView
 from peira.study.study import Study
 from tests.engine.toy import Toy
 
@@ -32,3 +34,33 @@ def test_trials_of_other_levels_do_not_pair(tmp_path):
     second = side(tmp_path, "b", factors={"calls": [3, 4]})
     total = next(c for c in compare(first, second).changes if c.first.quantity == "total")
     assert (total.change.n, total.change.estimate) == (3, pytest.approx(0.0))
+
+
+def test_a_trial_is_compared_by_itself_not_by_its_run(tmp_path):
+    """Its folder, however deep, tells which: its numbers, its tokens, its cost."""
+    study = Study(family=TOY, fixed={"model": "sim:dice,cost=0.01"}, factors={"calls": [2, 4]})
+    assert api.run(study, api.Options(run_dir=tmp_path / "run")).exit_code == 0
+    with RunView(tmp_path / "run") as run:
+        slugs = [record.slug for record in run.records()]
+    first, second = (
+        load_side(str(tmp_path / "run" / "trials" / slug), tmp_path, api.load_family)
+        for slug in slugs
+    )
+    assert (first.costs["usd"], second.costs["usd"]) == (0.02, 0.04)
+    assert first.name == f"run/{slugs[0]}"
+    total = next(c for c in compare(first, second).changes if c.first.quantity == "total")
+    assert (total.first.n, total.second.n) == (1, 1)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("per_item_scores.csv", "item_key,em\na,much\n"), ("significance.json", "{"),
+    ("costs.json", "}"), ("eval_config.yaml", "a: [\n"),
+])  # fmt: skip
+def test_a_damaged_file_of_another_tool_is_named(tmp_path, name, text):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "per_item_scores.csv").write_text("item_key,em\na,1\n")
+    (tmp_path / "old" / name).write_text(text)
+    if name == "significance.json":
+        (tmp_path / "old" / "per_item_scores.csv").unlink()
+    with pytest.raises(InputError, match=f"{name}: cannot be read"):
+        load_side("old", tmp_path, api.load_family)

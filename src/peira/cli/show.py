@@ -33,13 +33,10 @@ def _places(run: str, trial: str | None) -> tuple[Any, str | None]:
     """A trial's own folder may be named alone: `peira show RUN/trials/SLUG`."""
     from pathlib import Path
 
-    from peira.store.rundir import DATABASE, RunDir, find_run
+    from peira.store.rundir import find_run, trial_at
 
-    path = Path(run)
-    for parent in path.parents:
-        if (parent / DATABASE).is_file() and not (path / DATABASE).is_file() and trial is None:
-            return RunDir(parent), str(Path(*path.relative_to(parent).parts[1:]))
-    return find_run(run), trial
+    found = trial_at(Path(run)) if trial is None else None
+    return found or (find_run(run), trial)
 
 
 def _wanted(seat: str | None, turn: int | None) -> Any:

@@ -8,6 +8,7 @@ and n; nothing is pooled over series.
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from peira.stats.paired import paired_difference
 from peira.stats.result import Estimate
 from peira.store.exports import flattened
 from peira.store.records import RunView
-from peira.store.rundir import DATABASE, RunDir
+from peira.store.rundir import DATABASE, RunDir, trial_at
 from peira.study.seeds import derive
 
 IGNORED = ("several_seeds", "mode", "condition", "paths.", "max_concurrent_requests")
@@ -185,14 +186,13 @@ def load_side(text: str, experiments: Path, load_family: Loader) -> Side:
     """A run, trial, archive, or another tool's results, by name or path. Raises InputError."""
     for path in _candidates(text, experiments):
         if (path / DATABASE).is_file():
-            return _run_side(path, None, load_family)
-        owner = _owner(path)
-        if owner is not None:
-            return _run_side(owner, path.resolve().name, load_family)
+            return _run_side(RunDir(path), None, load_family)
+        if path.is_dir() and (owner := trial_at(path)) is not None:
+            return _run_side(*owner, load_family)
         if path.is_dir() and (found := foreign_side(path)) is not None:
             return found
         if path.is_file() and path.suffix == ".json":
-            return _side_of_json(path)
+            return Side(str(path), {}, {}, tuple(_summaries(path)))
         if path.is_dir():
             raise StoreError(f"{path}: no results to compare\n  allowed: a run, trial or archive")
     from peira.study.reader import suggestion
@@ -207,28 +207,19 @@ def _candidates(text: str, experiments: Path) -> list[Path]:
     return [path, experiments / path, experiments / f"run_{path.name}"]
 
 
-def _owner(path: Path) -> Path | None:
-    """The run that a trial's folder belongs to."""
-    folder = path.resolve()
-    if not path.is_dir():
-        return None
-    return next((p for p in list(folder.parents)[:3] if (p / DATABASE).is_file()), None)
-
-
-def _run_side(path: Path, slug: str | None, load_family: Loader) -> Side:
-    with RunView(RunDir(path)) as run:
-        family = load_family(run.family)
-        series = tuple(family.comparables(run))
+def _run_side(directory: RunDir, slug: str | None, load_family: Loader) -> Side:
+    with RunView(directory, only=slug) as run:
         if slug is not None:
-            series = tuple(s for s in series if s.labels.get("trial", slug) == slug)
-        spent, unsettled = run.spend()
+            run.record(slug)  # there is one
         records = list(run.records())
+        usd = sum(run.spend()) if slug is None else sum(r.cost + r.unsettled for r in records)
         costs = {
-            "usd": (spent + unsettled) / 1e6,
+            "usd": usd / 1e6,
             "tokens_in": float(sum(r.tokens[0] for r in records)),
             "tokens_out": float(sum(r.tokens[1] for r in records)),
         }
-        name = path.name if slug is None else f"{path.name}/{slug}"
+        series = tuple(load_family(run.family).comparables(run))
+        name = "/".join(filter(None, (run.path.name, slug)))
         return Side(name, config_of(run), costs, series, run.simulated)
 
 
@@ -293,14 +284,23 @@ def _parted(series: list[Series], names: list[str]) -> list[Series]:
 def foreign_side(folder: Path) -> Side | None:
     """Results without a run.db: per-item scores where there are any, else significance.json."""
     tables = sorted(folder.rglob("per_item_scores.csv"))
-    if tables:
-        series = [s for table in tables for s in item_series(table, _label(table, folder))]
-        return Side(folder.name, _foreign_config(folder), _foreign_costs(folder), tuple(series))
-    documents = sorted(folder.rglob("significance.json"))
-    if documents:
-        series = [s for path in documents for s in _summaries(path)]
-        return Side(folder.name, _foreign_config(folder), _foreign_costs(folder), tuple(series))
-    return None
+    series = [s for table in tables for s in item_series(table, _label(table, folder))]
+    documents = [] if tables else sorted(folder.rglob("significance.json"))
+    series += [s for path in documents for s in _summaries(path)]
+    if not tables and not documents:
+        return None
+    return Side(folder.name, _foreign_config(folder), _foreign_costs(folder), tuple(series))
+
+
+def _read(path: Path, read: Callable[[bytes], Any]) -> Any:
+    """What another tool's file says. Raises InputError for a damaged one."""
+    from yaml import YAMLError
+
+    try:
+        return read(path.read_bytes())
+    except (OSError, ValueError, YAMLError) as error:
+        words = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read ({words})\n  remedy: mend it") from error
 
 
 def _label(table: Path, folder: Path) -> str:
@@ -309,11 +309,15 @@ def _label(table: Path, folder: Path) -> str:
 
 def item_series(table: Path, trial: str = "") -> list[Series]:
     """Means and effects from a per_item_scores.csv, one value an item."""
-    with table.open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
+    found, clusters = _read(table, _item_values)
+    return [*_means(found, clusters, trial), *_effects(found, clusters, trial)]
+
+
+def _item_values(data: bytes) -> tuple[Table, dict[str, str]]:
+    """(quantity, arm, type, temperature) -> item -> value, and each item's cluster."""
     found: dict[tuple[str, str, str, str], dict[str, float]] = {}
     clusters: dict[str, str] = {}
-    for row in rows:
+    for row in csv.DictReader(io.StringIO(data.decode(), newline="")):
         item = row.get("item_key") or f"{row.get('dataset', '')}/{row.get('item_id', '')}"
         item = item.replace("|", "/", 1)  # earlier tools' keys
         clusters[item] = row.get("cluster") or item
@@ -322,7 +326,7 @@ def item_series(table: Path, trial: str = "") -> list[Series]:
             if text not in (None, "", "nan", "None"):
                 key = (name, row.get("condition", ""), row.get("type", ""), row.get("temp", ""))
                 found.setdefault(key, {})[item] = float(text or 0)
-    return [*_means(found, clusters, trial), *_effects(found, clusters, trial)]
+    return found, clusters
 
 
 Table = Mapping[tuple[str, str, str, str], Mapping[str, float]]
@@ -344,17 +348,9 @@ def _effects(found: Table, clusters: Mapping[str, str], trial: str) -> Iterator[
         yield Series(name, labels, shared, "effect", clusters)
 
 
-def _side_of_json(path: Path) -> Side:
-    return Side(str(path), {}, {}, tuple(_summaries(path)))
-
-
 def _summaries(path: Path) -> Iterator[Series]:
     """Differences that a significance.json (any schema) states, shown without a test."""
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    for labels, node in _stated(data, ()):
+    for labels, node in _stated(_read(path, json.loads), ()):
         words = {str(k): part for k, part in enumerate(p for p in labels if p not in NOISE)}
         value: Any = node.get("delta_mean", node.get("mean_diff"))
         n = node.get("n_items", node.get("n", 0))
@@ -381,7 +377,7 @@ def _foreign_config(folder: Path) -> dict[str, Any]:
 
     for name in ("eval_config.yaml", "config.yaml", "study.yaml"):
         for path in sorted(folder.rglob(name)):
-            data = yaml.safe_load(path.read_text("utf-8"))
+            data = _read(path, yaml.safe_load)
             return dict(flattened(data)) if isinstance(data, dict) else {}
     return {}
 
@@ -392,8 +388,8 @@ COSTS = {"usd": "usd", "prompt_tokens": "tokens_in", "completion_tokens": "token
 def _foreign_costs(folder: Path) -> dict[str, float]:
     totals: dict[str, float] = {}
     for path in sorted(folder.rglob("costs.json")):
-        data = json.loads(path.read_bytes())
+        data = _read(path, json.loads)
         for name, ours in COSTS.items():
-            if isinstance(data.get(name), (int, float)):
+            if isinstance(data, dict) and isinstance(data.get(name), (int, float)):
                 totals[ours] = totals.get(ours, 0.0) + float(data[name])
     return totals

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,10 +143,12 @@ COLUMNS = (
 
 
 class RunView:
-    """One run, read-only. Open it as a context manager, or close it."""
+    """One run, read-only. Open it as a context manager, or close it. `only`: the trial (by name)
+    whose record alone is read."""
 
-    def __init__(self, run: RunDir | Path) -> None:
+    def __init__(self, run: RunDir | Path, only: str | None = None) -> None:
         self.dir = run if isinstance(run, RunDir) else RunDir(run)
+        self.only = only
         self._connection = connect_read_only(self.dir.database)
 
     def __enter__(self) -> RunView:
@@ -240,7 +242,8 @@ class RunView:
     # -- trials -----------------------------------------------------------------------------
     def records(self, which: Filter | None = None) -> Iterator[Record]:
         """Records in planned order, streamed."""
-        where, values = (which or Filter()).sql()
+        which = which or Filter()
+        where, values = (which if self.only is None else replace(which, slug=self.only)).sql()
         cells: dict[int, tuple[Any, Any]] = {}
         sql = f"SELECT {COLUMNS} FROM trials t WHERE {where} ORDER BY t.position, t.number"
         with self._reading():

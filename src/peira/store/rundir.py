@@ -179,6 +179,17 @@ def find_run(text: str | Path, experiments: Path = Path("experiments")) -> RunDi
     raise InputError(f"{text}: no run here (no {DATABASE})\n  remedy: {hint}")
 
 
+def trial_at(path: Path) -> tuple[RunDir, str] | None:
+    """The run, and in it the name, of the trial whose own folder this is; None for another path."""
+    folder = path.resolve()
+    if (folder / DATABASE).is_file():
+        return None
+    for parent in folder.parents:
+        if (parent / DATABASE).is_file():
+            return RunDir(parent), str(Path(*folder.relative_to(parent).parts[1:]))
+    return None
+
+
 def list_runs(root: Path) -> list[RunDir]:
     """Every run below a directory, newest first."""
     found = []
