@@ -151,12 +151,57 @@ NAMED_BY_GUIDES = [
     "src.models",
     "src.metrics",
     "HookedLLM.from_pretrained",
+    "OPENROUTER_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "GOOGLE_API_KEY",
+    "XAI_API_KEY",
+    "configs.py",
+    "MAX_PARALLEL",
+    "experiments/results/scaling_experiment/",
+    "pytest tests/",
+    "src/batch_analyzer.py experiments/my-experiment/`",
+    "success_rate",
+    ":free",
+    "nohup",
+    "logging.DEBUG",
+    "--results",
+    "--results-dir",
+    "--project",
+    "timestamp",
 ]
+ELSEWHERE = {  # commands of the page that no test of this file runs: the test that does, and its words
+    "peira doctor": ("subjects/test_commands.py", '"doctor"'),
+    "peira view": ("web/test_browser.py", '"view"'),
+    "peira run studies/negotiation/": ("cli/test_commands.py", "every_study_that_ships"),
+    "peira plot RUN all": ("cli/test_commands.py", "/figures"),  # every run draws all of them
+    "peira import bargain": ("importers/test_bargain.py", "write_run"),
+    "peira import excellence": ("importers/test_layouts.py", "imported(excellence"),
+    "peira import icl-influence": ("representations/test_recorded.py", '"icl-influence"'),
+    "peira import iclr-induction": ("representations/test_recorded.py", '"iclr-induction"'),
+    "peira evaluate": ("prompts/test_commands.py", "scripts.run_all"),
+    "peira list -v": ("prompts/test_commands.py", "list_runs.py -v"),
+    "peira compare": ("prompts/test_commands.py", "compare_runs.py --run1"),
+    "peira archive": ("prompts/test_commands.py", "archive_run.py --experiment_name"),
+    "peira clean": ("prompts/test_commands.py", "clean_workspace.py"),
+    "peira probe": ("representations/test_probe.py", "every_experiment_ends"),
+}
 
 
 def test_everything_that_a_guide_names_is_on_the_page():
     wanted = [*NAMED_BY_GUIDES, *(f"{entry.script}.py" for entry in ENTRIES)]
     assert [name for name in wanted if name not in PAGE] == []
+
+
+def test_every_command_of_the_page_is_run_by_a_test():
+    text = Path(__file__).read_text(encoding="utf-8").partition("def mapped")[2]
+    here = re.findall(r'"([^"\n]{8,})"', text)
+    for command in set(re.findall(r"`(peira \w[^`]+)`", PAGE)):
+        there = [told for start, told in ELSEWHERE.items() if command.startswith(start)]
+        for file, words in there:
+            assert words in (ROOT / "tests" / file).read_text(encoding="utf-8"), command
+        bare = command.removeprefix("peira ")
+        assert there or any(part in command or bare in part for part in here), command
 
 
 @pytest.fixture
@@ -221,6 +266,9 @@ def test_the_scenario_guides_commands(clone, capsys):
                  "analysis/metrics-analysis.json", "analysis/variation-statistics.json",
                  "analysis/patterns.json"):  # fmt: skip
         assert (folder / name).is_file(), name
+    for path in folder.glob("run.db*"):  # as the other tool would have left it
+        path.unlink()
+    assert peira(f"{mapped('import scenario-lab')} --out imported", DIR=str(folder)) == 0
     summary = json.loads((folder / "batch-summary.json").read_text())
     assert {"runs_completed", "runs_failed", "failed_runs"} <= set(summary)
 
