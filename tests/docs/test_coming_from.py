@@ -285,7 +285,7 @@ def test_the_representation_guides_commands(clone, capsys):
     assert peira(mapped("loo_heatmap"), D="loo_multilayer", F="heat.png") == 0
     assert peira(mapped("report D --summary"), D="loo_multilayer") == 0
     assert peira(mapped("report D --wandb"), D="loo_multilayer") == 0
-    assert peira("peira new experiment again --script") == 0
+    assert peira(mapped("new experiment NAME --script"), NAME="again") == 0
     assert peira(mapped("new workspace"), DIR="ws") == 0
     for entry in ENTRIES:
         assert f"`peira probe {entry.name}`" in PAGE.replace(
