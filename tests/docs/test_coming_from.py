@@ -2,6 +2,7 @@
 to is run here (the evaluation guide's own lines: tests/prompts; a workspace's: tests/representations).
 """
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -194,8 +195,13 @@ def test_everything_that_a_guide_names_is_on_the_page():
 
 
 def test_every_command_of_the_page_is_run_by_a_test():
-    text = Path(__file__).read_text(encoding="utf-8").partition("def mapped")[2]
-    here = re.findall(r'"([^"\n]{8,})"', text)
+    guides = [
+        test
+        for test in ast.parse(Path(__file__).read_text(encoding="utf-8")).body
+        if isinstance(test, ast.FunctionDef) and test.name.startswith("test_the_")
+    ]
+    here = [word.value for test in guides for word in ast.walk(test)
+            if isinstance(word, ast.Constant) and len(str(word.value)) > 7]  # fmt: skip
     for command in set(re.findall(r"`(peira \w[^`]+)`", PAGE)):
         there = [told for start, told in ELSEWHERE.items() if command.startswith(start)]
         for file, words in there:
