@@ -66,3 +66,11 @@ async def test_a_name_opens_a_model_and_a_wrong_one_is_refused():
     assert open_model("pydantic-ai:test", {"price": "free"}, budgeted=True)
     with pytest.raises(InputError, match="top_k"):
         route.fit(Sampling(top_k=3))
+
+
+def test_a_studys_limits_and_sizes_reach_a_bridged_model():
+    options = {"requests_per_minute": 30, "max_concurrency": 2, "context_window": 1000,
+               "max_output": 50, "price": {"input_per_million": 1, "output_per_million": 2}}  # fmt: skip
+    route = open_model("pydantic-ai:test", options)
+    assert route.pace.options.requests_per_minute == 30 and route.pace.concurrency.ceiling == 2
+    assert (route.price.context_window, route.price.max_output) == (1000, 50)

@@ -125,6 +125,18 @@ async def test_late_requests_join_a_batch_under_way(tiny):
     assert [(longer.text, longer.finish)] == await answers(tiny, [ask("w1 w2", max_tokens=100)])
 
 
+async def test_calls_given_up_while_they_wait_leave_no_other_waiting(tiny):
+    route = open_model(f"hf:{tiny}", {"local": {"max_batch": 2, "device": "cpu"}})
+    await route.wire.send(ask("w1", max_tokens=1))
+    calls = [asyncio.create_task(route.wire.send(ask(f"w{k}", max_tokens=2))) for k in range(40)]
+    await asyncio.sleep(0)
+    for call in calls[:38]:
+        call.cancel()
+    replies = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
+    await route.wire.close()
+    assert [isinstance(reply, BaseException) for reply in replies] == [True] * 38 + [False] * 2
+
+
 async def test_stop_words_seeds_and_lengths(tiny):
     ((whole, _),) = await answers(tiny, [ask("w5 w6", max_tokens=20)])
     stop = whole.split()[4]
@@ -146,6 +158,9 @@ def test_what_generation_cannot_do_is_refused(tiny):
     assert route.free and route.provider == "local"
     with pytest.raises(InputError, match="json_mode"):
         route.fit(Sampling(json_mode=True))
+    for wrong in ({"temperature": -1.0}, {"top_k": 0}, {"top_p": 2.0}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            route.fit(Sampling(**wrong))
     with pytest.raises(InputError, match="max_batch"):
         open_model(f"hf:{tiny}", {"local": {"max_batch": 0}})
 

@@ -273,3 +273,16 @@ def test_a_provider_that_comes_back_within_two_minutes_is_not_given_up():
         assert gate.dead is None and not gate.breaker.open
 
     run_jumping(main())
+
+
+def test_what_a_second_subject_states_of_its_provider_is_added_and_the_lower_limit_holds():
+    gate = pace(requests_per_minute=50, max_concurrency=100, patience=5)
+    gate.tighten(PaceOptions())
+    assert gate.options == PaceOptions(requests_per_minute=50, max_concurrency=100, patience=5)
+    gate.tighten(PaceOptions(requests_per_minute=90, max_concurrency=4, tokens_per_minute=7000))
+    gate.tighten(PaceOptions(requests_per_minute=None, patience=900))
+    assert gate.options == PaceOptions(
+        requests_per_minute=50, max_concurrency=4, tokens_per_minute=7000, patience=5
+    )
+    assert gate.concurrency.limit == gate.concurrency.ceiling == 4
+    assert (gate.request_bucket.per_minute, gate.token_bucket.per_minute) == (50, 7000)

@@ -169,6 +169,30 @@ def test_a_users_file_adds_and_overrides(monkeypatch, tmp_path):
         describe_model("bad")
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("[1]", r"mine.yaml: \[1\]"),
+        ("modles: {x: {at: openai/x}}", "'modles'"),
+        ("models: [a]", "models: "),
+        ("models: {gpt-4o: 3}", "models.gpt-4o: 3"),
+        ("models: {1: {at: openai/x}}", "models.1: "),
+        ("presets: {plain: 3}", "presets.plain: 3"),
+        ("sources: {arena: text}", "sources.arena: 'text'"),
+        ("models: {gpt-4o: {preset: [x]}}", "models.gpt-4o.preset: "),
+        ("models: {gpt-4o: {scores: {mmlu_pro: [70, [x]]}}}", "models.gpt-4o.scores.mmlu_pro: "),
+        ("models: {gpt-4o: {scores: {mmlu_pro: .nan}}}", "scores.mmlu_pro.value: "),
+    ],
+)
+def test_a_users_file_of_any_shape_is_refused_by_file_and_path(monkeypatch, tmp_path, text, where):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("PEIRA_MODELS", str(file))
+    with pytest.raises(InputError, match=where) as caught:
+        describe_model("gpt-4o")
+    assert str(file) in str(caught.value)
+
+
 def test_reasoning_models_fix_their_sampling_and_get_room_to_think(monkeypatch):
     from peira.subjects.subject import Sampling
 

@@ -26,6 +26,7 @@ ROUTER = "openrouter"
 MAKERS = {"openai": "openai", "anthropic": "anthropic", "google": "google", "x-ai": "xai",
           "mistralai": "mistral", "deepseek": "deepseek"}  # fmt: skip
 SCALES = ("mmlu_pro", "arena_elo", "params_b")
+SECTIONS = ("sources", "providers", "presets", "models")
 WireName = Literal["openai", "responses", "anthropic", "google"]
 
 
@@ -39,7 +40,7 @@ class Score(Part):
     """A capability score. `source`, `date` and `url` say who measured it, when, and where it stands;
     `checked` when that was last read: without it a shipped score is from memory."""
 
-    value: float
+    value: float = Field(allow_inf_nan=False)
     source: str = "user"
     date: str = ""
     checked: str = ""
@@ -128,17 +129,18 @@ def catalogue() -> Catalogue:
 
 @lru_cache(maxsize=4)
 def _load(user: Path | None, changed: float) -> Catalogue:
-    data = _read(SHIPPED)
-    if user is not None:
-        data = _overlay(data, _read(user), user)
-    where = user or SHIPPED
-    providers = _parts(ProviderEntry, data.get("providers"), where, "providers")
-    flat = {name: _flatten(name, raw, data, where) for name, raw in data["models"].items()}
+    data, where = _read(SHIPPED), user or SHIPPED
+    for section, entries in (_read(user) if user is not None else {}).items():
+        for name, entry in entries.items():
+            data[section][name] = {**data[section].get(name, {}), **entry}
+    flat = {name: _flatten(name, entry, data, where) for name, entry in data["models"].items()}
     models = _parts(ModelEntry, flat, where, "models")
+    providers = _parts(ProviderEntry, data["providers"], where, "providers")
     return Catalogue(providers, models, _names(models))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """The file's sections, each of named mappings."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -146,54 +148,50 @@ def _read(path: Path) -> dict[str, Any]:
         data = yaml.load(path.read_text("utf-8"), Loader=loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: {type(data).__name__}\n  allowed: {{models: …, providers: …}}")
-    return data
+    if not isinstance(data, dict) or not set(data) <= set(SECTIONS):
+        odd = [data] if not isinstance(data, dict) else [key for key in data if key not in SECTIONS]
+        found = ", ".join(map(repr, odd))
+        raise InputError(f"{path}: {found}\n  allowed: {', '.join(SECTIONS)}")
+    sections = {section: {} if entries is None else entries for section, entries in data.items()}
+    for section, entries in sections.items():
+        if not isinstance(entries, dict):
+            raise InputError(f"{path}: {section}: {entries!r}\n  allowed: {{NAME: {{…}}, …}}")
+        for name, entry in entries.items():
+            if not isinstance(name, str) or not isinstance(entry, dict):
+                raise InputError(f"{path}: {section}.{name}: {entry!r}\n  allowed: NAME: {{…}}")
+    return sections
 
 
-def _overlay(base: dict[str, Any], over: dict[str, Any], path: Path) -> dict[str, Any]:
-    for section, entries in over.items():
-        if section not in base:
-            raise InputError(f"{path}: {section}\n  allowed: {', '.join(base)}")
-        for name, entry in (entries or {}).items():
-            old = base[section].get(name, {})
-            base[section][name] = {**old, **entry} if isinstance(entry, dict) else entry
-    return base
-
-
-def _flatten(name: str, raw: Any, data: dict[str, Any], where: Path) -> Any:
+def _flatten(name: str, raw: Mapping[str, Any], data: dict[str, Any], where: Path) -> Any:
     """An entry with its preset filled in and its scores' sources spelt out."""
-    if not isinstance(raw, dict):
-        return raw
     entry = dict(raw)
     preset = entry.pop("preset", None)
     if preset is not None:
-        if preset not in data.get("presets", {}):
-            known = ", ".join(data.get("presets", {}))
+        if not isinstance(preset, str) or preset not in data["presets"]:
+            known = ", ".join(data["presets"])
             raise InputError(f"{where}: models.{name}.preset: {preset!r}\n  allowed: {known}")
         entry = {**data["presets"][preset], **entry}
     scores = entry.get("scores")
     if isinstance(scores, dict):
-        entry["scores"] = {scale: _score(each, data) for scale, each in scores.items()}
+        entry["scores"] = {scale: _score(each, data["sources"]) for scale, each in scores.items()}
     return entry
 
 
-def _score(raw: Any, data: dict[str, Any]) -> Any:
-    if isinstance(raw, list) and len(raw) == 2:
-        source = data.get("sources", {}).get(raw[1], {})
-        return {"value": raw[0], "source": source.get("text", str(raw[1])),
-                **{key: str(source.get(key, "")) for key in ("date", "checked", "url")}}  # fmt: skip
+def _score(raw: Any, sources: Mapping[str, Mapping[str, Any]]) -> Any:
+    """A number, `[number, source]`, or a mapping of a Score's fields."""
+    if isinstance(raw, list) and len(raw) == 2 and isinstance(raw[1], str):
+        source = sources.get(raw[1], {"text": raw[1]})
+        stated = {key: str(source[key]) for key in ("date", "checked", "url") if key in source}
+        return {"value": raw[0], "source": source.get("text", raw[1]), **stated}
     return {"value": raw} if isinstance(raw, int | float) else raw
 
 
 P = TypeVar("P", bound=Part)
 
 
-def _parts(
-    kind: type[P], entries: Mapping[str, Any] | None, where: Path, section: str
-) -> dict[str, P]:
+def _parts(kind: type[P], entries: Mapping[str, Any], where: Path, section: str) -> dict[str, P]:
     parts: dict[str, P] = {}
-    for name, raw in (entries or {}).items():
+    for name, raw in entries.items():
         try:
             parts[name] = kind.model_validate(raw)
         except ValidationError as error:

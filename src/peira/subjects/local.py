@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 PREFIX = "hf:"
 CARRIES = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop", "seed"})
+LIMITS = {"temperature": (0.0, inf), "top_p": (0.0, 1.0), "top_k": (1, inf), "max_tokens": (1, inf)}
+COLDEST = 1e-5  # a temperature below which the likeliest token is taken: its logits would overflow
 DEFAULT_MAX_TOKENS = 512
 
 
@@ -121,7 +124,7 @@ class LocalModel:
             while True:
                 with self._lock:
                     joining = self._take(batch)
-                    if not batch.rows and not joining:
+                    if not batch.rows and not joining and not self.waiting:
                         self._busy = False
                         return
                 if joining:
@@ -274,7 +277,7 @@ def choose(scores: Any, sampling: Sampling, generator: Any) -> int:
     import torch
 
     temperature = 1.0 if sampling.temperature is None else sampling.temperature
-    if temperature == 0:
+    if temperature < COLDEST:
         return int(scores.argmax())
     probabilities, order = torch.sort((scores / temperature).softmax(-1), descending=True)
     if sampling.top_k is not None:
@@ -369,6 +372,6 @@ def open_local(name: str, options: SubjectOptions) -> Route:
     target = str(where) if where.exists() else path
     return Route(
         name, LocalWire(name, target, local), name, "local", sampling=options.sampling,
-        fit=Fit(name, "a model in this process", CARRIES, allow_drop=frozenset(options.allow_drop)),
+        fit=Fit(name, "a model in this process", CARRIES, LIMITS, frozenset(options.allow_drop)),
         details={"wire": "local", "path": where.name, "local": local.model_dump()},
     )  # fmt: skip

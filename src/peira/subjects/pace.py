@@ -42,6 +42,9 @@ class PaceOptions(BaseModel):
     breaker: int = Field(20, ge=1, description="faults in a row that open the circuit")
 
 
+LIMITS = PaceOptions.model_fields
+
+
 @dataclass(slots=True)
 class Bucket:
     """A generic cell rate limit: `per_minute` units in any minute, some of them at once."""
@@ -71,6 +74,11 @@ class Bucket:
     def settle(self, difference: float) -> None:
         """Correct an estimate by what was really used."""
         self.due += difference / self.rate
+
+
+def _bucket(bucket: Bucket | None, per_minute: float | None) -> Bucket | None:
+    """A bucket for the limit, as full as the one before it."""
+    return Bucket(per_minute, bucket.due if bucket else 0.0) if per_minute else None
 
 
 @dataclass(slots=True)
@@ -166,13 +174,12 @@ class SharedPace:
 
     def __init__(self, name: str, options: PaceOptions) -> None:
         self.name = name
-        self.options = options
-        start = float(min(options.start_concurrency, options.max_concurrency))
-        self.concurrency = Concurrency(start, options.max_concurrency)
+        self.concurrency = Concurrency(float(options.start_concurrency), options.max_concurrency)
         self.breaker = Breaker(options.breaker)
         self.patience = Patience()
-        self.buckets = [Bucket(limit) for limit in (options.requests_per_minute,) if limit]
-        self.token_bucket = Bucket(options.tokens_per_minute) if options.tokens_per_minute else None
+        self.request_bucket: Bucket | None = None
+        self.token_bucket: Bucket | None = None
+        self._limit(options)
         self.paused_until = 0.0
         self.paused_why = ""
         self.limits_in_a_row = 0
@@ -182,6 +189,25 @@ class SharedPace:
         self._timer: asyncio.TimerHandle | None = None
         self._left: asyncio.Future[None] | None = None  # done when the next call ends
         self._jitter = random.Random(derive("pace", name))
+
+    def tighten(self, options: PaceOptions) -> None:
+        """What a further subject of this provider states holds too; of two limits the lower."""
+        stated = [
+            {name: getattr(each, name) for name in each.model_fields_set & LIMITS.keys()}
+            for each in (self.options, options)
+        ]
+        for name in stated[0].keys() & stated[1].keys():
+            values = [each[name] for each in stated if each[name] is not None]
+            stated[1][name] = min(values, default=None)
+        self._limit(PaceOptions(**stated[0] | stated[1]))
+
+    def _limit(self, options: PaceOptions) -> None:
+        self.options = options
+        ceiling = self.concurrency.ceiling = options.max_concurrency
+        self.concurrency.limit = min(self.concurrency.limit, float(ceiling))
+        self.breaker.threshold = options.breaker
+        self.request_bucket = _bucket(self.request_bucket, options.requests_per_minute)
+        self.token_bucket = _bucket(self.token_bucket, options.tokens_per_minute)
 
     # -- the protocol -------------------------------------------------------------------------
     async def admit(self, request: Request) -> Ticket:
@@ -317,15 +343,15 @@ class SharedPace:
         if not self.concurrency.room or (self.breaker.open and self.concurrency.in_flight):
             return None
         wait = max(self.paused_until - now, 0.0)
-        for bucket in self.buckets:
-            wait = max(wait, bucket.wait(now, 1.0))
+        if self.request_bucket is not None:
+            wait = max(wait, self.request_bucket.wait(now, 1.0))
         if self.token_bucket is not None:
             wait = max(wait, self.token_bucket.wait(now, tokens))
         return wait
 
     def _enter(self, now: float, tokens: float) -> Ticket:
-        for bucket in self.buckets:
-            bucket.take(now, 1.0)
+        if self.request_bucket is not None:
+            self.request_bucket.take(now, 1.0)
         if self.token_bucket is not None:
             self.token_bucket.take(now, tokens)
         return Ticket(self.concurrency.enter(), tokens)

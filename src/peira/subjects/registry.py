@@ -16,16 +16,17 @@ from peira.subjects.batch import BatchRoute, open_batch
 from peira.subjects.batch.adapter import Desk
 from peira.subjects.cards import Card, capability, card_of, describe_model
 from peira.subjects.keys import require_key, scrub
+from peira.subjects.local import open_local
 from peira.subjects.options import BatchOptions, SubjectOptions, read_options
 from peira.subjects.pace import PaceOptions, SharedPace
 from peira.subjects.route import Route
+from peira.subjects.scripted import open_replay, open_script
 from peira.subjects.wire import DIALECTS
+from peira.subjects.wire.bridge import open_bridge
 from peira.subjects.wire.dialect import Endpoint, Fit
 from peira.subjects.wire.http import HttpClient, HttpWire
 
 __all__ = ["Card", "Outlets", "capability", "describe_model", "open_model", "stays_here"]
-
-PACE_FIELDS = frozenset(PaceOptions.model_fields)
 
 
 class Outlets:
@@ -36,44 +37,20 @@ class Outlets:
         self.paces: dict[str, SharedPace] = {}
 
     def pace(self, card: Card, options: PaceOptions) -> SharedPace:
-        """Opened at first use; the first subject's limits hold for the provider."""
+        """Opened at first use; what a later subject states of its limits is added."""
         key = f"{card.base_url}|{card.key_name}"
-        if key not in self.paces:
-            self.paces[key] = SharedPace(card.provider, options)
-        return self.paces[key]
+        if pace := self.paces.get(key):
+            pace.tighten(options)
+        else:
+            pace = self.paces[key] = SharedPace(card.provider, options)
+        return pace
 
     async def close(self) -> None:
         await self.client.close()
 
 
-# -- the special names ------------------------------------------------------------------------
-def _open_local(name: str, options: SubjectOptions) -> Route:
-    from peira.subjects.local import open_local
-
-    return open_local(name, options)
-
-
-def _open_script(name: str, options: SubjectOptions) -> Route:
-    from peira.subjects.scripted import open_script
-
-    return open_script(name)
-
-
-def _open_replay(name: str, options: SubjectOptions) -> Route:
-    from peira.subjects.scripted import open_replay
-
-    return open_replay(name)
-
-
-def _open_bridge(name: str, options: SubjectOptions) -> Route:
-    from peira.subjects.wire.bridge import open_bridge
-
-    return open_bridge(name, options)
-
-
 SPECIAL: dict[str, Callable[[str, SubjectOptions], Route]] = {
-    "hf:": _open_local, "script:": _open_script, "replay:": _open_replay,
-    "pydantic-ai:": _open_bridge,
+    "hf:": open_local, "script:": open_script, "replay:": open_replay, "pydantic-ai:": open_bridge,
 }  # fmt: skip
 
 
@@ -134,7 +111,7 @@ def _route(card: Card, options: SubjectOptions, outlets: Outlets) -> Route:
         model=card.model,
         provider=card.provider,
         price=card.price,
-        pace=outlets.pace(card, PaceOptions(**options.model_dump(include=set(PACE_FIELDS)))),
+        pace=outlets.pace(card, options),
         durable=True,
         context_window=card.context_window,
         max_output=card.max_output,

@@ -86,7 +86,7 @@ def _reply(text: str, request: Request, served: str) -> Reply:
     return Reply(text, usage=usage, finish=finish, served_model=served)  # type: ignore[arg-type]
 
 
-def open_script(name: str) -> Route:
+def open_script(name: str, options: Any = None) -> Route:
     """`script:FILE.json`: a JSON list or object as described above; `{"text": …, "finish": …}` in
     place of a text states more of the reply. Raises InputError for an unreadable file."""
     path = Path(name.removeprefix("script:")).expanduser()
@@ -159,7 +159,7 @@ def digest_of(request: Request) -> bytes:
     return blake2b("\1".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def open_replay(name: str) -> Route:
+def open_replay(name: str, options: Any = None) -> Route:
     """`replay:FILE.jsonl`: one `{"label", "messages", "reply"}` a line, as a transcript's call
     events are. Raises InputError for an unreadable file."""
     path = Path(name.removeprefix("replay:")).expanduser()

@@ -6,12 +6,12 @@ optional extra: slower by an order of magnitude than a wire, and the model layer
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from peira.errors import InputError, MissingExtra, ProviderStop, RateLimited, TransientError
 from peira.subjects.keys import scrub
-from peira.subjects.pace import PaceOptions, SharedPace
+from peira.subjects.pace import SharedPace
 from peira.subjects.prices import PriceOptions, stated_price
 from peira.subjects.route import Route
 from peira.subjects.subject import Finish, Reply, Request, Usage
@@ -106,11 +106,12 @@ def open_bridge(name: str, options: SubjectOptions) -> Route:
         raise InputError(f"subject {name!r}: {scrub(str(error))}") from error
     price = None
     if isinstance(options.price, PriceOptions):
-        price = stated_price(name, options.price, "study")
+        price = replace(stated_price(name, options.price, "study"), max_output=options.max_output,
+                        context_window=options.context_window)  # fmt: skip
     endpoint = Endpoint(name, "pydantic-ai", "", model.model_name, options.timeout)
     return Route(
         name, PydanticAIWire(model, endpoint), model.model_name, "pydantic-ai", price=price,
-        pace=SharedPace(name, PaceOptions()), durable=True, sampling=options.sampling,
+        pace=SharedPace(name, options), durable=True, sampling=options.sampling,
         fit=Fit(name, "pydantic-ai", CARRIES, allow_drop=frozenset(options.allow_drop)),
         details={"wire": "pydantic-ai", "free": options.price == "free"},
     )  # fmt: skip
