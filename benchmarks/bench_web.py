@@ -22,6 +22,7 @@ import orjson
 
 from peira.engine.attempt import compress
 from peira.engine.journal import connect
+from peira.families import BUILT_IN
 from peira.study.study import Study
 from peira.web.app import make_app
 from peira.web.guard import Door
@@ -49,7 +50,7 @@ def make_run(folder: Path, trials: int, paid: bool) -> None:
     live = {"time": now, "ended": now, "started": now - 60, "done": trials, "failed": 0, "halted": 0,
             "pending": 0, "in_flight": 0, "spent_usd": 1.0, "active": [], "pace": [], "halt": None,
             "finished_here": trials}  # fmt: skip
-    meta = {"study": study.model_dump(mode="json"), "family": "negotiation", "manifest": manifest,
+    meta = {"study": study.model_dump(mode="json"), "family": BUILT_IN["negotiation"], "manifest": manifest,
             "live": live, "simulated": False}  # fmt: skip
     connection.execute("BEGIN")
     connection.executemany(

@@ -25,8 +25,7 @@ from peira.families.negotiation.game import Allocation, Game
 from peira.families.negotiation.outcome import Book, NegotiationOutcome, conclude
 from peira.families.negotiation.parsing import Names, read_ballot, read_offer, read_plan
 from peira.families.negotiation.protocol import Proposal, Tally, passed, tabulate
-from peira.families.negotiation.settings import NegotiationSettings
-from peira.families.negotiation.trial import seat_name
+from peira.families.negotiation.settings import NegotiationSettings, seat_name
 from peira.importers.base import ImportedTrial, Notes, read_json
 
 FAMILY = "negotiation"

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from peira.families import load_family
+from peira.families import BUILT_IN, load_family
 from peira.store.records import RunView
 
 PER_PAGE = 100
@@ -74,7 +74,7 @@ def headlines(run: RunView) -> Mapping[str, str]:
 
 def ships(run: RunView) -> bool:
     """True if the run's family ships with Peira: looking at a directory must not run code in it."""
-    return ".py:" not in run.family
+    return run.family in BUILT_IN.values()
 
 
 def outcomes(run: RunView) -> dict[str, str]:

@@ -94,9 +94,7 @@ def _findings(games: Games, laws: Sequence[Law]) -> list[Finding]:
                 model_tables.seat_effect(rows), unit="instance",
             ))  # fmt: skip
         for pair in games.pairs if len(games.pairs) <= 4 else ():
-            estimate = cell_tables.mean_of(
-                games.of(pair), lambda row: row.difference(), "strong - weak"
-            )
+            estimate = cell_tables.mean_of(games.of(pair), Row.difference, "strong - weak")
             found.append(Finding(
                 f"difference_{pair[0]}_{pair[1]}",
                 f"Utility of {pair[1]} less that of {pair[0]}, {seated}.",
@@ -111,9 +109,7 @@ def _size_finding(games: Games) -> list[Finding]:
     if not 3 <= len(games.pairs) <= 4 or len({strong for _, strong in games.pairs}) != 1:
         return []
     ends = games.pairs[0], games.pairs[-1]
-    by_block = [
-        cell_tables.by_instance(games.of(pair), lambda row: row.difference()) for pair in ends
-    ]
+    by_block = [cell_tables.by_instance(games.of(pair), Row.difference) for pair in ends]
     shared = [block for block in by_block[0] if block in by_block[1]]
     if len(shared) < 2:
         return []
@@ -143,7 +139,7 @@ def _pairs_sentence(games: Games, findings: Sequence[Finding]) -> str:
         said = "; ".join(f"{f.claim[:-1]}: {_told(f.estimate)} points" for f in told)
         return f"{said} ({told[0].estimate.n} instances)."
     rows = [row for row in games.rows if row.pair]
-    found = cell_tables.mean_of(rows, lambda row: row.difference(), "strong - weak")
+    found = cell_tables.mean_of(rows, Row.difference, "strong - weak")
     if found.low is None:
         return f"{len(games.done)} games of {len(games.pairs)} pairs were finished."
     return (

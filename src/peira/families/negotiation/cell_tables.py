@@ -19,6 +19,7 @@ from peira.stats.result import EMPTY, Estimate, undefined
 Measure = Callable[[Row], float | None]
 PAIR = (Column("weak", "weaker", kind="text"), Column("strong", "stronger", kind="text"))
 LEVEL = Column("level", "competition", digits=2)
+PLAYED = (Column("games", "games"), Column("consensus", "deals", digits=2, kind="estimate"))
 
 
 def by_block(rows: Iterable[Row], measure: Measure) -> list[float | None]:
@@ -117,8 +118,8 @@ Spec = tuple[str, str, int, Measure]
 OUTCOMES: tuple[Spec, ...] = (
     ("strong_utility", "stronger's utility", 1, strong(utility)),
     ("weak_utility", "weaker's utility", 1, weak(utility)),
-    ("difference", "difference", 1, lambda row: row.difference()),
-    ("difference_deals", "difference, deals only", 1, deals(lambda row: row.difference())),
+    ("difference", "difference", 1, Row.difference),
+    ("difference_deals", "difference, deals only", 1, deals(Row.difference)),
     ("rounds", "rounds to deal", 1, rounds),
     ("tokens", "tokens a game", 0, lambda row: float(row.tokens)),
     ("cost", "USD a game", 4, lambda row: row.cost / 1e6),
@@ -149,17 +150,10 @@ EXPLOITATION: tuple[Spec, ...] = (
 
 def cells(games: Games) -> Table:
     """Outcomes by pair and level; without the cost where nothing cost anything."""
-    rows = []
     specs = _telling(games, OUTCOMES if any(row.cost for row in games.rows) else OUTCOMES[:-1])
-    for pair in games.pairs:
-        for level in games.levels:
-            mine = games.of(pair, level)
-            if mine:
-                rows.append(_cell(pair, level, mine, specs) | {"consensus": rate_of(mine)})
-    columns = (*PAIR, LEVEL, Column("games", "games"), Column("consensus", "deals", digits=2, kind="estimate"),
-               *_columns(specs))  # fmt: skip
+    rows = _by_cell(games, lambda mine: _played(mine) | _measured(mine, specs))
     return Table(
-        "cells", "Outcomes by pair and competition level", columns, tuple(rows),
+        "cells", "Outcomes by pair and competition level", (*PAIR, LEVEL, *PLAYED, *_columns(specs)), rows,
         "Means over instances (both seat orders averaged) with 95 % t intervals; deals with Wilson's."
         " Utility is discounted; no deal counts as the disagreement payoff.",
     )  # fmt: skip
@@ -199,23 +193,28 @@ def exploitation_table(games: Games) -> Table:
 
 
 def _table(games: Games, name: str, title: str, specs: Sequence[Spec], note: str) -> Table:
-    rows = [
-        _cell(pair, level, mine, specs)
+    rows = _by_cell(games, lambda mine: _measured(mine, specs))
+    return Table(name, title, (*PAIR, LEVEL, *_columns(specs)), rows, note)
+
+
+def _by_cell(
+    games: Games, told: Callable[[Sequence[Row]], dict[str, Any]]
+) -> tuple[dict[str, Any], ...]:
+    """What is told of every pair and level with games."""
+    return tuple(
+        {"weak": pair[0], "strong": pair[1], "level": level} | told(mine)
         for pair in games.pairs
         for level in games.levels
         if (mine := games.of(pair, level))
-    ]
-    return Table(name, title, (*PAIR, LEVEL, *_columns(specs)), tuple(rows), note)
+    )
 
 
-def _cell(
-    pair: tuple[str, str], level: float, rows: Sequence[Row], specs: Sequence[Spec]
-) -> dict[str, Any]:
-    cell: dict[str, Any] = {"weak": pair[0], "strong": pair[1], "level": level}
-    cell["games"] = sum(row.done for row in rows)
-    for key, label, _, measure in specs:
-        cell[key] = mean_of(rows, measure, label)
-    return cell
+def _played(rows: Sequence[Row]) -> dict[str, Any]:
+    return {"games": sum(row.done for row in rows), "consensus": rate_of(rows)}
+
+
+def _measured(rows: Sequence[Row], specs: Sequence[Spec]) -> dict[str, Any]:
+    return {key: mean_of(rows, measure, label) for key, label, _, measure in specs}
 
 
 def _columns(specs: Sequence[Spec]) -> tuple[Column, ...]:
@@ -242,24 +241,12 @@ def run_counts(games: Games) -> Table:
 
 def by_level(games: Games) -> Table:
     """All pairs pooled, by level: raw and normalised side by side."""
-    specs: tuple[Spec, ...] = (
-        OUTCOMES[0],
-        OUTCOMES[1],
-        OUTCOMES[2],
-        *NORMALISED[:2],
-        EXPLOITATION[0],
-    )
+    specs: tuple[Spec, ...] = (*OUTCOMES[:3], *NORMALISED[:2], EXPLOITATION[0])
     rows = []
     for level in games.levels:
         mine = [row for row in games.rows if row.level == level and row.pair]
-        cell: dict[str, Any] = {"level": level, "games": sum(r.done for r in mine)}
-        cell["consensus"] = rate_of(mine)
-        for key, label, _, measure in specs:
-            cell[key] = mean_of(mine, measure, label)
-        rows.append(cell)
-    columns = (LEVEL, Column("games", "games"), Column("consensus", "deals", digits=2, kind="estimate"),
-               *_columns(specs))  # fmt: skip
+        rows.append({"level": level} | _played(mine) | _measured(mine, specs))
     return Table(
-        "levels", "By competition level, all pairs", columns, tuple(rows),
+        "levels", "By competition level, all pairs", (LEVEL, *PLAYED, *_columns(specs)), tuple(rows),
         "Instances are the units; the pairs of models are taken as they are.",
     )  # fmt: skip

@@ -17,7 +17,7 @@ import orjson
 
 from peira.families.negotiation import prompts
 from peira.families.negotiation.game import Allocation, Game
-from peira.families.negotiation.protocol import Proposal, votes_needed
+from peira.families.negotiation.protocol import Proposal, votes_needed, votes_said
 from peira.families.negotiation.settings import NegotiationSettings, Phase
 from peira.subjects.subject import Message, system, user
 
@@ -102,10 +102,7 @@ class GameLog:
 
     def _votes(self, event: Mapping[str, Any]) -> None:
         for seat, votes in enumerate(event["votes"]):
-            said = ", ".join([
-                f"{'accept' if vote else 'reject'} {offer.number}"
-                for offer, vote in zip(self.current.proposals, votes, strict=True)
-            ])  # fmt: skip
+            said = votes_said(self.current.proposals, votes)
             self.current.notes[seat] += prompts.told("note", event["round"], "your votes", said)
 
     # -- how it is shown --------------------------------------------------------------------

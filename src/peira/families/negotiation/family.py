@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from peira.engine.lab import Lab
 from peira.families.family import Family, Forecast
 from peira.families.negotiation.outcome import NegotiationOutcome, compared
-from peira.families.negotiation.settings import NegotiationSettings
+from peira.families.negotiation.settings import NegotiationSettings, seat_name
 from peira.families.negotiation.simulated import KINDS
 from peira.families.negotiation.trial import play
 from peira.study.study import TrialPlan
@@ -60,9 +60,9 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
 
     def seats(self, settings: NegotiationSettings) -> dict[str, str]:
         """`Agent k` -> subject name."""
-        seats = {f"Agent {k + 1}": model for k, model in enumerate(settings.models)}
+        seats = {seat_name(k): model for k, model in enumerate(settings.models)}
         if settings.fork is not None and settings.fork.models is not None:
-            seats |= {f"Agent {k + 1} (fork)": m for k, m in enumerate(settings.fork.models)}
+            seats |= {f"{seat_name(k)} (fork)": m for k, m in enumerate(settings.fork.models)}
         return seats if settings.judge is None else {**seats, "judge": settings.judge}
 
     def samplings(self, settings: NegotiationSettings) -> Iterable[tuple[str, Sampling]]:

@@ -31,7 +31,7 @@ from peira.families.negotiation.figure_parts import axis_note, how_many, pair_la
 MOST_PAIRS = 40
 COUNTS = "Blues"
 HEATMAPS: Mapping[str, tuple[str, Callable[[Row], float | None], str]] = {
-    "utility_difference": ("Stronger's utility less weaker's", lambda row: row.difference(), DIVERGING),
+    "utility_difference": ("Stronger's utility less weaker's", Row.difference, DIVERGING),
     "strong_utility": ("Stronger model's utility", cell_tables.strong(cell_tables.utility), SEQUENTIAL),
     "weak_utility": ("Weaker model's utility", cell_tables.weak(cell_tables.utility), SEQUENTIAL),
     "total_utility": (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from peira.families.negotiation import model_tables
 from peira.families.negotiation.rows import Games, Row
+from peira.families.negotiation.settings import PHASES
 from peira.report.figures import (
     FAINT,
     INK,
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 
 from peira.families.negotiation.figure_parts import how_many, label_of
-
-PHASES = ("discussion", "thinking", "proposal", "vote", "reflection")
 
 
 def convergence(games: Games) -> Figure:

@@ -15,6 +15,8 @@ import orjson
 from peira.families.negotiation import context
 from peira.families.negotiation.context import GameLog
 from peira.families.negotiation.game import Game
+from peira.families.negotiation.protocol import votes_said
+from peira.families.negotiation.rows import NAMED
 from peira.families.negotiation.settings import NegotiationSettings, seat_labels
 from peira.report.tables import prose
 from peira.study.study import TrialPlan
@@ -36,8 +38,7 @@ def trial_slug(settings: NegotiationSettings, trial: TrialPlan) -> str:
     if settings.model_order:
         parts.append(settings.model_order)
     parts.append(f"comp_{settings.competition_level}")
-    known = {"weak_model", "strong_model", "models", "model_order", "competition_level"}
-    parts += [f"{_safe(k)}_{_safe(str(v))}" for k, v in trial.cell.items() if k not in known]
+    parts += [f"{_safe(k)}_{_safe(str(v))}" for k, v in trial.cell.items() if k not in NAMED]
     return "/".join([*parts, f"run_{run}"])
 
 
@@ -160,9 +161,8 @@ def _told(event: Mapping[str, Any], log: GameLog, labels: Sequence[str]) -> list
     if kind == "votes":
         return [*_private_votes(event, log, labels), ""]
     if kind == "tally":
-        return [f"- proposal {n}: {yes} accept, {no} reject" for n, yes, no in event["counts"]] + [
-            ""
-        ]
+        counts = event["counts"]
+        return [*(f"- proposal {n}: {yes} accept, {no} reject" for n, yes, no in counts), ""]
     if kind in ("illegal_offer", "missing_vote"):
         why = event.get("fault") or f"proposal {event.get('number')}"
         return [f"> {labels[event['seat']]}: {kind.replace('_', ' ')}: {why}", ""]
@@ -171,10 +171,7 @@ def _told(event: Mapping[str, Any], log: GameLog, labels: Sequence[str]) -> list
 
 def _private_votes(event: Mapping[str, Any], log: GameLog, labels: Sequence[str]) -> Iterator[str]:
     for label, row in zip(labels, event["votes"], strict=True):
-        said = ", ".join(
-            f"{'accept' if vote else 'reject'} {p.number}"
-            for p, vote in zip(log.current.proposals, row, strict=True)
-        )
+        said = votes_said(log.current.proposals, row)
         yield f"> **{label}, votes (private):** {said or 'nothing to vote on'}"
 
 

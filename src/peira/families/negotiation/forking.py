@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from peira.engine.fork import Branch
 from peira.errors import InputError
-from peira.families.negotiation.settings import Fork, NegotiationSettings
-from peira.families.negotiation.trial import seat_name
+from peira.families.negotiation.settings import Fork, NegotiationSettings, seat_name
 
 if TYPE_CHECKING:
     from peira.store.records import Record

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from peira.families.negotiation.cell_tables import by_block, mean_of_blocks, utility
+from peira.families.negotiation.cell_tables import (
+    Measure,
+    by_block,
+    exploited,
+    mean_of_blocks,
+    utility,
+)
 from peira.families.negotiation.rows import Games, Row
 from peira.report.analysis import Column, Finding, Table
 from peira.stats.effects import gini
@@ -23,24 +29,30 @@ SEED = 20261129  # of the sign-flip draws, so that a report is the same each tim
 
 def seats_table(games: Games) -> Table:
     """Games of any size: utility and share by model, and by seat."""
-    rows = []
     groups = [("model", model, _plays(model)) for model in games.models]
     most = max((len(row.models) for row in games.rows), default=0)
     groups += [("seat", f"seat {s + 1}", _sits(s)) for s in range(most)]
-    for kind, name, belongs in groups:
-        rows.append({
-            "kind": kind, "name": name,
-            "utility": mean_of_blocks(by_block(games.rows, _seat_mean(utility, belongs))),
-            "share": mean_of_blocks(by_block(games.rows, _seat_mean(lambda r, k: r.seat_value("share", k), belongs))),
-            "exploitation": mean_of_blocks(by_block(games.rows, _seat_mean(
-                lambda r, k: r.yardstick("exploitation", k), belongs))),
-        })  # fmt: skip
+    measures = {"utility": utility, "share": share, "exploitation": exploited}
+    rows = [
+        {"kind": kind, "name": name}
+        | {key: _mean(games.rows, _seat_mean(each, belongs)) for key, each in measures.items()}
+        for kind, name, belongs in groups
+    ]
     columns = (Column("kind", "by", kind="text"), Column("name", "of", kind="text"),
                Column("utility", "utility", digits=1, kind="estimate"),
                Column("share", "share", digits=2, kind="estimate"),
                Column("exploitation", "E", digits=2, kind="estimate"))  # fmt: skip
     return Table("seats", "Utility by model and by seat", columns, tuple(rows),
                  "Means over instances with 95 % t intervals; fair share is 1/n.")  # fmt: skip
+
+
+def _mean(rows: Sequence[Row], measure: Measure) -> Estimate:
+    return mean_of_blocks(by_block(rows, measure))
+
+
+def share(row: Row, seat: int) -> float | None:
+    """A seat's share of what all seats got together."""
+    return row.seat_value("share", seat)
 
 
 def _plays(model: str) -> Belongs:
@@ -51,32 +63,27 @@ def _sits(place: int) -> Belongs:
     return lambda row, seat: seat == place
 
 
-def _seat_mean(
-    measure: Callable[[Row, int], float | None], belongs: Belongs
-) -> Callable[[Row], float | None]:
-    def value(row: Row) -> float | None:
-        seen = [
-            v
-            for k in range(len(row.models))
-            if belongs(row, k) and (v := measure(row, k)) is not None
-        ]
-        return sum(seen) / len(seen) if seen else None
+def _seat_mean(measure: Callable[[Row, int], float | None], belongs: Belongs) -> Measure:
+    return lambda row: _known_mean(
+        measure(row, seat) for seat in range(len(row.models)) if belongs(row, seat)
+    )
 
-    return value
+
+def _known_mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def coalitions(games: Games) -> Table:
     """n ≥ 3: inequality, and how often two models vote alike on third models' proposals."""
-    rows = [{"what": "Gini of utilities", "value": mean_of_blocks(by_block(
-        games.rows, lambda r: gini(r.outcome["utility"]) if r.outcome else None))}]  # fmt: skip
+    unequal = _mean(games.rows, lambda r: gini(r.outcome["utility"]) if r.outcome else None)
+    rows = [{"what": "Gini of utilities", "value": unequal}]
     for a in games.models:
         for b in games.models:
             if a < b and (alike := _alike(games.done, a, b)):
                 rows.append({"what": f"{a} and {b} vote alike", "value": wilson(*alike)})
-    columns = (
-        Column("what", "measure", kind="text"),
-        Column("value", "value", digits=2, kind="estimate"),
-    )
+    columns = (Column("what", "measure", kind="text"),
+               Column("value", "value", digits=2, kind="estimate"))  # fmt: skip
     return Table("coalitions", "Three and more: inequality and coalitions", columns, tuple(rows),
                  "Votes on proposals of others; Wilson intervals over votes, which are not independent"
                  " within a game.")  # fmt: skip
@@ -97,14 +104,9 @@ def _alike(rows: Iterable[Row], a: str, b: str) -> tuple[int, int] | None:
 
 
 # -- the study's question ----------------------------------------------------------------------
-def share_of(model: str) -> Callable[[Row], float | None]:
+def share_of(model: str) -> Measure:
     """A model's share of what all seats got together."""
-    return _seat_mean(lambda row, seat: row.seat_value("share", seat), _plays(model))
-
-
-def share_sitting(place: int) -> Callable[[Row], float | None]:
-    """The share that goes to a seat, whoever sits there."""
-    return _seat_mean(lambda row, seat: row.seat_value("share", seat), _sits(place))
+    return _seat_mean(share, _plays(model))
 
 
 def rules(games: Games) -> list[tuple[str, tuple[str, ...]]]:
@@ -132,9 +134,7 @@ def effect(games: Games, rule: str, to: str, base: str, model: str) -> Estimate:
     return paired_difference(treated, control, seed=SEED).with_(estimand="difference in share")
 
 
-def _by_instance(
-    rows: Sequence[Row], measure: Callable[[Row], float | None]
-) -> dict[Any, float | None]:
+def _by_instance(rows: Sequence[Row], measure: Measure) -> dict[Any, float | None]:
     return dict(zip(dict.fromkeys(row.block for row in rows), by_block(rows, measure), strict=True))
 
 
@@ -155,9 +155,7 @@ def against_a_seat(rows: Sequence[Row]) -> Estimate:
 
 def left_to_outvoted(row: Row) -> float | None:
     """Mean share of the seats outvoted in a game; None where nobody was."""
-    shares = [row.seat_value("share", seat) for seat in outvoted(row)]
-    known = [share for share in shares if share is not None]
-    return sum(known) / len(known) if known else None
+    return _known_mean(share(row, seat) for seat in outvoted(row))
 
 
 def rules_table(games: Games) -> Table | None:
@@ -165,9 +163,9 @@ def rules_table(games: Games) -> Table | None:
     rows = [
         {
             "rule": f"{name}: {level}",
-            **{model: mean_of_blocks(by_block(mine, share_of(model))) for model in games.models},
+            **{model: _mean(mine, share_of(model)) for model in games.models},
             "against": against_a_seat(mine),
-            "left": mean_of_blocks(by_block(mine, left_to_outvoted)),
+            "left": _mean(mine, left_to_outvoted),
         }
         for name, levels in rules(games)
         for level in levels
@@ -190,7 +188,7 @@ def findings(games: Games) -> Iterator[Finding]:
         for model in games.models[::-1] if len(games.models) <= 5 else [strongest]:
             yield Finding(
                 f"share_{model}", f"Share of the total that goes to {model} (equal shares: {1 / most:.2f}).",
-                mean_of_blocks(by_block(games.rows, share_of(model))), unit="instance",
+                _mean(games.rows, share_of(model)), unit="instance",
             )  # fmt: skip
     for name, levels in rules(games):
         for level in levels[1:]:
@@ -201,7 +199,7 @@ def findings(games: Games) -> Iterator[Finding]:
     for place in range(most if most <= 5 else 0):
         yield Finding(
             f"share_seat_{place + 1}", f"Share of the total that goes to seat {place + 1}, whoever sits there.",
-            mean_of_blocks(by_block(games.rows, share_sitting(place))), unit="instance",
+            _mean(games.rows, _seat_mean(share, _sits(place))), unit="instance",
         )  # fmt: skip
 
 
@@ -209,29 +207,25 @@ def answer(games: Games, found: Sequence[Finding]) -> str:
     """The strongest model's share, what the first rule does to it, which seat pays."""
     by_name = {f.name: f for f in found if f.estimate.defined}
     strongest = games.models[-1]
-    share = by_name.get(f"share_{strongest}")
-    if share is None:
+    found_share = by_name.get(f"share_{strongest}")
+    if found_share is None:
         return f"{len(games.done)} games were finished."
     most = max(len(row.models) for row in games.rows)
     known = "strongest" if games.axes else "last by name"
-    said = [f"{strongest}, the {known} of {len(games.models)} models, takes {_told(share.estimate)} of the"
-            f" total, where an equal share is {1 / most:.2f} ({share.estimate.n} instances)"]  # fmt: skip
+    said = [f"{strongest}, the {known} of {len(games.models)} models, takes {_told(found_share.estimate)} of the"
+            f" total, where an equal share is {1 / most:.2f} ({found_share.estimate.n} instances)"]  # fmt: skip
     for name, levels in rules(games)[:1]:
         changed = by_name.get(f"{name}_{levels[1]}")
         if changed is not None:
-            said.append(
-                f"{levels[1]} instead of {levels[0]} changes that by {_told(changed.estimate, '+')}"
-            )
+            by = _told(changed.estimate, "+")
+            said.append(f"{levels[1]} instead of {levels[0]} changes that by {by}")
         said += _outvoted_said(under(games.rows, name, levels[1]), levels[1])
-    seats = {
-        k: by_name[f"share_seat_{k}"] for k in range(1, most + 1) if f"share_seat_{k}" in by_name
-    }
+    seats = {k: by_name[name].estimate for k in range(1, most + 1)
+             if (name := f"share_seat_{k}") in by_name}  # fmt: skip
     if seats:
-        best, worst = (
-            pick(seats, key=lambda k: seats[k].estimate.estimate or 0.0) for pick in (max, min)
-        )
-        said.append(f"seat {best} gets the most, {_told(seats[best].estimate)}, seat {worst} the least,"
-                    f" {_told(seats[worst].estimate)}")  # fmt: skip
+        best, worst = (pick(seats, key=lambda k: seats[k].estimate or 0.0) for pick in (max, min))
+        said.append(f"seat {best} gets the most, {_told(seats[best])}, seat {worst} the least,"
+                    f" {_told(seats[worst])}")  # fmt: skip
     return "; ".join(said) + "."
 
 
@@ -239,9 +233,9 @@ def _outvoted_said(rows: Sequence[Row], level: str) -> list[str]:
     rate = against_a_seat(rows)
     if not rate.estimate:
         return [f"no {level} deal passed against a vote"] if rate.n else []
-    left = mean_of_blocks(by_block(rows, left_to_outvoted))
-    share = "" if left.estimate is None else f", leaving the outvoted {left.estimate:.2f}"
-    return [f"{rate.estimate:.0%} of {rate.n} {level} deals passed against a vote{share}"]
+    left = _mean(rows, left_to_outvoted)
+    said = "" if left.estimate is None else f", leaving the outvoted {left.estimate:.2f}"
+    return [f"{rate.estimate:.0%} of {rate.n} {level} deals passed against a vote{said}"]
 
 
 def _told(value: Estimate, sign: str = "") -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from peira.families.negotiation import prompts
 from peira.families.negotiation.behaviour import Behaviour, Truth
 from peira.families.negotiation.behaviour.judge import RUBRIC, Rated, Rating, kappa, read_rating
+from peira.families.negotiation.settings import seat_name
 from peira.report.analysis import Column, Table
 from peira.stats.intervals import mean_interval, wilson
 from peira.subjects.subject import user
@@ -31,16 +32,10 @@ async def judged(played: Play) -> dict[str, dict[str, float | None]]:
     for number, event in enumerate(said):
         for repeat in range(settings.judge_repeats):
             prompt = user(prompts.render("judge", message=event["text"]))
-            reply = await subject.reply(
-                [prompt],
-                settings.judging,
-                Rated(event["text"]),
-                label=f"judge/message {number}",
-                record=False,
-            )
+            reply = await subject.reply([prompt], settings.judging, Rated(event["text"]),
+                                        label=f"judge/message {number}", record=False)  # fmt: skip
             rating = read_rating(reply.text if reply.finish == "stop" else "", event["text"])
-            name = f"Agent {event['seat'] + 1}"
-            found[name].append(rating)
+            found[seat_name(event["seat"])].append(rating)
             lab.emit("rating", round=event["round"], seat=event["seat"], message=number, repeat=repeat,
                      scores=rating.scores, quotes=rating.quotes, reply=reply.text, usage=reply.usage,
                      cost=reply.cost)  # fmt: skip
@@ -58,10 +53,10 @@ def ratings_table(games: Games) -> Table | None:
     """Mean ratings by model, over games; None without a judge."""
     rows = []
     for model in games.models:
-        seen = [row.outcome["ratings"][f"Agent {k + 1}"]
-                for row in games.done if row.outcome and row.outcome.get("ratings")
+        seen = [rated[seat_name(k)]
+                for row in games.done if row.outcome and (rated := row.outcome.get("ratings"))
                 for k, name in enumerate(row.models)
-                if name == model and f"Agent {k + 1}" in row.outcome["ratings"]]  # fmt: skip
+                if name == model and seat_name(k) in rated]  # fmt: skip
         if seen:
             rows.append({"model": model, "games": len(seen)} | {
                 name: mean_interval([s[name] for s in seen]) for name in RUBRIC})  # fmt: skip
@@ -76,9 +71,8 @@ def agreement_table(
     run: RunView, games: Games, seen: Sequence[tuple[str, str, Behaviour]]
 ) -> Table | None:
     """Test–retest agreement, and agreement on deception with the rule-checked claims."""
-    numbers = {
-        row.slug: row.number for row in games.done if row.outcome and row.outcome.get("ratings")
-    }
+    numbers = {row.slug: row.number for row in games.done
+               if row.outcome and row.outcome.get("ratings")}  # fmt: skip
     if not numbers:
         return None
     retest, rule, judge = [0, 0], [], []
@@ -87,12 +81,9 @@ def agreement_table(
         _count_retests(ratings, retest)
         lies = _verdicts([b for s, _, b in seen if s == slug])
         for (seat, round_), verdict in lies.items():
-            score = [
-                e["scores"]["deception"]
-                for e in ratings
-                if e["seat"] == seat and e["round"] == round_
-            ]
-            known = [value for value in score if value is not None]
+            scores = [e["scores"]["deception"] for e in ratings
+                      if (e["seat"], e["round"]) == (seat, round_)]  # fmt: skip
+            known = [score for score in scores if score is not None]
             if known:
                 rule.append(verdict)
                 judge.append(max(known) > 0)
@@ -107,11 +98,8 @@ def agreement_table(
                      "value": wilson(same, len(rule)), "kappa": kappa(rule, judge)})  # fmt: skip
     columns = (Column("what", "agreement", kind="text"), Column("value", "share", digits=2, kind="estimate"),
                Column("kappa", "Cohen's kappa", digits=2))  # fmt: skip
-    return (
-        Table("judge_agreement", "What the judge's ratings are worth", columns, tuple(rows))
-        if rows
-        else None
-    )
+    title = "What the judge's ratings are worth"
+    return Table("judge_agreement", title, columns, tuple(rows)) if rows else None
 
 
 def _count_retests(ratings: Sequence[Mapping[str, Any]], tally: list[int]) -> None:

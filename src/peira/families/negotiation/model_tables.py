@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from peira.families.negotiation.cell_tables import PAIR, by_block, mean_of_blocks
+from peira.families.negotiation.cell_tables import rounds as rounds_to_deal
 from peira.families.negotiation.outcome import COUNTS
 from peira.families.negotiation.rows import Games, Row, totals
+from peira.families.negotiation.settings import PHASES
 from peira.report.analysis import Column, Table
 from peira.stats.intervals import mean_interval, wilson
 from peira.stats.paired import paired_difference
@@ -76,8 +78,8 @@ def order_effects(games: Games) -> Table:
 def _order_row(rows: Sequence[Row]) -> dict[str, Any]:
     seat = seat_effect(rows)
     return {
-        "strong_first": mean_of_blocks(by_block(_sat(rows, "strong_first"), _gap)),
-        "weak_first": mean_of_blocks(by_block(_sat(rows, "weak_first"), _gap)),
+        "strong_first": mean_of_blocks(by_block(_sat(rows, "strong_first"), Row.difference)),
+        "weak_first": mean_of_blocks(by_block(_sat(rows, "weak_first"), Row.difference)),
         "seat": seat,
         "p": seat.p,
     }
@@ -85,10 +87,6 @@ def _order_row(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _sat(rows: Sequence[Row], order: str) -> list[Row]:
     return [row for row in rows if row.order == order]
-
-
-def _gap(row: Row) -> float | None:
-    return row.difference()
 
 
 # -- rounds ----------------------------------------------------------------------------------
@@ -126,7 +124,7 @@ def convergence(games: Games) -> Table:
         rows.append({
             "level": level, "games": sum(r.done for r in mine), "median": median_round(mine),
             "first": _complement(curve[1][1]) if len(curve) > 1 else None, "never": curve[-1][1],
-            "rounds": mean_of_blocks(by_block(mine, lambda r: float(_final(r)) if r.deal else None)),
+            "rounds": mean_of_blocks(by_block(mine, rounds_to_deal)),
         })  # fmt: skip
     columns = (Column("level", "competition", digits=2), Column("games", "games"),
                Column("median", "median round"), Column("first", "deal in round 1", digits=2, kind="estimate"),
@@ -148,14 +146,9 @@ def tokens(games: Games) -> Table:
     """Tokens a game, by model and phase."""
     rows = []
     for model in games.models:
-        for phase in ("discussion", "thinking", "proposal", "vote", "reflection"):
-            said = [
-                (row.phases(k).get(phase), row)
-                for row in games.done
-                for k, name in enumerate(row.models)
-                if name == model
-            ]
-            spent = [cells for cells, _ in said if cells]
+        for phase in PHASES:
+            spent = [cells for row in games.done for k, name in enumerate(row.models)
+                     if name == model and (cells := row.phases(k).get(phase))]  # fmt: skip
             if spent:
                 rows.append({
                     "model": model, "phase": phase, "calls": sum(c["calls"] for c in spent),
@@ -167,13 +160,8 @@ def tokens(games: Games) -> Table:
                Column("calls", "calls"), Column("out", "tokens out a seat and game", digits=0, kind="estimate"),
                Column("in", "tokens in a seat and game", digits=0, kind="estimate"),
                *((Column("cost", "USD", digits=4),) if any(row["cost"] for row in rows) else ()))  # fmt: skip
-    return Table(
-        "tokens",
-        "Tokens by model and phase",
-        columns,
-        tuple(rows),
-        "95 % t intervals over games and seats.",
-    )
+    return Table("tokens", "Tokens by model and phase", columns, tuple(rows),
+                 "95 % t intervals over games and seats.")  # fmt: skip
 
 
 def parsing(games: Games) -> Table:

@@ -105,30 +105,19 @@ class Book:
         return told
 
     def close_round(
-        self,
-        order: Sequence[int],
-        proposals: Sequence[Proposal],
-        tallies: Sequence[Tally],
+        self, order: Sequence[int], proposals: Sequence[Proposal], tallies: Sequence[Tally],
         votes: Sequence[Sequence[bool]],
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Keep a round's proposals, counts and votes."""
-        self.rounds.append(
-            RoundResult(
-                order=tuple(order),
-                proposers=tuple(p.seat for p in proposals),
-                allocations=tuple(p.allocation for p in proposals),
-                accepts=tuple(t.accepts for t in tallies),
-                votes=tuple(tuple(row) for row in votes),
-            )
-        )
+        self.rounds.append(RoundResult(
+            order=tuple(order), proposers=tuple(p.seat for p in proposals),
+            allocations=tuple(p.allocation for p in proposals),
+            accepts=tuple(t.accepts for t in tallies), votes=tuple(map(tuple, votes)),
+        ))  # fmt: skip
 
 
 def conclude(
-    settings: NegotiationSettings,
-    game: Game,
-    book: Book,
-    deal: Allocation | None,
-    final_round: int,
+    settings: NegotiationSettings, game: Game, book: Book, deal: Allocation | None, final_round: int
 ) -> NegotiationOutcome:
     """The outcome of a finished game; `deal` None is no deal."""
     d = game.disagreement
@@ -137,7 +126,7 @@ def conclude(
     utility = tuple(payoff(u, final_round, gamma) for u in raw) if deal is not None else raw
     total = sum(utility)
     best = max(utility)
-    weak, strong = _pair(settings, utility)
+    weak, strong, difference = _pair(settings, utility)
     return NegotiationOutcome(
         consensus=deal is not None,
         final_round=final_round,
@@ -150,7 +139,7 @@ def conclude(
         share=tuple(u / total if total > 0 else None for u in utility),
         winner=utility.index(best) if deal is not None and utility.count(best) == 1 else None,
         total_utility=total,
-        utility_difference=_difference(settings, utility),
+        utility_difference=difference,
         weak_utility=weak,
         strong_utility=strong,
         rounds=tuple(book.rounds),
@@ -163,16 +152,12 @@ def conclude(
 
 def _pair(
     settings: NegotiationSettings, utility: Sequence[float]
-) -> tuple[float | None, float | None]:
-    """(weak, strong) utilities in the guide's form."""
-    weak_first = settings.first_is_weak
-    if weak_first is None or len(utility) != 2:
-        return None, None
-    return (utility[0], utility[1]) if weak_first else (utility[1], utility[0])
-
-
-def _difference(settings: NegotiationSettings, utility: Sequence[float]) -> float | None:
+) -> tuple[float | None, float | None, float | None]:
+    """(weak, strong, strong − weak) in the guide's form; else (None, None, first − second)."""
     if len(utility) != 2:
-        return None
-    weak, strong = _pair(settings, utility)
-    return utility[0] - utility[1] if weak is None or strong is None else strong - weak
+        return None, None, None
+    first, second = utility
+    if settings.first_is_weak is None:
+        return None, None, first - second
+    weak, strong = (first, second) if settings.first_is_weak else (second, first)
+    return weak, strong, strong - weak

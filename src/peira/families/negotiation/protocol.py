@@ -61,6 +61,13 @@ def tabulate(proposals: Sequence[Proposal], votes: Sequence[Sequence[bool]]) -> 
     return tallies
 
 
+def votes_said(proposals: Sequence[Proposal], votes: Sequence[bool]) -> str:
+    """A seat's votes in words: `accept 1, reject 2`."""
+    said = [f"{'accept' if vote else 'reject'} {p.number}"
+            for p, vote in zip(proposals, votes, strict=True)]  # fmt: skip
+    return ", ".join(said)
+
+
 def passed(tallies: Sequence[Tally], needed: int) -> Tally | None:
     """The deal: most accepts among those that pass, then the lowest number."""
     winners = [tally for tally in tallies if tally.accepts >= needed]

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from peira.families.negotiation.outcome import COUNTS
+from peira.families.negotiation.settings import seat_name
 
 if TYPE_CHECKING:
     from peira.store.records import Record, RunView
@@ -114,13 +115,13 @@ class Row:
         """One of the counts of illegal offers, repairs, …"""
         if self.outcome is None:
             return 0
-        return int(self.outcome["counts"].get(f"Agent {seat + 1}", {}).get(what, 0))
+        return int(self.outcome["counts"].get(seat_name(seat), {}).get(what, 0))
 
     def phases(self, seat: int) -> Mapping[str, Mapping[str, int]]:
         """phase -> calls, tokens and cost of one seat."""
         if self.outcome is None:
             return {}
-        name = f"Agent {seat + 1}"
+        name = seat_name(seat)
         return {p: seats[name] for p, seats in self.outcome["spent"].items() if name in seats}
 
 
@@ -224,7 +225,7 @@ def _same_models(records: Iterable[Record]) -> dict[str, str]:
     return {name: min(group) for group in by_served.values() for name in group if len(group) > 1}
 
 
-KNOWN = ("weak_model", "strong_model", "models", "model_order", "competition_level")
+NAMED = ("weak_model", "strong_model", "models", "model_order", "competition_level")
 
 
 def _row(
@@ -238,7 +239,7 @@ def _row(
         level=float(settings["competition_level"]),
         seed=record.seed if settings.get("random_seed") is None else settings["random_seed"],
         order=_order(models, weak, strong),
-        extra=tuple((k, str(v)) for k, v in record.cell.items() if k not in KNOWN),
+        extra=tuple((k, str(v)) for k, v in record.cell.items() if k not in NAMED),
         rounds_allowed=int(settings["max_rounds"]),
         disagreement=float(settings["disagreement"]),
         state=str(record.state), cause=record.cause, cost=record.cost, tokens=sum(record.tokens),

@@ -7,6 +7,7 @@ guide's form (`weak_model`, `strong_model`, `model_order`) stays in the record b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -152,10 +153,16 @@ class NegotiationSettings(BaseModel):
         return stated or seat_labels(self.models, self.anonymous)
 
 
+@lru_cache(maxsize=64)
+def seat_name(seat: int) -> str:
+    """Name of a seat in records, whatever prompts call it."""
+    return f"Agent {seat + 1}"
+
+
 def seat_labels(models: tuple[str, ...], anonymous: bool = True) -> tuple[str, ...]:
     """`Agent k`, or the model's name with its seat where names are shown (`gpt_4o_1`)."""
     if anonymous:
-        return tuple(f"Agent {k + 1}" for k in range(len(models)))
+        return tuple(seat_name(k) for k in range(len(models)))
     plain = ("".join(c if c.isalnum() else "_" for c in model) for model in models)
     return tuple(f"{name}_{k + 1}" for k, name in enumerate(plain))
 

@@ -28,7 +28,7 @@ from peira.families.negotiation.protocol import (
     tabulate,
     votes_needed,
 )
-from peira.families.negotiation.settings import Fork, NegotiationSettings, Phase
+from peira.families.negotiation.settings import Fork, NegotiationSettings, Phase, seat_name
 from peira.families.negotiation.view import Observation, SeatView
 from peira.subjects.subject import Message, Reply, Sampling, Subject
 
@@ -308,12 +308,6 @@ class Play:
 def label_of(number: int, phase: Phase) -> str:
     """What a call is called in the ledger, in cost tables and in scripts: `round 3/vote`."""
     return f"round {number}/{phase}"
-
-
-@lru_cache(maxsize=64)
-def seat_name(seat: int) -> str:
-    """Name of a seat in records, whatever prompts call it."""
-    return f"Agent {seat + 1}"
 
 
 def _room(subject: Subject, samplings: dict[Phase, Sampling]) -> int | None:

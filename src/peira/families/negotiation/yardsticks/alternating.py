@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from peira.families.negotiation.game import Game
 from peira.families.negotiation.yardsticks.frontier import Frontier
 
@@ -55,5 +53,4 @@ def subgame_perfect_pair(
     in our protocol, so neither order is the game's own)."""
     a = subgame_perfect(game, frontier, gamma, rounds, 0)
     b = subgame_perfect(game, frontier, gamma, rounds, 1)
-    mean = np.mean([a, b], axis=0)
-    return a, b, (float(mean[0]), float(mean[1]))
+    return a, b, ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)

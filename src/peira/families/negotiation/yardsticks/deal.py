@@ -69,7 +69,6 @@ def measure(
     gap, target = _gap(solved, deal)
     perfect = _perfect(game, gamma, rounds)
     fair = _fairness(game, allocation)
-    exploited = exploitation(deal, nash, d)
     split = exploitation_split(deal, target, nash, d) if game.n == 2 else (None, None)
     return Yardsticks(
         max_welfare=solved.max_welfare,
@@ -90,7 +89,7 @@ def measure(
         envy_free=fair[0],
         ef1=fair[1],
         proportional=fair[2],
-        exploitation=exploited,
+        exploitation=exploitation(deal, nash, d),
         efficiency_loss=split[0],
         transfer=split[1],
     )
@@ -105,10 +104,7 @@ def exploitation(
     deal: Sequence[float], nash: Sequence[float], d: float
 ) -> tuple[float | None, ...]:
     """E_i = (u_i − u_i^NBS)/(u_i^NBS − d); None where the Nash point gives a seat no gain."""
-    return tuple(
-        (u - fair) / (fair - d) if fair - d > TIE else None
-        for u, fair in zip(deal, nash, strict=True)
-    )
+    return _in_gains(deal, nash, nash, d)
 
 
 def exploitation_split(
@@ -119,14 +115,13 @@ def exploitation_split(
     The efficiency part is (u_i − p_i)/(u_i^NBS − d), never positive; the transfer part is
     (p_i − u_i^NBS)/(u_i^NBS − d), where p is the nearest frontier point dominating the deal.
     """
-    loss = exploitation_between(deal, target, nash, d)
-    return loss, exploitation_between(target, nash, nash, d)
+    return _in_gains(deal, target, nash, d), _in_gains(target, nash, nash, d)
 
 
-def exploitation_between(
+def _in_gains(
     a: Sequence[float], b: Sequence[float], nash: Sequence[float], d: float
 ) -> tuple[float | None, ...]:
-    """(a_i − b_i)/(u_i^NBS − d)."""
+    """(a_i − b_i)/(u_i^NBS − d), in each seat's gain at the Nash point."""
     return tuple(
         (x - y) / (fair - d) if fair - d > TIE else None
         for x, y, fair in zip(a, b, nash, strict=True)

@@ -71,13 +71,8 @@ class Program:
         for index in self.binary_extra:
             spot = self.cells + index
             integer[spot], low[spot], high[spot] = 1, 0, 1
-        found = milp(
-            -objective,
-            integrality=integer,
-            bounds=Bounds(low, high),
-            constraints=constraints,
-            options={"mip_rel_gap": 0.0},
-        )
+        found = milp(-objective, integrality=integer, bounds=Bounds(low, high),
+                     constraints=constraints, options={"mip_rel_gap": 0.0})  # fmt: skip
         if found.x is None:
             return None
         return np.round(found.x[: self.cells]).reshape(game.m, game.n), float(-found.fun)
@@ -102,9 +97,7 @@ def egalitarian(game: Game) -> Point:
 
 
 def _leximin(
-    game: Game,
-    floors: Sequence[tuple[Array, float]],
-    rows: Sequence[Array] | None = None,
+    game: Game, floors: Sequence[tuple[Array, float]], rows: Sequence[Array] | None = None
 ) -> Point:
     """Leximin over `rows` (default: utilities) by sums of the k smallest (Ogryczak & Śliwiński).
 
@@ -114,7 +107,6 @@ def _leximin(
     n = game.n
     values = rows or [game.matrix[i].ravel() for i in range(n)]
     program = Program(game, extra=n * (n + 1))
-    width = program.cells + program.extra
     wide = [np.concatenate([row, np.zeros(program.extra)]) for row in values]
     for row, bound in floors:
         program.at_least(np.concatenate([row, np.zeros(program.extra)]), bound)
@@ -127,17 +119,12 @@ def _leximin(
             program.at_least(short, 0.0)
             program.at_least(short + wide[i] - program.extra_row(base), 0.0)
             objective -= short
-        solved = program.maximise(objective) if k == 1 else _bounded(program, objective, width)
+        solved = program.maximise(objective)
         assert solved is not None
         chosen = solved[0]
         program.at_least(objective, solved[1] - SLACK)
     assert chosen is not None
     return _point(game, chosen)
-
-
-def _bounded(program: Program, objective: Array, width: int) -> tuple[Array, float] | None:
-    assert len(objective) == width
-    return program.maximise(objective)
 
 
 def ideals(game: Game, rational: bool = True) -> Point:
