@@ -28,7 +28,7 @@ FIELDS = {
 WORDS = st.sampled_from(
     ["negotiation", "prompts", "scenarios", "representations", "sim:skill=0.5", "control", "type",
      "treatment", "actor", "actor_model", "values", "level", "a/b", "..", "", "\0", "null", "${x}",
-     "1e999", "2020-01-01", "é", "\ud7ff", "x" * 300, "main", "model", "outcome"]
+     "1e999", "2020-01-01", "é", "\ud7ff", "x" * 300, "main", "model", "outcome", "a[0].b", "str", "x.y"]
 )  # fmt: skip
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | WORDS
 VALUES = st.recursive(

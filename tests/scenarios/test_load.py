@@ -55,6 +55,13 @@ def test_what_is_sound_is_checked_beside_what_is_wrong(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_wrong_key_may_hold_anything_that_divides_a_path(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "scenario.yaml").write_text('{"sim:skill=0.5": null, "a[0].b": 1, "outcome": {}}')
+    text = "\n".join(faults(tmp_path))
+    assert all(f"{key}: unknown key" in text for key in ("sim:skill=0.5", "a[0].b", "outcome"))
+
+
 def test_a_fault_is_not_told_again_by_those_who_name_what_it_broke(tmp_path: Path) -> None:
     write(
         tmp_path, actors={"a": {"short_name": "../x"}, "b": {}}, metrics={"x": LEVEL | {"type": "real"}},

@@ -190,14 +190,13 @@ class _Builder:
         sound, before = self.docs.get(SCENARIO), len(self.faults)
         header = self.part(ScenarioFile, SCENARIO, sound)
         while header is None and isinstance(sound, Mapping):
-            wrong = {re.split(r"[.\[]", fault.path)[0] for fault in self.faults[before:]}
-            kept = {key: value for key, value in sound.items() if key not in wrong}
-            if kept == sound:  # what is wrong is no key of it
+            wrong = [fault.path for fault in self.faults[before:]]
+            kept = {k: v for k, v in sound.items() if not any(_within(path, k) for path in wrong)}
+            if len(kept) == len(sound):  # what is wrong is no key of it
                 break
-            sound = STAND_INS | kept
-            if "scenario_length" not in sound:
-                sound.setdefault("turns", 1)
-            header = self.part(ScenarioFile, SCENARIO, sound)
+            sound = kept
+            turns = {} if "scenario_length" in kept else {"turns": 1}
+            header = self.part(ScenarioFile, SCENARIO, STAND_INS | turns | kept)
         return header
 
     def _actors(self, header: ScenarioFile | None) -> tuple[Actor, ...]:
@@ -302,3 +301,8 @@ class _Builder:
             self.add(file, (key,), type(value).__name__, f"a {form.__name__}", "correct it")
             return None
         return value
+
+
+def _within(path: str, key: Any) -> bool:
+    """Whether a fault's path lies under this key of the file."""
+    return re.match(re.escape(dotted((key,))) + r"(?:[.\[]|$)", path) is not None

@@ -26,7 +26,10 @@ def explain(
 ) -> tuple[Path, str, str, str, str]:
     """(path for the line, path shown, value, allowed, remedy) of one pydantic error."""
     kind, context = detail["type"], detail.get("ctx", {})
-    location = tuple(part for part in detail["loc"] if not _union_tag(part))
+    named = len(detail["loc"]) - 1 if kind in ("extra_forbidden", "missing") else -1
+    location = tuple(
+        part for place, part in enumerate(detail["loc"]) if place == named or not _union_tag(part)
+    )
     path: Path = (*prefix, *location)
     if kind == "scenario":
         inner = tuple(context["path"].split(".")) if context["path"] else ()
