@@ -37,6 +37,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 
+IN_FLIGHT = 3  # calls at once, at most: trials of one call each, or rows of one trial
+
+
 @dataclass(frozen=True)
 class Row:
     """One case, as the table shows it."""
@@ -99,6 +102,7 @@ def _evaluation(folder: Path) -> Path:
                 "data": {"source": "sample"},
                 "sizes": {"closed_book_max_items": 6, "open_book_max_items": 6},
                 "limits": {"budget_usd": 5},
+                "max_concurrent_requests": IN_FLIGHT,
             }
         )
     )
@@ -165,9 +169,9 @@ def timeless(value: object) -> object:
 def kill_driver(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
     """SIGKILL the driver at random moments until the run is done; again and again."""
     reference_dir = folder / "reference"
-    drive(question, reference_dir, parallel=3)  # the first also loads what the family needs
+    drive(question, reference_dir, parallel=IN_FLIGHT)  # also loads what the family needs
     start = time.time()
-    drive(question, folder / "timed", parallel=3)
+    drive(question, folder / "timed", parallel=IN_FLIGHT)
     whole = time.time() - start
     reference = outcomes(reference_dir)
     dice, runs, kills, wrong = random.Random(family), 0, 0, []
@@ -176,7 +180,7 @@ def kill_driver(question: api.Question, family: str, folder: Path, seconds: floa
         target = folder / f"run{runs}"
         killed = 0
         for _ in range(40):
-            pid = child(lambda target=target: drive(question, target, parallel=3))
+            pid = child(lambda target=target: drive(question, target, parallel=IN_FLIGHT))
             if killed < 6:
                 time.sleep(dice.random() * whole)
                 os.kill(pid, signal.SIGKILL)
@@ -184,7 +188,7 @@ def kill_driver(question: api.Question, family: str, folder: Path, seconds: floa
                 break
             killed += 1
         runs, kills = runs + 1, kills + killed
-        wrong = faults(target, reference, killed, 3)
+        wrong = faults(target, reference, killed, IN_FLIGHT)
         shutil.rmtree(target)
     text = "; ".join(wrong) or f"{kills} kills: all done, equal outcomes, nothing bought twice"
     return Row("SIGKILL of the driver", family, runs, text, not wrong)
@@ -233,10 +237,11 @@ def disk_full(question: api.Question, family: str, folder: Path, seconds: float)
     drive(question, reference, parallel=3)
     said: list[str] = []
     wrong: list[str] = []
+    rooms = range(1_000_000, 2_200_000, 100_000)
     with tmpfs("4m") as small:
         if small is None:
             return Row("disk full", family, 0, "skipped: no tmpfs may be mounted here", True)
-        for free in range(1_000_000, 2_200_000, 100_000):
+        for free in rooms:
             (small / "filler").write_bytes(b"x" * ((4 << 20) - free))
             message = _message(lambda: drive(question, small / "run", parallel=3))
             said += [message] if message else []
@@ -249,7 +254,7 @@ def disk_full(question: api.Question, family: str, folder: Path, seconds: float)
     return Row(
         "disk full, then freed",
         family,
-        12,
+        len(rooms),
         "; ".join(wrong) or f"halted {len(said)} times in words; done once freed",
         not wrong,
     )
@@ -264,15 +269,19 @@ def _message(work: Callable[[], object]) -> str:
 
 
 def corrupt(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
-    """run.db cut in half: refused in words. Projections cut or gone: rebuilt."""
+    """Projections cut, overwritten or gone: rebuilt as they were. run.db cut in half: refused."""
     target = folder / "run"
     drive(question, target)
-    wrong = []
-    for path in [p for p in target.rglob("*") if p.suffix in (".json", ".csv", ".md")]:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     api.collect(RunDir(target))
-    for path in target.glob("*.json"):
-        json.loads(path.read_bytes())
+    before = {p: p.read_bytes() for p in target.rglob("*") if p.suffix in (".json", ".csv", ".md")}
+    for number, path in enumerate(before):
+        if number % 3 == 2:
+            path.unlink()
+        else:
+            path.write_bytes(before[path][: len(before[path]) // 2] if number % 3 else b"\0\xff{")
+    api.collect(RunDir(target))
+    wrong = [f"{path.name} is not as it was" for path, data in before.items()
+             if not path.exists() or path.read_bytes() != data]  # fmt: skip
     for name in ("run.db-wal", "run.db-shm"):
         (target / name).unlink(missing_ok=True)
     data = (target / "run.db").read_bytes()
@@ -280,13 +289,8 @@ def corrupt(question: api.Question, family: str, folder: Path, seconds: float) -
     message = _message(lambda: drive(question, target, retry_failed=True))
     if "damaged" not in message and "run.db" not in message:
         wrong.append(f"no clear message for a cut run.db: {message!r}")
-    return Row(
-        "run.db cut, projections cut",
-        family,
-        1,
-        "; ".join(wrong) or "rebuilt; refused in words",
-        not wrong,
-    )
+    text = "; ".join(wrong)[:300] or f"{len(before)} files rebuilt as they were; refused in words"
+    return Row("projections damaged or gone, run.db cut", family, 1, text, not wrong)
 
 
 def two_drivers(question: api.Question, family: str, folder: Path, seconds: float) -> Row:
@@ -462,8 +466,12 @@ def crowd() -> Row:
             fixed={"model": "sim:dice,latency=0.05", "calls": 1}, save_individual_runs=False,
             limits={"max_parallel": 10_000},
         )  # fmt: skip
-        code = drive(api.ask(study), Path(folder) / "run")
-    return Row("10,000 concurrent calls", "toy", 1, f"exit {code}", code == 0)
+        target = Path(folder) / "run"
+        code = drive(api.ask(study), target)
+        with RunView(RunDir(target)) as run:
+            tally = run.tally
+    good = code == 0 and tally.planned == tally.done == 10_000
+    return Row("10,000 concurrent calls", "toy", 1, f"exit {code}: {tally}", good)
 
 
 def main() -> int:
