@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 
 from peira.families.representations.experiments.base import Experiment
-from peira.families.representations.inference import q_values, sensitivity
 from peira.families.representations.settings import RepresentationSettings
 from peira.families.representations.summary import claims, losses_of, potentials, spec_values
 from peira.families.representations.trial import Spec, resolve
+from peira.stats.columns import q_values, sensitivity
 
 TWO_NULLS = ("shuffled", "untrained")
 Row = tuple[str, int, int]  # what, false findings, most allowed
@@ -68,7 +68,7 @@ def no_sensitivity(seeds: int) -> Iterator[Row]:
     for seed in range(seeds):
         spec = spec_of("sim:mixer,css=0,d=256", seed, n_contexts=24)
         records = records_of(spec)
-        losses = losses_of(records, "natural", spec.length)
+        losses = losses_of(records, spec.length)
         for kind, phi in potentials(spec_values(spec, records, "natural")).items():
             other = np.roll(phi, 1, 0) if kind == "mass" else phi
             hits[kind] += bool((q_values(sensitivity(losses, other).p) < 0.05).any())

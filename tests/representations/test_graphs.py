@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from peira.errors import InputError
 from peira.families.representations import contexts, graphs, walks, words
+from peira.families.representations.settings import RepresentationSettings
+from peira.families.representations.trial import resolve
 
 
 @settings(max_examples=30, deadline=None)
@@ -130,3 +132,29 @@ def test_conflict_words_take_one_of_each_group_per_cluster() -> None:
     kinds = [words.group_of(w) for w in chosen]
     for cluster in range(3):
         assert len({kinds[i] for i in np.flatnonzero(g.clusters == cluster)}) == 4
+
+
+class _Swallowing:
+    """A tokenizer that reads one token as another."""
+
+    def __init__(self, broken: int) -> None:
+        self.broken = broken
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return [int(i) + 9_999 * (int(i) == self.broken) for i in text.split()]
+
+
+def test_a_context_is_the_same_whatever_words_others_had_to_drop() -> None:
+    settings = RepresentationSettings(experiment="css", model="sim:mixer")
+    alone, later = (resolve(settings, 7, "sim:mixer") for _ in range(2))
+    plain = alone.draw(3)
+    broken = int(later.draw(0).natural.ids[0])
+    for spec in (alone, later):
+        spec.model.tokenizer = _Swallowing(broken)
+    assert later.draw(0).natural.ids.tolist() != alone.draw(3).natural.ids.tolist()
+    assert later.dropped and broken not in later.draw(0).node_ids
+    assert later.draw(3).natural.ids.tolist() == alone.draw(3).natural.ids.tolist()
+    assert broken in plain.node_ids or later.draw(3).words == plain.words

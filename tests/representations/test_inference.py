@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from peira.families.representations import inference
-from peira.families.representations.scores import ContextSensitivityScore
+from peira.families.representations.metrics import ContextSensitivityScore
+from peira.stats import columns
 from peira.stats.result import NOT_REACHED
 
 L = np.array([2, 1.6, 1.1, 0.9, 0.4])
@@ -14,7 +15,7 @@ PHI = np.array([0.8, 1, 1.3, 1.2, 1.7])
 
 
 def test_sensitivity_worked_by_hand() -> None:
-    found = inference.sensitivity(L[:, None], PHI[:, None])
+    found = columns.sensitivity(L[:, None], PHI[:, None])
     assert found.css[0, 0] == pytest.approx(0.2025)
     assert found.se[0, 0] == pytest.approx(0.13828, abs=1e-5)
     assert (found.low[0, 0], found.high[0, 0]) == pytest.approx((-0.1814, 0.5864), abs=1e-4)
@@ -39,20 +40,20 @@ def test_the_guides_class_gives_the_same_scores() -> None:
 def test_missing_contexts_are_left_out_of_their_cell_only() -> None:
     losses = np.stack([L, L], 1)
     losses[2, 1] = np.nan
-    found = inference.sensitivity(losses, PHI[:, None])
+    found = columns.sensitivity(losses, PHI[:, None])
     assert found.n[0].tolist() == [5, 4]
     assert found.css[0, 0] == pytest.approx(0.2025)
-    alone = inference.sensitivity(np.delete(L, 2)[:, None], np.delete(PHI, 2)[:, None])
+    alone = columns.sensitivity(np.delete(L, 2)[:, None], np.delete(PHI, 2)[:, None])
     assert found.css[0, 1] == pytest.approx(alone.css[0, 0])
 
 
 def test_constant_losses_have_no_sensitivity() -> None:
-    found = inference.sensitivity(np.ones((6, 1)), np.arange(6.0)[:, None])
+    found = columns.sensitivity(np.ones((6, 1)), np.arange(6.0)[:, None])
     assert np.isnan(found.css[0, 0]) and np.isnan(found.p[0, 0])
 
 
 def test_means_leave_missing_contexts_out_and_say_n() -> None:
-    found = inference.means(np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, np.nan]]))
+    found = columns.means(np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, np.nan]]))
     assert found.mean.tolist() == [2, 5]
     assert found.n.tolist() == [2, 1]
     assert np.isnan(found.low[1])
@@ -61,10 +62,10 @@ def test_means_leave_missing_contexts_out_and_say_n() -> None:
 
 
 def test_few_contexts_are_flagged() -> None:
-    assert inference.means(np.random.default_rng(0).random(19)).estimate(()).flags == (
+    assert columns.means(np.random.default_rng(0).random(19)).estimate(()).flags == (
         "interval_unreliable",
     )
-    assert inference.means(np.random.default_rng(0).random(20)).estimate(()).flags == ()
+    assert columns.means(np.random.default_rng(0).random(20)).estimate(()).flags == ()
 
 
 def test_half_length_is_linear_in_log_n() -> None:
@@ -92,7 +93,7 @@ def test_order_of_emergence_recovers_which_comes_first() -> None:
 def test_partial_losses_are_uncorrelated_with_the_rest_of_the_context() -> None:
     rng = np.random.default_rng(5)
     losses = rng.standard_normal((40, 1)) + 0.1 * rng.standard_normal((40, 6))
-    left = inference.partial_losses(losses)
+    left = columns.partial_losses(losses)
     elsewhere = (losses.sum(1, keepdims=True) - losses) / 5
     for t in range(6):
         assert abs(np.corrcoef(left[:, t], elsewhere[:, t])[0, 1]) < 1e-8
@@ -103,7 +104,7 @@ def test_sensitivity_is_numpys_covariance_and_the_jackknife_a_loop() -> None:
 
     rng = np.random.default_rng(2)
     losses, phi = rng.standard_normal((2, 12))
-    found = inference.sensitivity(losses[:, None], phi[:, None])
+    found = columns.sensitivity(losses[:, None], phi[:, None])
     covariance = lambda a, b: -np.cov(a, b)[0, 1]  # noqa: E731
     left = [covariance(np.delete(losses, i), np.delete(phi, i)) for i in range(12)]
     se = np.sqrt(11 / 12 * ((left - np.mean(left)) ** 2).sum())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peira.families.representations import graphs, metrics
+from peira.families.representations.metrics import FIELDS
 
 
 @pytest.mark.parametrize(
@@ -31,11 +32,11 @@ def test_hex_has_thirteen_edges() -> None:
 def test_identity_has_no_structure_at_any_level() -> None:
     g = graphs.draw("deep", 3)
     geo = metrics.of_points(np.eye(16), g.adjacency, g.levels)
-    assert metrics.dirichlet(geo).value == pytest.approx(1, abs=1e-12)
-    assert metrics.separation(geo).value == pytest.approx(1, abs=1e-12)
+    assert metrics.ENERGY.measure(geo).value == pytest.approx(1, abs=1e-12)
+    assert metrics.SEPARATION.measure(geo).value == pytest.approx(1, abs=1e-12)
     for level in (1, 2):
-        assert metrics.level_separation(geo, level).value == pytest.approx(1, abs=1e-12)
-    assert metrics.level_separation(geo, 3).reason == metrics.SINGLETON_CLUSTERS
+        assert metrics.level_separation(level).measure(geo).value == pytest.approx(1, abs=1e-12)
+    assert metrics.level_separation(3).measure(geo).reason == metrics.SINGLETON_CLUSTERS
 
 
 def test_mean_over_all_720_relabellings_is_one() -> None:
@@ -45,8 +46,8 @@ def test_mean_over_all_720_relabellings_is_one() -> None:
     energies, separations = [], []
     for order in permutations(range(6)):
         geo = metrics.of_points(x[list(order)], graph.adjacency)
-        energies.append(metrics.dirichlet(geo).value)
-        separations.append(metrics.separation(geo, labels).value)
+        energies.append(metrics.ENERGY.measure(geo).value)
+        separations.append(metrics.ClusterSeparation().measure(x[list(order)], labels).value)
     assert np.mean(energies) == pytest.approx(1, abs=1e-12)
     assert np.mean(separations) == pytest.approx(1, abs=1e-12)
 
@@ -56,8 +57,8 @@ def test_circle_on_a_ring_and_coordinates_on_a_grid() -> None:
         g = graphs.draw(spec, 0)
         assert g.layout is not None
         geo = metrics.of_points(g.layout, g.adjacency)
-        assert metrics.dirichlet(geo).value == pytest.approx(energy, abs=1e-5)
-        assert metrics.dirichlet_position(geo).value == pytest.approx(position, abs=1e-5)
+        assert metrics.ENERGY.measure(geo).value == pytest.approx(energy, abs=1e-5)
+        assert FIELDS["dirichlet_position"].measure(geo).value == pytest.approx(position, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -92,21 +93,21 @@ def test_separation_of_noise_does_not_grow_with_dimension() -> None:
 def test_undefined_values_come_with_a_reason() -> None:
     ring = graphs.draw("ring:4", 0).adjacency
     assert (
-        metrics.dirichlet(metrics.of_points(np.eye(3), np.ones((3, 3)))).reason
+        metrics.ENERGY.measure(metrics.of_points(np.eye(3), np.ones((3, 3)))).reason
         == metrics.TOO_FEW_NODES
     )
-    assert metrics.dirichlet(metrics.of_points(np.ones((4, 2)), ring)).reason == metrics.NO_VARIANCE
     assert (
-        metrics.dirichlet(metrics.of_points(np.full((4, 2), np.nan), ring)).reason
+        metrics.ENERGY.measure(metrics.of_points(np.ones((4, 2)), ring)).reason
+        == metrics.NO_VARIANCE
+    )
+    assert (
+        metrics.ENERGY.measure(metrics.of_points(np.full((4, 2), np.nan), ring)).reason
         == metrics.NONFINITE
     )
-    assert (
-        metrics.separation(metrics.of_points(np.eye(4)), np.zeros(4)).reason == metrics.ONE_CLUSTER
-    )
+    assert metrics.ClusterSeparation().measure(np.eye(4), np.zeros(4)).reason == metrics.ONE_CLUSTER
     # A square's second and third eigenvalues coincide, so its single direction is not unique.
-    assert metrics.overlap(
-        metrics.of_points(np.eye(5), graphs.draw("ring:5", 0).adjacency), 1
-    ).reason == ("degenerate_eigenspace")
+    ring = graphs.draw("ring:5", 0).adjacency
+    assert metrics.SpectralOverlap(1).measure(np.eye(5), ring).reason == "degenerate_eigenspace"
 
 
 def test_cka_of_independent_noise_is_near_zero_and_of_itself_one() -> None:
@@ -144,10 +145,10 @@ def test_energy_lies_between_the_bound_and_the_largest_eigenvalue(seed: int) -> 
     geo = metrics.of_points(rng.standard_normal((15, 4)), graph.adjacency)
     lap = geo.laplacian()
     top = np.linalg.eigvalsh(lap)[-1] / (np.trace(lap) / 14)
-    energy = metrics.dirichlet(geo).value
+    energy = metrics.ENERGY.measure(geo).value
     assert energy is not None
     assert float(metrics.energy_bound(lap, geo.gram)) - 1e-9 <= energy <= top + 1e-9
-    position = metrics.dirichlet_position(geo).value
+    position = FIELDS["dirichlet_position"].measure(geo).value
     assert position is not None and position <= 1 + 1e-9
 
 
@@ -159,13 +160,13 @@ def test_batched_formulas_are_the_single_ones() -> None:
     for k in range(3):
         geo = metrics.Geometry(grams[k], g.adjacency, (g.clusters,))
         assert metrics.energy_ratio(g.laplacian(), grams)[k] == pytest.approx(
-            metrics.dirichlet(geo).value
+            metrics.ENERGY.measure(geo).value
         )
         assert metrics.separation_ratio(grams, g.clusters)[k] == pytest.approx(
-            metrics.separation(geo).value
+            metrics.SEPARATION.measure(geo).value
         )
         assert metrics.within_ratio(g.adjacency, grams, g.clusters)[k] == pytest.approx(
-            metrics.within_energy(geo).value
+            FIELDS["within_energy"].measure(geo).value
         )
 
 
@@ -194,11 +195,43 @@ def test_energy_is_the_sum_over_edges_and_the_bound_the_best_placement() -> None
     spread = float(((h - h.mean(0)) ** 2).sum())
     null = 2 * len(edges) / 11
     geo = metrics.of_points(h, adjacency)
-    assert metrics.dirichlet(geo).value == pytest.approx(energy / spread / null)
+    assert metrics.ENERGY.measure(geo).value == pytest.approx(energy / spread / null)
     values, vectors = np.linalg.eigh(geo.laplacian())
     singular = np.linalg.svd(h - h.mean(0), compute_uv=False)
     placed = vectors[:, 1:5] * singular
-    least = metrics.dirichlet(metrics.of_points(placed, adjacency)).value
+    least = metrics.ENERGY.measure(metrics.of_points(placed, adjacency)).value
     bound = float(values[1:5] @ singular**2 / (singular**2).sum()) / null
     assert least == pytest.approx(bound)
     assert float(metrics.energy_bound(geo.laplacian(), geo.gram)) == pytest.approx(bound)
+
+
+def test_separation_is_the_analysis_of_variance_of_scipy() -> None:
+    from scipy.stats import f_oneway
+
+    rng = np.random.default_rng(8)
+    x, labels = rng.standard_normal(14), np.repeat([0, 1, 2], [3, 5, 6])
+    anova = float(f_oneway(*(x[labels == k] for k in range(3))).statistic)
+    within = anova * 2 / 11  # SSB/SSW
+    expected = within / (1 + within) * 13 / 2
+    assert metrics.ClusterSeparation().compute(x[:, None], labels) == pytest.approx(expected)
+
+
+def test_overlap_is_the_mean_squared_cosine_of_scipys_principal_angles() -> None:
+    from scipy.linalg import subspace_angles
+
+    rng = np.random.default_rng(9)
+    graph, x = graphs.draw("grid:3x4", 0), rng.standard_normal((12, 5))
+    target = np.linalg.eigh(graph.laplacian())[1][:, 1:3]
+    plane = np.linalg.svd(x - x.mean(0), full_matrices=False)[0][:, :2]
+    expected = float(np.mean(np.cos(subspace_angles(plane, target)) ** 2))
+    assert metrics.SpectralOverlap().compute(x, graph) == pytest.approx(expected)
+
+
+def test_the_relabelling_p_is_that_of_all_relabellings() -> None:
+    rng = np.random.default_rng(10)
+    graph, x = graphs.draw("ring:6", 0), rng.standard_normal((6, 2))
+    own = metrics.DirichletEnergy().compute(x, graph)
+    every = [metrics.DirichletEnergy().compute(x[list(o)], graph) for o in permutations(range(6))]
+    exact = float(np.mean(np.array(every) <= own + 1e-10))
+    drawn = metrics.relabelled_energies(metrics.of_points(x, graph), 9_999, rng)
+    assert (1 + (drawn <= own + 1e-10).sum()) / 10_000 == pytest.approx(exact, abs=0.02)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from peira.families.representations import inference, metrics
-from peira.families.representations.experiments.superposition_collapse import SuperpositionCollapse
+from peira.families.representations import metrics
+from peira.families.representations.experiments.hierarchical import class_losses
+from peira.families.representations.experiments.superposition_collapse import (
+    SuperpositionCollapse,
+    aligned,
+)
 from peira.families.representations.fields import values
 from peira.families.representations.settings import RepresentationSettings
 from peira.families.representations.summary import claims, losses_of, potentials
 from peira.families.representations.trial import Spec, record_arms, resolve
+from peira.stats import columns
 
 
 def spec_of(name: str, seed: int = 42, **settings: object) -> Spec:
@@ -68,25 +73,23 @@ def test_mixing_is_claimed_as_structure_in_upper_layers() -> None:
     assert wording == "structure" and claimed[-1, -1] and not claimed[0, -1]
 
 
-def _sensitivity(css: float, seed: int, contexts: int) -> inference.Sensitivity:
+def _sensitivity(css: float, seed: int, contexts: int) -> columns.Sensitivity:
     spec = spec_of(f"sim:mixer,css={css},d=64,layers=2", seed, layers=(1,), n_contexts=contexts)
     records = record_arms(spec, [spec.draw(i) for i in range(contexts)], lambda c: c.arms)
     found = values(records, spec.structure, "natural", spec.lengths, None)
-    return inference.sensitivity(losses_of(records, "natural", 50), potentials(found)["structure"])
+    return columns.sensitivity(losses_of(records, 50), potentials(found)["structure"])
 
 
 def test_planted_sensitivity_is_found_at_its_tokens() -> None:
     found = _sensitivity(1.0, 42, 100)
-    q = inference.q_values(found.p)[0]
+    q = columns.q_values(found.p)[0]
     assert (q[10:20] < 0.05).all()
     others = np.delete(q, range(10, 20))
     assert (others[np.isfinite(others)] < 0.05).mean() <= 0.05
 
 
 def test_no_sensitivity_is_found_where_none_is_planted() -> None:
-    hits = sum(
-        bool((inference.q_values(_sensitivity(0.0, s, 24).p) < 0.05).any()) for s in range(12)
-    )
+    hits = sum(bool((columns.q_values(_sensitivity(0.0, s, 24).p) < 0.05).any()) for s in range(12))
     assert hits <= 3
 
 
@@ -129,3 +132,42 @@ def test_the_twin_is_another_network_at_layer_zero_too() -> None:
     spec = spec_of("sim:mixer,d=64,layers=2,sigma=1", layers=(0,), n_contexts=2, null=("shuffled", "untrained"))  # fmt: skip
     records = _with_nulls(spec, 2)
     assert not np.allclose(records[0]["natural/gram"], records[0]["untrained/gram"])
+
+
+def test_commitment_is_followed_from_each_contexts_own_deciding_step() -> None:
+    values = np.zeros((2, 3, 40))
+    values[0, :, 12:], values[1, :, 15:] = (
+        1.0,
+        1.0,
+    )  # the second found its way out three words later
+    followed = aligned(values, np.array([12, 15]))
+    assert followed.shape == (2, 3, 21) and (followed == 1).all()
+    assert np.isnan(aligned(values, np.array([30, 30]))[..., 10:]).all()
+
+
+@pytest.mark.parametrize("length", [2, 6])
+def test_a_deciding_step_fits_into_the_shortest_walk(length: int) -> None:
+    spec = spec_of("sim:mixer,d=16,layers=2", experiment="superposition_collapse",
+                   lengths=(length,), n_contexts=20)  # fmt: skip
+    for index in range(20):
+        context = SuperpositionCollapse().draw(spec, index)
+        first, second = context.graphs
+        for q in (0.25, 0.5, 0.75):
+            arm = context.arms[f"switch-{q}"]
+            assert arm.length == length and arm.decided is not None and arm.decided < length
+            own, other = (first, second) if arm.truth > 0 else (second, first)
+            step = tuple(arm.node_of[[arm.decided - 1, arm.decided]])
+            assert own[step] == 1 and other[step] == 0
+
+
+def test_without_bos_the_first_word_is_still_a_first_visit() -> None:
+    spec = spec_of(
+        "sim:mixer,d=16,layers=2", experiment="hierarchical", lengths=(20,), n_contexts=5
+    )
+    records = _with_nulls(spec, 5)
+    found = class_losses(spec, records)
+    for index, (record, row) in enumerate(zip(records, found, strict=True)):
+        nodes, seen = spec.draw(index).nodes, set()
+        first = [not (n in seen or seen.add(n)) for n in nodes.tolist()]  # type: ignore[func-returns-value]
+        assert record["natural/nodes"][0] == -1 and first[1] == (nodes[1] != nodes[0])
+        assert row[0] == pytest.approx(np.nanmean(record["natural/losses"][first]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def context_of(length: int, seed: int = 0) -> Context:
     node_ids = np.arange(5, 13)
     nodes = rng.integers(0, 8, length)
     arm = Arm("natural", node_ids[nodes], nodes)
-    structure = Structure("all", np.ones((8, 8)), np.ones((8, 8)), np.zeros(8, dtype=int))
+    structure = Structure("all", np.ones((8, 8)), np.ones((8, 8)), (np.zeros(8, dtype=int),))
     return Context(seed, seed, tuple("abcdefgh"), node_ids, nodes, structure, {"natural": arm})
 
 
@@ -257,3 +258,44 @@ def test_what_a_batch_needs_is_counted_from_the_configuration(folder: Path) -> N
     assert told.token == 4 * (cache + 6 * 32 + 3 * 48) + 2 * 4 * 32
     assert told.above(4096) - told.above(2048) == 2048 * told.token  # logits stay a chunk
     assert need(path, Hub("bfloat16")).weights == told.weights // 2
+
+
+def test_the_untrained_twin_is_counted_before_anything_is_loaded(folder: Path) -> None:
+    from peira.families.representations.loading import Hub, load
+    from peira.families.representations.memory import need
+
+    path = str(folder / "llama")
+    alone, both = (need(path, Hub("bfloat16", twin_below=below)) for below in (0, 10**9))
+    assert alone.twin == 0 and both.twin == 2 * both.weights  # it is drawn in float32
+    assert both.fitting(alone.weights + alone.above(64), 64) is None
+    with pytest.raises(InputError, match="for its untrained twin") as told:
+        load(path, Hub("float32", "cpu", batch_tokens=10**11, twin_below=10**9))
+    assert "--null shuffled" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "null", "below"),
+    [("css", None, 0), ("css", ("untrained",), math.inf), ("park", None, 10**9), ("park", ("shuffled",), 0)],
+)  # fmt: skip
+def test_a_trial_that_makes_a_twin_says_so_to_the_estimate(
+    experiment: str, null: Any, below: float
+) -> None:
+    from peira.families.representations.settings import RepresentationSettings
+    from peira.families.representations.trial import twin_below
+
+    assert twin_below(RepresentationSettings(experiment=experiment, null=null)) == below
+
+
+def test_steering_without_bos_aims_only_at_words_whose_place_is_known() -> None:
+    from peira.families.representations.experiments import of
+    from peira.families.representations.settings import RepresentationSettings
+    from peira.families.representations.trial import resolve
+
+    settings = RepresentationSettings(
+        experiment="park", model="peira/tiny-graph-tracer", condition="ring:12", bos="none",
+        lengths=(6,), n_contexts=8, steer=True, layers=(1,), null=("none",))  # fmt: skip
+    spec, park = resolve(settings, 3), of("park")
+    drawn = [park.draw(spec, i) for i in range(8)]
+    assert any(c.nodes[0] not in c.nodes[1:] for c in drawn), "a word seen at position 0 alone"
+    gains = [r["steer/plane"] for r in park.measure(spec, drawn)]
+    assert np.isfinite(gains).any()

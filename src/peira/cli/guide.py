@@ -91,7 +91,8 @@ def write_summary(words: Sequence[str]) -> int:
 
 def summary_file(run_dir: Path, folder: Path) -> Path:
     """The workspace's summary template, filled."""
-    from peira.families.representations.analysis import analyse, trials_of
+    from peira.families.representations.analysis import analyse
+    from peira.families.representations.files import trials_of
     from peira.report import tables
     from peira.store.records import RunView
 

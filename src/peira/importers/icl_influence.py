@@ -15,8 +15,8 @@ from typing import Any
 
 from peira.errors import InputError
 from peira.families.representations import catalogue
-from peira.families.representations.fields import GEOMETRY_NULLS
 from peira.families.representations.files import contexts_npz
+from peira.families.representations.metrics import FIELDS
 from peira.families.representations.outcome import outcome_of
 from peira.families.representations.settings import model_slug
 from peira.importers.base import ImportedTrial, Notes
@@ -79,7 +79,7 @@ def summary(
 ) -> dict[str, Any]:
     """The guide's numbers under this family's names; what it did not record is null."""
     config = dict(raw.get("config", {}))
-    for name in GEOMETRY_NULLS:
+    for name in FIELDS:
         for cell in layers.values():
             cell.setdefault(name, None)
             cell |= {

@@ -19,7 +19,6 @@ import numpy as np
 
 from peira.errors import InputError
 from peira.families.representations import graphs, metrics
-from peira.families.representations.fields import GEOMETRY_NULLS
 from peira.families.representations.files import contexts_npz
 from peira.families.representations.outcome import outcome_of
 from peira.families.representations.summary import plain
@@ -47,8 +46,8 @@ class Recording:
 
     @property
     def geometry(self) -> metrics.Geometry:
-        return metrics.of_points(self.means, graphs.lattice(SIDE, SIDE).adjacency,
-                                 [graphs.lattice(SIDE, SIDE).clusters])  # fmt: skip
+        grid = graphs.lattice(SIDE, SIDE)
+        return metrics.of_points(self.means, grid, grid.levels)
 
 
 def read(directory: Path, notes: Notes) -> Iterator[ImportedTrial]:
@@ -126,28 +125,20 @@ def _match(walked: Any, want: Any, placed: list[int]) -> list[int] | None:
 
 def summary(recording: Recording) -> dict[str, Any]:
     """The trial's summary: one context, so geometry without intervals; mass over 16 contexts."""
-    from peira.families.representations.inference import means as over_contexts
+    from peira.stats.columns import means as over_contexts
 
     g, last = recording.geometry, recording.mass[:, -200:].mean(1)
     told = over_contexts(last)
-    values = {
-        "dirichlet_energy": metrics.dirichlet(g).value,
-        "dirichlet_energy_raw": metrics.dirichlet(g).extra["raw"],
-        "dirichlet_energy_per_variance": metrics.dirichlet(g).extra["raw"] / g.trace,
-        "dirichlet_position": metrics.dirichlet_position(g).value,
-        "cluster_separation": metrics.separation(g).value,
-        "within_energy": metrics.within_energy(g).value,
-        "overlap_2": metrics.overlap(g).value,
-        "effective_dimension": metrics.effective_dimension(g).value,
-        "plane_cosines": metrics.plane_cosines(g),
-    }  # fmt: skip
+    values: dict[str, Any] = {name: m.measure(g).value for name, m in metrics.FIELDS.items()}
+    values |= {"dirichlet_energy_per_variance": values["dirichlet_energy_raw"] / g.trace,
+               "plane_cosines": metrics.plane_cosines(g)}  # fmt: skip
     cell: dict[str, Any] = {**values, "neighbour_mass": told.mean,
                             "neighbour_mass_ci": [told.low, told.high], "neighbour_mass_n": told.n,
                             "css_per_token": [], "css_q": [], "css_r": []}  # fmt: skip
-    for name in GEOMETRY_NULLS:
+    for name in metrics.FIELDS:
         cell |= {f"{name}_ci": None, f"{name}_n": 1}
     early = recording.mass[:, 190:210].mean()
-    steps = valid_share([int(n) for n in recording.nodes], graphs.lattice(SIDE, SIDE).adjacency)
+    steps = valid_share(recording.nodes, graphs.lattice(SIDE, SIDE).adjacency)
     curve = {"mean": [[values["dirichlet_energy"]]], "low": [[None]], "high": [[None]], "n": [[1]]}
     structure = graphs.lattice(SIDE, SIDE)
     whole: dict[str, Any] = plain({

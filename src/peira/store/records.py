@@ -282,6 +282,12 @@ class RunView:
         with self._reading():
             return {name: decompress(data) for name, data in self._query(sql, (number,))}
 
+    def artifact(self, number: int, name: str) -> bytes | None:
+        """One thing that a trial saved; None if it did not."""
+        sql = "SELECT data FROM artifacts WHERE trial=? AND name=?"
+        with self._reading():
+            return next((decompress(data) for (data,) in self._query(sql, (number, name))), None)
+
     def frame(self, which: Filter | None = None) -> pandas.DataFrame:
         """Tidy frame, one row a trial: identity, factors, flat outcome, cost, tokens, time."""
         import pandas

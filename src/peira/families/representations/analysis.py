@@ -6,30 +6,26 @@ graph was drawn once, and the notes say that findings are conditional on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peira.families.representations.files import read_npz, summary_of
-from peira.families.representations.inference import means, nanmean, q_values
+from peira.families.representations.files import Trial, read_npz, trials_of
 from peira.report.analysis import Analysis, Column, Finding, Table
-from peira.stats.result import Estimate
+from peira.stats.columns import means, nanmean, q_values
+from peira.stats.intervals import correlation
+from peira.stats.regression import slope
+from peira.stats.result import NOT_IDENTIFIED, SINGLE_UNIT, ZERO_VARIANCE, Estimate, undefined
 
 if TYPE_CHECKING:
     from peira.store.records import Record, RunView
 
-Trial = tuple["Record", dict[str, Any]]
 ENOUGH_SEEDS = 6
 PAIRED = ("ratio_influence", "energy_influence", "cross_dist_influence", "within_dist_influence",
           "loss_influence")  # fmt: skip
-
-
-def trials_of(run: RunView) -> list[Trial]:
-    """Finished trials with their summaries."""
-    return [(r, s) for r in run.done() if (s := summary_of(run, r)) is not None]
 
 
 def analyse(run: RunView) -> Analysis:
@@ -40,7 +36,7 @@ def analyse(run: RunView) -> Analysis:
     findings = [f for t in found for f in _findings(t, _apart(t, found))]
     tables = [layer_table(found), css_table(found)]
     if any("loo" in s["curves"] for _, s in found):
-        tables += [loo_table(found), *agreement_tables(run, found)]
+        tables += [loo_table(found), agreement_table(found)]
         findings += condition_findings(run, found)
     findings += seed_findings(found) + size_findings(found)
     return Analysis(answer(found), tuple(_short(t, found) for t in tables), tuple(findings), notes(found),
@@ -117,22 +113,29 @@ def _findings(trial: Trial, apart: str) -> list[Finding]:
     return out
 
 
-def layer_table(found: Sequence[Trial]) -> Table:
-    """The main fields by layer at the longest N."""
-    rows = []
+def _cells(found: Sequence[Trial]) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """What names each trial's layers in a table, and their results."""
     for record, data in found:
         for key, cell in data["results"].items():
-            rows.append({
-                "trial": record.slug, "layer": key.removeprefix("layer_"), "n": cell["dirichlet_energy_n"],
-                "energy": _estimate(cell, "dirichlet_energy"),
-                "shuffled": cell.get("dirichlet_energy_shuffled"),
-                "separation": _estimate(cell, "cluster_separation"),
-                "position": cell.get("dirichlet_position"), "overlap": cell.get("population_overlap_2"),
-                "mass": cell.get("neighbour_mass"), "claim": cell.get("claim") or "",
-            })  # fmt: skip
+            yield {"trial": record.slug, "layer": key.removeprefix("layer_")}, cell
+
+
+NAMED = (Column("trial", "trial", kind="text"), Column("layer", "layer", kind="text"))
+
+
+def layer_table(found: Sequence[Trial]) -> Table:
+    """The main fields by layer at the longest N."""
+    rows = [
+        named | {
+            "n": cell["dirichlet_energy_n"], "energy": _estimate(cell, "dirichlet_energy"),
+            "shuffled": cell.get("dirichlet_energy_shuffled"),
+            "separation": _estimate(cell, "cluster_separation"),
+            "position": cell.get("dirichlet_position"), "overlap": cell.get("population_overlap_2"),
+            "mass": cell.get("neighbour_mass"), "claim": cell.get("claim") or "",
+        } for named, cell in _cells(found)
+    ]  # fmt: skip
     columns = (
-        Column("trial", "trial", kind="text"), Column("layer", "layer", kind="text"),
-        Column("energy", "energy R", 3, kind="estimate"), Column("shuffled", "R shuffled", 3),
+        *NAMED, Column("energy", "energy R", 3, kind="estimate"), Column("shuffled", "R shuffled", 3),
         Column("separation", "separation F", 2, kind="estimate"),
         Column("position", "position", 3), Column("overlap", "overlap", 3),
         Column("mass", "mass", 3), Column("claim", "claim", kind="text"),
@@ -143,33 +146,30 @@ def layer_table(found: Sequence[Trial]) -> Table:
 
 
 def _estimate(cell: Mapping[str, Any], name: str) -> Estimate:
-    value, limits = cell.get(name), cell.get(f"{name}_ci")
-    n = int(cell.get(f"{name}_n") or 0)
+    value, n = cell.get(name), int(cell.get(f"{name}_n") or 0)
     if value is None:
-        return Estimate(None, n=n, reason="not_identified")
-    low, high = limits or (None, None)
+        return undefined(NOT_IDENTIFIED, n=n)
+    low, high = cell.get(f"{name}_ci") or (None, None)
+    alone = SINGLE_UNIT if n < 2 else ZERO_VARIANCE
     return Estimate(value, low, high, n=n, method="t over contexts",
-                    reason=None if limits else "single_unit" if n < 2 else "zero_variance")  # fmt: skip
+                    reason=alone if low is None else None)  # fmt: skip
 
 
 def css_table(found: Sequence[Trial]) -> Table:
     """Where sensitivity is firm: positions at q < .05 by layer."""
     rows = []
-    for record, data in found:
-        for key, cell in data["results"].items():
-            q = [(x, t) for t, x in enumerate(cell["css_q"]) if x is not None]
-            hit = [t + 1 for x, t in q if x < 0.05]
-            best = min(q)[1] if q else None
-            rows.append({
-                "trial": record.slug, "layer": key.removeprefix("layer_"), "tested": len(q),
-                "found": len(hit), "where": ", ".join(map(str, hit[:12])) + (" …" if len(hit) > 12 else ""),
-                "best": None if best is None else best + 1,
-                "r": None if best is None else cell["css_r"][best],
-            })  # fmt: skip
+    for named, cell in _cells(found):
+        q = [(x, t) for t, x in enumerate(cell["css_q"]) if x is not None]
+        hit = [t + 1 for x, t in q if x < 0.05]
+        best = min(q)[1] if q else None
+        rows.append(named | {
+            "tested": len(q), "found": len(hit),
+            "where": ", ".join(map(str, hit[:12])) + (" …" if len(hit) > 12 else ""),
+            "best": None if best is None else best + 1, "r": None if best is None else cell["css_r"][best],
+        })  # fmt: skip
     columns = (
-        Column("trial", "trial", kind="text"), Column("layer", "layer", kind="text"),
-        Column("tested", "positions"), Column("found", "q < .05"), Column("where", "at", kind="text"),
-        Column("best", "strongest at"), Column("r", "r there", 2),
+        *NAMED, Column("tested", "positions"), Column("found", "q < .05"),
+        Column("where", "at", kind="text"), Column("best", "strongest at"), Column("r", "r there", 2),
     )  # fmt: skip
     return Table("sensitivity", "Context sensitivity (Φ = separation)", columns, tuple(rows),
                  "BH over layers × positions of a trial. Correlational.")  # fmt: skip
@@ -181,17 +181,18 @@ def css_table(found: Sequence[Trial]) -> Table:
 def loo_table(found: Sequence[Trial]) -> Table:
     """Metric × condition × layer."""
     rows = []
-    for record, data in found:
-        for key, cell in data["results"].items():
+    for trial in found:
+        for named, cell in _cells([trial]):
             for metric in PAIRED:
                 gap = cell.get(f"{metric}_bridge_minus_anchor", {})
-                rows.append({"trial": record.slug, "condition": data["condition"],
-                             "layer": key.removeprefix("layer_"), "metric": metric,
-                             "mean": _estimate(cell, metric), "gap": _curve_estimate(gap),
-                             "q": gap.get("q")})  # fmt: skip
+                told = {"gap": gap.get("mean"), "gap_ci": (gap.get("low"), gap.get("high")),
+                        "gap_n": gap.get("n")}  # fmt: skip
+                rows.append(named | {"condition": trial[1]["condition"], "metric": metric,
+                                     "mean": _estimate(cell, metric), "gap": _estimate(told, "gap"),
+                                     "q": gap.get("q")})  # fmt: skip
     columns = (
-        Column("trial", "trial", kind="text"), Column("condition", "condition", kind="text"),
-        Column("layer", "layer", kind="text"), Column("metric", "influence", kind="text"),
+        NAMED[0], Column("condition", "condition", kind="text"), NAMED[1],
+        Column("metric", "influence", kind="text"),
         Column("mean", "mean over items", 4, kind="estimate"),
         Column("gap", "bridge − anchor", 4, kind="estimate"), Column("q", "q", 3),
     )  # fmt: skip
@@ -199,47 +200,38 @@ def loo_table(found: Sequence[Trial]) -> Table:
                  tuple(rows), "Positive ratio, energy and loss influence: the item helped.")  # fmt: skip
 
 
-def _curve_estimate(cell: Mapping[str, Any]) -> Estimate:
-    if cell.get("mean") is None:
-        return Estimate(None, n=int(cell.get("n") or 0), reason="not_identified")
-    reason = None if cell["low"] is not None else "single_unit"
-    return Estimate(cell["mean"], cell["low"], cell["high"], n=cell["n"], reason=reason,
-                    method="t over contexts")  # fmt: skip
-
-
 def _per_context(run: RunView, record: Record, metric: str) -> Any:
     """(C, L): mean over items at the longest N."""
-    arrays = read_npz(run.artifacts(record.number)["contexts.npz"])
+    arrays = read_npz(run.artifact(record.number, "contexts.npz") or b"")
     values = arrays[f"loo.{metric}"][:, :, -1].astype(float)
     return nanmean(values, -1)
 
 
 def _condition_pairs(found: Sequence[Trial]) -> list[tuple[Trial, Trial]]:
     """Pairs of trials that differ in condition only, in the order of the conditions."""
-    out = []
-    for a, b in combinations(found, 2):
-        alike = (a[1]["model"], a[0].seed) == (b[1]["model"], b[0].seed)
-        if alike and a[1]["condition"] != b[1]["condition"] and "loo" in a[1]["curves"]:
-            out.append((a, b))
-    return out
+
+    def alike(trial: Trial) -> Any:
+        settings = {k: v for k, v in trial[0].settings.items() if k != "condition"}
+        return settings, trial[0].seed, "loo" in trial[1]["curves"]
+
+    return [(a, b) for a, b in combinations(found, 2)
+            if alike(a) == alike(b) and "loo" in a[1]["curves"]]  # fmt: skip
 
 
 def condition_findings(run: RunView, found: Sequence[Trial]) -> list[Finding]:
     """First − second condition (semantic − unrelated), paired over contexts, BH over metric × layer."""
     out = []
     for (first, one), (second, two) in _condition_pairs(found):
-        keys = list(one["results"])
-        gaps = [
-            means(_paired(_per_context(run, first, m), _per_context(run, second, m)))
-            for m in PAIRED
-        ]
-        q = q_values(np.stack([g.p for g in gaps]))
+        last = list(one["results"])[-1]
+        sides = f"{one['condition']} − {two['condition']}"
+        gaps = [means(_paired(*(_per_context(run, r, m) for r in (first, second)))) for m in PAIRED]
+        q = q_values(np.stack([gap.p for gap in gaps]))
         for k, (metric, gap) in enumerate(zip(PAIRED, gaps, strict=True)):
             out.append(Finding(
                 f"{metric}_{one['condition']}_minus_{two['condition']}",
-                f"{keys[-1]}: mean {metric} of items, {one['condition']} − {two['condition']}, same walks",
-                gap.estimate(-1, estimand=f"{metric}, {one['condition']} − {two['condition']}"),
-                unit="context", q=float(q[k, -1]) if np.isfinite(q[k, -1]) else None,
+                f"{last}: mean {metric} of items, {sides}, same walks",
+                gap.estimate(-1, estimand=f"{metric}, {sides}"), unit="context",
+                q=float(q[k, -1]) if np.isfinite(q[k, -1]) else None,
             ))  # fmt: skip
     return out
 
@@ -249,26 +241,23 @@ def _paired(a: Any, b: Any) -> Any:
     return a[:size] - b[:size]
 
 
-def agreement_tables(run: RunView, found: Sequence[Trial]) -> list[Table]:
+def agreement_table(found: Sequence[Trial]) -> Table:
     """Spearman correlation over items between kinds of influence, last layer, longest N."""
-    from peira.stats.intervals import correlation
-
     rows = []
     for record, data in found:
         if "loo" not in data["curves"]:
             continue
-        by_item = {
-            m: np.array(data["curves"]["loo"][m]["by_position"]["mean"], float)[-1] for m in PAIRED
-        }
-        for a, b in combinations(PAIRED, 2):
-            rows.append({"trial": record.slug, "first": a, "second": b,
-                         "rank": correlation(by_item[a], by_item[b], kind="spearman")})  # fmt: skip
+        curves = data["curves"]["loo"]
+        by_item = {m: np.array(curves[m]["by_position"]["mean"], float)[-1] for m in PAIRED}
+        rows += [{"trial": record.slug, "first": a, "second": b,
+                  "rank": correlation(by_item[a], by_item[b], kind="spearman")}
+                 for a, b in combinations(PAIRED, 2)]  # fmt: skip
     columns = (
-        Column("trial", "trial", kind="text"), Column("first", "influence on", kind="text"),
-        Column("second", "and on", kind="text"), Column("rank", "rank correlation", 2, kind="estimate"),
+        NAMED[0], Column("first", "influence on", kind="text"), Column("second", "and on", kind="text"),
+        Column("rank", "rank correlation", 2, kind="estimate"),
     )  # fmt: skip
-    return [Table("agreement", "Do the kinds of influence rank items alike?", columns, tuple(rows),
-                  "Over positions, of means over contexts: descriptive, positions are not units.")]  # fmt: skip
+    return Table("agreement", "Do the kinds of influence rank items alike?", columns, tuple(rows),
+                 "Over positions, of means over contexts: descriptive, positions are not units.")  # fmt: skip
 
 
 # -- across seeds and sizes -----------------------------------------------------------------------
@@ -276,36 +265,45 @@ def agreement_tables(run: RunView, found: Sequence[Trial]) -> list[Table]:
 
 def seed_findings(found: Sequence[Trial]) -> list[Finding]:
     """Energy difference with the seed as the cluster, for every cell with six seeds or more."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for _, data in found:
-        raw = next((f for f in data["findings"] if f["name"] == "energy_minus_shuffled"), None)
-        if raw and raw["estimate"]["estimate"] is not None:
-            groups.setdefault((data["model"], data["condition"]), []).append(
-                raw["estimate"]["estimate"]
-            )
-    return [
-        Finding(
-            f"energy_minus_shuffled over seeds, {model}, {condition}",
-            f"energy in the best layer, natural − shuffled, mean over {len(values)} seeds (graphs)",
-            means(np.array(values)).estimate((), estimand="R, natural − shuffled"), unit="seed",
-        )
-        for (model, condition), values in groups.items() if len(values) >= ENOUGH_SEEDS
-    ]  # fmt: skip
+    groups: dict[int, list[Trial]] = {}
+    for record, data in found:
+        groups.setdefault(record.cell_number, []).append((record, data))
+    out = []
+    for trials in groups.values():
+        data = trials[0][1]
+        told = (f["estimate"]["estimate"] for _, d in trials for f in d["findings"]
+                if f["name"] == "energy_minus_shuffled")  # fmt: skip
+        values = [value for value in told if value is not None]
+        if len(values) >= ENOUGH_SEEDS:
+            out.append(Finding(
+                f"energy_minus_shuffled over seeds, {data['model']}, {_cell_name(trials[0], found)}",
+                f"energy in the best layer, natural − shuffled, mean over {len(values)} seeds (graphs)",
+                means(values).estimate(estimand="R, natural − shuffled"), unit="seed",
+            ))  # fmt: skip
+    return out
+
+
+def _cell_name(trial: Trial, found: Sequence[Trial]) -> str:
+    """A cell's condition, or its slug without the seed where others share that."""
+    record, data = trial
+    others = {r.cell_number for r, d in found if d["condition"] == data["condition"]}
+    return str(data["condition"] if len(others) == 1 else record.slug.rpartition("/")[0])
 
 
 def size_findings(found: Sequence[Trial]) -> list[Finding]:
-    """Power law of the transition length in graph size, from four sizes."""
-    points = {}
+    """Power law of the transition length in graph size, from four sizes of one kind of graph."""
+    kinds: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for _, data in found:
         told = data["diagnostics"].get("transition", {})
         if told.get("estimate"):
-            points[len(data["curves"]["graph"]["clusters"])] = told["estimate"]
-    if len(points) < 4:
-        return []
-    from peira.stats.regression import slope
-
-    estimate = slope(np.log(list(points)), np.log(list(points.values())))
-    return [Finding(
-        "transition_power_law", "exponent of the transition length in the number of nodes",
-        estimate.with_(method="least squares in logs, t", estimand="exponent"), unit="graph size",
-    )]  # fmt: skip
+            kind = (data["model"], data["graph"].partition(":")[0])
+            size = len(data["curves"]["graph"]["clusters"])
+            kinds.setdefault(kind, []).append((size, told["estimate"]))
+    return [
+        Finding(
+            "transition_power_law", "exponent of the transition length in the number of nodes",
+            slope(*np.log(points).T).with_(method="least squares in logs, t", estimand="exponent"),
+            unit="graph size",
+        )
+        for points in kinds.values() if len({size for size, _ in points}) >= 4
+    ]  # fmt: skip

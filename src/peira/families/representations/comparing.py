@@ -8,35 +8,29 @@ from typing import Any
 import numpy as np
 
 from peira.errors import InputError
-from peira.families.representations.analysis import Trial, trials_of
-from peira.families.representations.files import read_npz
-from peira.families.representations.inference import means, q_values
+from peira.families.representations.files import Trial, read_npz, trials_of
 from peira.report.analysis import Column, Table
+from peira.stats.columns import means, q_values
 from peira.stats.intervals import independent_difference
 from peira.store.records import RunView
 
 FIELDS = ("dirichlet_energy", "cluster_separation", "neighbour_mass", "loss")
-DRAWN_FROM = (
-    "graph",
-    "walk",
-    "condition",
-    "experiment",
-)  # with the seed, what makes contexts equal
+# With the seed and the longest N, what makes contexts equal.
+DRAWN_FROM = ("graph", "walk", "condition", "experiment")
+SETTINGS = ("graphs", "branching", "vocabulary", "assignment")
 
 
 def compare_runs(first: Path, second: Path) -> list[Table]:
     """Settings that differ; second − first by layer and length, BH over all cells."""
-    sides = [_side(path) for path in (first, second)]
-    (a, one), (b, two) = sides
-    settings = [{"path": k, "first": str(one[1]["config"].get(k)), "second": str(two[1]["config"].get(k))}
-                for k in one[1]["config"] if one[1]["config"].get(k) != two[1]["config"].get(k)]  # fmt: skip
+    (a, one), (b, two) = (_side(path) for path in (first, second))
+    mine, other = one[1]["config"], two[1]["config"]
+    settings = tuple({"path": k, "first": str(mine[k]), "second": str(other.get(k))}
+                     for k in mine if mine[k] != other.get(k))  # fmt: skip
     columns = (Column("path", "setting", kind="text"), Column("first", first.name, kind="text"),
                Column("second", second.name, kind="text"))  # fmt: skip
-    out = [Table("settings", f"Settings that differ: {first.name} and {second.name}", columns,
-                 tuple(settings), "" if settings else "none")]  # fmt: skip
-    equal = one[0].seed == two[0].seed and all(one[1].get(k) == two[1].get(k) for k in DRAWN_FROM)
-    equal = equal and one[1]["lengths"][-1] == two[1]["lengths"][-1]
-    return [*out, _differences(a, b, one, two, equal)]
+    told = Table("settings", f"Settings that differ: {first.name} and {second.name}", columns,
+                 settings, "" if settings else "none")  # fmt: skip
+    return [told, _differences(a, b, one, two)]
 
 
 def _side(path: Path) -> tuple[dict[str, Any], Trial]:
@@ -44,25 +38,29 @@ def _side(path: Path) -> tuple[dict[str, Any], Trial]:
         found = trials_of(run)
         if not found:
             raise InputError(f"{path}: no finished trial to compare\n  remedy: finish the run")
-        return read_npz(run.artifacts(found[0][0].number)["contexts.npz"]), found[0]
+        return read_npz(run.artifact(found[0][0].number, "contexts.npz") or b""), found[0]
 
 
-def _differences(a: Any, b: Any, one: Trial, two: Trial, equal: bool) -> Table:
+def _same_contexts(one: Trial, two: Trial) -> bool:
+    def drawn(trial: Trial) -> Any:
+        record, data = trial
+        more = [data["config"].get(name) for name in SETTINGS]
+        return record.seed, data["lengths"][-1], [data.get(name) for name in DRAWN_FROM], more
+
+    return bool(drawn(one) == drawn(two))
+
+
+def _differences(a: Any, b: Any, one: Trial, two: Trial) -> Table:
     layers = [k for k in one[1]["results"] if k in two[1]["results"]]
     lengths = [n for n in one[1]["lengths"] if n in two[1]["lengths"]]
-    rows: list[dict[str, Any]] = []
+    equal, rows = _same_contexts(one, two), []
     for name in FIELDS:
         x, y = a[f"natural.{name}"].astype(float), b[f"natural.{name}"].astype(float)
-        geometry = x.ndim == 3
-        for key in layers if geometry else ["all"]:
+        for key in layers if x.ndim == 3 else ["all"]:
             for n in lengths:
-                u, v = (_column(arr, trial, key, n) for arr, trial in ((x, one), (y, two)))
-                rows.append(
-                    {"quantity": name, "layer": key, "length": n, "difference": _gap(u, v, equal)}
-                )
-    q = q_values(
-        np.array([np.nan if r["difference"].p is None else r["difference"].p for r in rows])
-    )
+                gap = _gap(_column(x, one, key, n), _column(y, two, key, n), equal)
+                rows.append({"quantity": name, "layer": key, "length": n, "difference": gap})
+    q = q_values([np.nan if r["difference"].p is None else r["difference"].p for r in rows])
     for row, value in zip(rows, q, strict=True):
         row["q"] = float(value) if np.isfinite(value) else None
     columns = (
@@ -83,5 +81,5 @@ def _column(values: Any, trial: Trial, key: str, length: int) -> Any:
 def _gap(u: Any, v: Any, equal: bool) -> Any:
     if equal:
         size = min(len(u), len(v))
-        return means(v[:size] - u[:size]).estimate((), estimand="second − first")
+        return means(v[:size] - u[:size]).estimate(estimand="second − first")
     return independent_difference(v, u).with_(estimand="second − first")

@@ -162,6 +162,19 @@ class Batch:
         return len(self.contexts[0].node_ids)
 
 
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one forward pass of a batch leaves.
+
+    `reduced` by activation name; `losses` (B, T), NaN where there is no prediction of the token;
+    `node_probabilities` (B, T, n), the prediction made at t; `labels` (B, T) as used."""
+
+    reduced: dict[str, Any]
+    losses: Any
+    node_probabilities: Any
+    labels: Any
+
+
 def batch_of(pairs: Sequence[tuple[Context, Arm]]) -> Batch:
     """A batch of (context, arm) rows. Pads with id 0, which causal attention never sees."""
     lengths = np.array([arm.length for _, arm in pairs])

@@ -16,8 +16,8 @@ import orjson
 from peira.engine.attempt import decompress
 from peira.engine.journal import Journal
 from peira.errors import StoreError
+from peira.families.representations.fields import BLOCKS
 from peira.families.representations.files import checkpoint_files
-from peira.families.representations.packing import BLOCKS
 from peira.store.records import RunView
 from peira.store.rundir import RunDir, write_file
 

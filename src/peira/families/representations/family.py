@@ -95,7 +95,7 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
     async def run(self, settings: RepresentationSettings, lab: Lab) -> RepresentationOutcome:
         from peira.families.representations import experiments, files, telling
         from peira.families.representations import trial as trials
-        from peira.families.representations.packing import pack
+        from peira.families.representations.fields import pack
 
         began = time.perf_counter()
         name = self.seats(settings)["model"]

@@ -7,9 +7,10 @@ Invariant: a value that is undefined is NaN, and `Values.reasons` says why.
 
 from __future__ import annotations
 
+import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,11 @@ from peira.families.representations import metrics
 from peira.families.representations.graphs import Structure
 from peira.families.representations.reducers import span
 from peira.families.representations.walks import Walk, step_law
-from peira.stats.result import DEGENERATE_EIGENSPACE
 
 Record = Mapping[str, Any]
-GEOMETRY_NULLS = {
-    "dirichlet_energy": 1.0, "dirichlet_position": 0.0, "cluster_separation": 1.0,
-    "within_energy": 1.0, "overlap_2": None, "effective_dimension": None,
-    "dirichlet_energy_raw": None,
-}  # fmt: skip
+BLOCKS = "contexts/"  # beginning of the names of checkpoints that hold contexts
 MASSES = ("neighbour_mass", "node_mass", "share", "kl", "back_mass", "loss")
+RECENT = 20  # tokens behind N that "mass at N" is averaged over
 
 
 @dataclass(eq=False)
@@ -36,7 +33,7 @@ class Values:
     geometry: dict[str, Any]
     predictions: dict[str, Any]
     coverage: Any
-    reasons: dict[str, Counter[str]] = field(default_factory=dict)
+    reasons: dict[str, Counter[str]]
 
     def at_end(self, name: str) -> Any:
         """(C, L): a geometry field at the longest N."""
@@ -48,9 +45,17 @@ class Values:
         return found.most_common(1)[0][0] if found else "empty"
 
 
-def structures_of(records: Sequence[Record], structure: Structure) -> list[Structure]:
-    """The graph of each record: the trial's, or its own under `graphs: per_context`."""
-    return [record.get("structure", structure) for record in records]
+def with_structures(
+    records: Sequence[Record], structure: Structure
+) -> Iterator[tuple[Record, Structure]]:
+    """Each record with its graph: the trial's, or its own under `graphs: per_context`."""
+    return ((record, record.get("structure", structure)) for record in records)
+
+
+def stacked(records: Sequence[Record], prefix: str) -> dict[str, Any]:
+    """Arrays (C, …) over the contexts of everything recorded under `prefix`, by the rest of its name."""
+    names = [key for key in records[0] if key.startswith(prefix)]
+    return {key.removeprefix(prefix): np.stack([r[key] for r in records]) for key in names}
 
 
 def values(
@@ -58,100 +63,42 @@ def values(
     window: int | None,
 ) -> Values:  # fmt: skip
     """Every field of an arm over the records."""
-    per = [_one(r, s, arm) for r, s in zip(records, structures_of(records, structure), strict=True)]
     reasons: dict[str, Counter[str]] = {}
-    for _, why in per:
-        for name, code in why:
-            reasons.setdefault(name, Counter())[code] += 1
-    names = per[0][0].keys()
-    geometry = {name: np.stack([found[name] for found, _ in per]) for name in names}
-    masses = [_masses(r, s, arm, lengths, window)
-              for r, s in zip(records, structures_of(records, structure), strict=True)]  # fmt: skip
-    predictions = {name: np.stack([m[name] for m in masses]) for name in MASSES}
+    geometry, masses = [], []
+    for record, own in with_structures(records, structure):
+        geometry.append(_geometry(record, own, arm, reasons))
+        masses.append(_masses(record, own, arm, lengths, window))
     coverage = np.stack([(r[f"{arm}/visits"] > 0).mean(1) for r in records])
-    return Values(geometry, predictions, coverage, reasons)
+    return Values(_together(geometry), _together(masses), coverage, reasons)
 
 
-def field_names(structure: Structure) -> list[str]:
-    """The geometry fields of a graph."""
-    levels = [f"level_separation_{k}" for k in range(1, len(structure.levels) + 1)]
-    return [*GEOMETRY_NULLS, *(levels if len(levels) > 1 else [])]
+def _together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _one(
-    record: Record, structure: Structure, arm: str
-) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Fields (L, N) of one context, and why some are missing."""
+def _geometry(
+    record: Record, structure: Structure, arm: str, reasons: dict[str, Counter[str]]
+) -> dict[str, Any]:
+    """Fields (L, N) of one context; why some are missing is counted in `reasons`."""
     grams, visits = record[f"{arm}/gram"], record[f"{arm}/visits"]
-    layers, lengths = grams.shape[:2]
-    names = field_names(structure)
-    out = {name: np.full((layers, lengths), np.nan) for name in names}
-    why: list[tuple[str, str]] = []
-    for j in range(lengths):
-        seen = np.flatnonzero(visits[j] > 0)
-        part = metrics.centred(grams[:, j][:, seen[:, None], seen].astype(float))
-        found, missing = _cell(part, structure, seen)
-        for name, column in found.items():
-            out[name][:, j] = column
-        why += missing
-    bad = ~np.asarray(record[f"{arm}/finite"], dtype=bool)
-    if bad.any():
-        for name in names:
-            out[name][bad] = np.nan
-            why += [(name, metrics.NONFINITE)] * int(bad.sum() * lengths)
-    return out, why
-
-
-def _cell(
-    grams: Any, structure: Structure, seen: Any
-) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Fields of Gram matrices (L, n, n) that share their visited nodes."""
-    inside = structure.adjacency[np.ix_(seen, seen)]
-    if len(seen) < metrics.MIN_NODES or inside.sum() == 0:
-        return {}, [(name, metrics.TOO_FEW_NODES) for name in field_names(structure)]
-    lap, total = metrics.laplacian(inside), metrics.traces(grams)
-    live = total > 1e-12 * np.maximum(total.max(initial=0), 1e-300)
-    energy = metrics.energy_ratio(lap, grams)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        best = 1 - metrics.energy_bound(lap, grams)
-        out = {
-            "dirichlet_energy": energy,
-            "dirichlet_energy_raw": np.einsum("ij,lij->l", lap, grams),
-            "dirichlet_position": np.where(best > 1e-12, (1 - energy) / best, np.nan),
-            "within_energy": metrics.within_ratio(inside, grams, structure.clusters[seen]),
-            "effective_dimension": total**2 / (grams**2).sum((1, 2)),
-        }
-    why: list[tuple[str, str]] = []
-    _add_separations(out, why, grams, structure, seen)
-    target = metrics.eigenspace(lap, 2)
-    if target is None:
-        why.append(("overlap_2", DEGENERATE_EIGENSPACE))
-    else:
-        out["overlap_2"] = metrics.overlap_with(target, grams)
-    return {name: np.where(live, column, np.nan) for name, column in out.items()}, why
-
-
-def _add_separations(
-    out: dict[str, Any], why: list[tuple[str, str]], grams: Any, structure: Structure, seen: Any
-) -> None:
-    clusters = structure.clusters[seen]
-    if len(np.unique(clusters)) > 1:
-        out["cluster_separation"] = metrics.separation_ratio(grams, clusters)
-    else:
-        why.append(("cluster_separation", metrics.ONE_CLUSTER))
-    if len(structure.levels) < 2:
-        return
-    coarser = np.zeros(len(seen), dtype=np.int64)
-    for level, labels in enumerate(structure.levels, start=1):
-        finer, name = labels[seen], f"level_separation_{level}"
-        kinds, before = len(np.unique(finer)), len(np.unique(coarser))
-        if kinds == len(seen):
-            why.append((name, metrics.SINGLETON_CLUSTERS))
-        elif kinds == before:
-            why.append((name, metrics.ONE_CLUSTER))
-        else:
-            out[name] = metrics.level_ratio(grams, finer, coarser)
-        coarser = finer
+    finite = np.asarray(record[f"{arm}/finite"], dtype=bool)
+    known = metrics.fields_of(len(structure.levels))
+    out = {name: np.full(grams.shape[:2], np.nan) for name in known}
+    for j, seen in enumerate(visits > 0):
+        g = metrics.geometry(grams[:, j], seen, structure)
+        live = finite & (g.trace > 1e-12 * max(g.trace.max(initial=0), 1e-300))
+        g = replace(g, gram=g.gram[live])
+        for name, metric in known.items():
+            code = metrics.TOO_FEW_NODES if g.bare else metric.fault(g)
+            if code is None:
+                out[name][live, j] = metric.formula(g)
+                code = metric.otherwise if np.isnan(out[name][live, j]).all() else None
+            if code and finite.any():
+                reasons.setdefault(name, Counter())[code] += 1
+    if lost := int((~finite).sum()) * len(visits):
+        for name in known:
+            reasons.setdefault(name, Counter())[metrics.NONFINITE] += lost
+    return out
 
 
 # -- predictions ----------------------------------------------------------------------------------
@@ -182,14 +129,16 @@ def token_masses(mass: Any, nodes: Any, structure: Structure, walk: Walk) -> dic
 def _masses(
     record: Record, structure: Structure, arm: str, lengths: Sequence[int], window: int | None
 ) -> dict[str, Any]:
-    walk = structure.walk
-    per = token_masses(record[f"{arm}/mass"], record[f"{arm}/nodes"], structure, walk)
-    per["loss"] = record[f"{arm}/losses"]
-    return {name: _spans(per[name], lengths, window) for name in MASSES}
+    """(N,): means over each length's last 20 tokens (or the window, if shorter)."""
+    per = token_masses(record[f"{arm}/mass"], record[f"{arm}/nodes"], structure, structure.walk) | {
+        "loss": record[f"{arm}/losses"]
+    }
+    return {name: recent_means(per[name], lengths, window) for name in MASSES}
 
 
-def _spans(series: Any, lengths: Sequence[int], window: int | None) -> Any:
-    """Mean of a series (T,) over each length's last 20 tokens (or the window, if shorter)."""
+def recent_means(series: Any, lengths: Sequence[int], window: int | None = None) -> Any:
+    """Mean of a series (T,) over each length's last 20 tokens, or the window, if shorter; NaN where
+    nothing is finite."""
     out = np.full(len(lengths), np.nan)
     for j, length in enumerate(lengths):
         start, stop = span(min(length, len(series)), min(window or RECENT, RECENT))
@@ -199,4 +148,23 @@ def _spans(series: Any, lengths: Sequence[int], window: int | None) -> Any:
     return out
 
 
-RECENT = 20  # tokens behind N that "mass at N" is averaged over
+# -- as bytes: what checkpoints hold, and new metrics are computed from ----------------------------
+
+
+def pack(records: Mapping[int, Mapping[str, Any]]) -> bytes:
+    """Records as one uncompressed npz; keys are `<context>|<name>`."""
+    out = io.BytesIO()
+    flat = {f"{i}|{name}": np.asarray(value) for i, record in records.items()
+            for name, value in record.items() if name != "structure"}  # fmt: skip
+    np.savez(out, allow_pickle=False, **flat)
+    return out.getvalue()
+
+
+def unpack(data: bytes) -> dict[int, dict[str, Any]]:
+    """The inverse of `pack`."""
+    found: dict[int, dict[str, Any]] = {}
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        for key in archive.files:
+            index, _, name = key.partition("|")
+            found.setdefault(int(index), {})[name] = archive[key]
+    return found

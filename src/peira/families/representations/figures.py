@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from peira.families.representations import experiments
-from peira.families.representations.analysis import trials_of
+from peira.families.representations.files import trials_of
 from peira.families.representations.settings import model_slug
 
 if TYPE_CHECKING:

@@ -10,17 +10,21 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
+from peira.families.representations.fields import BLOCKS, unpack
 from peira.families.representations.settings import FREE
 from peira.store.rundir import dumps
 from peira.study.study import canonical
 
 if TYPE_CHECKING:
     from peira.store.records import Record, RunView, TrialView
+
+Trial = tuple["Record", dict[str, Any]]
 
 
 def contexts_npz(arrays: Mapping[str, tuple[tuple[str, ...], Any]]) -> bytes:
@@ -40,6 +44,9 @@ def read_npz(data: bytes) -> dict[str, Any]:
         return {name: archive[name] for name in archive.files}
 
 
+RAW = ("contexts.npz", "raw_data/gram.npz", "raw_data/activations.npz")
+
+
 @lru_cache(maxsize=64)
 def _parsed(data: bytes) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(data)
@@ -48,16 +55,17 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
 def summary_of(run: RunView, record: Record) -> dict[str, Any] | None:
     """A finished trial's summary, or None."""
-    if not record.done:
-        return None
-    data = run.artifacts(record.number).get("summary.json")
+    data = run.artifact(record.number, "summary.json") if record.done else None
     return _parsed(data) if data is not None else None
+
+
+def trials_of(run: RunView) -> list[Trial]:
+    """Finished trials with their summaries."""
+    return [(r, s) for r in run.done() if (s := summary_of(run, r)) is not None]
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
     """SHA-256 (16 hex) of the settings that make a trial what it is, defaults filled in."""
-    from hashlib import sha256
-
     kept = {k: v for k, v in settings.items() if k not in FREE}
     return sha256(canonical(kept)).hexdigest()[:16]
 
@@ -86,11 +94,9 @@ def config_json(record: Record, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def stamp(seconds: float | None) -> str | None:
     """Unix time as the guide writes it: ISO 8601, UTC, to the second."""
-    return (
-        None
-        if seconds is None
-        else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    )
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def trial_files(view: TrialView) -> Iterator[tuple[str, bytes]]:
@@ -107,30 +113,24 @@ def trial_files(view: TrialView) -> Iterator[tuple[str, bytes]]:
 
 def run_files(run: RunView) -> Iterator[tuple[str, bytes]]:
     """The pair at the root (first condition, first model and seed), checkpoints, and raw data."""
-    found = [(r, s) for r in run.done() if (s := summary_of(run, r)) is not None]
+    found = trials_of(run)
     yield from checkpoint_files(run)
     if not found:
         return
     first, data = found[0]
     root = results_json(first, data)
-    tally = run.tally
-    root["states"] = {
-        n: getattr(tally, n) for n in ("planned", "done", "failed", "halted", "pending")
+    states = ("planned", "done", "failed", "halted", "pending")
+    root["states"] = {state: getattr(run.tally, state) for state in states}
+    alike = (data["model"], first.seed)
+    root["conditions"] = {
+        s["condition"]: s["results"] for r, s in found if (s["model"], r.seed) == alike
     }
-    same = [(r, s) for r, s in found if (s["model"], r.seed) == (data["model"], first.seed)]
-    root["conditions"] = {s["condition"]: s["results"] for _, s in same}
     yield "results.json", dumps(root)
     yield "config.json", dumps(config_json(first, data))
     yield "layers.csv", layers_csv(found)
-    artifacts = run.artifacts(first.number)
-    for name in ("contexts.npz", "raw_data/gram.npz", "raw_data/activations.npz"):
-        if name in artifacts and len(found) == 1:
-            yield name, artifacts[name]
-    yield from animations(data)
-
-
-def animations(data: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """representation_evolution as HTML and GIF, where a trial has frames."""
+    for name in RAW if len(found) == 1 else ():
+        if (raw := run.artifact(first.number, name)) is not None:
+            yield name, raw
     from peira.families.representations.animation import gif, html
 
     if len(data["curves"].get("evolution", {})) > 1:
@@ -143,22 +143,22 @@ def animations(data: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
 
 def checkpoint_files(run: RunView) -> Iterator[tuple[str, bytes]]:
     """checkpoint_layer_<k>.json for each layer of the first trial: a projection of run.db."""
-    records = list(run.records())
-    if not records:
+    record = next(iter(run.records()), None)
+    if record is None:
         return
-    record = records[0]
     data = summary_of(run, record)
     done = data["n_contexts"] if data else contexts_done(run, record)
-    for key in data["results"] if data else layer_keys(run, record):
+    results = data["results"] if data else dict.fromkeys(planned_layers(run, record))
+    for key, found in results.items():
         name = key.removeprefix("layer_")
-        yield f"checkpoint_layer_{name}.json", dumps({
+        yield f"checkpoint_{key}.json", dumps({
             "trial": record.id, "settings_hash": settings_hash(record.settings), "layer": name,
             "contexts_done": done, "contexts_planned": record.settings["n_contexts"],
-            "state": str(record.state), "results": data["results"][key] if data else None,
+            "state": str(record.state), "results": found,
         })  # fmt: skip
 
 
-def layer_keys(run: RunView, record: Record) -> list[str]:
+def planned_layers(run: RunView, record: Record) -> list[str]:
     """Layers of a trial that has no results yet: as resolved, or as its settings name them."""
     told = kept(run, record, "layers")
     layers = orjson.loads(told[0]) if told else record.settings.get("layers") or []
@@ -167,23 +167,13 @@ def layer_keys(run: RunView, record: Record) -> list[str]:
 
 def contexts_done(run: RunView, record: Record) -> int:
     """Contexts of an unfinished trial that are safe in run.db."""
-    from peira.families.representations.packing import BLOCKS, unpack
-
     return sum(len(unpack(data)) for data in kept(run, record, f"{BLOCKS}%"))
 
 
 def kept(run: RunView, record: Record, pattern: str) -> list[bytes]:
     """Checkpoints of a trial whose name is like `pattern`."""
-    from peira.engine.journal import connect_read_only
-
-    connection = connect_read_only(run.dir.database)
-    try:
-        rows = connection.execute(
-            "SELECT data FROM checkpoints WHERE trial=? AND name LIKE ?", (record.number, pattern)
-        ).fetchall()
-    finally:
-        connection.close()
-    return [data for (data,) in rows]
+    sql = "SELECT data FROM checkpoints WHERE trial=? AND name LIKE ?"
+    return [data for (data,) in run.query(sql, (record.number, pattern))]
 
 
 def layers_csv(found: Iterable[tuple[Record, Mapping[str, Any]]]) -> bytes:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 
 from peira.errors import InputError
+from peira.families.representations.metrics import laplacian
 from peira.families.representations.walks import Walk, step_law, walk_nodes
-from peira.families.representations.words import all_words, groups, need
+from peira.families.representations.words import ORDERED_GROUPS, groups, need
+from peira.families.representations.words import vocabulary as vocabulary_of
 from peira.study.seeds import generator
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -30,10 +32,8 @@ class Structure:
     name: str
     adjacency: Floats
     weights: Floats  # of a step; zero where there is no edge
-    clusters: Ints
-    levels: tuple[Ints, ...] = ()
+    levels: tuple[Ints, ...]
     layout: Floats | None = None
-    word_groups: tuple[str, ...] | None = None  # semantic group of each node's word, if it matters
     walk: Walk = field(default_factory=Walk)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -41,8 +41,13 @@ class Structure:
     def num_nodes(self) -> int:
         return len(self.adjacency)
 
+    @property
+    def clusters(self) -> Ints:
+        """The coarsest labels."""
+        return self.levels[0]
+
     def laplacian(self) -> Floats:
-        return np.asarray(np.diag(self.adjacency.sum(1)) - self.adjacency)
+        return laplacian(self.adjacency)
 
     def steps(self, walk: Walk | None = None) -> Floats:
         """Transition probabilities (n, n) of a walk on this graph."""
@@ -62,7 +67,7 @@ class WordGraph:
         self.structure = structure
         self.walk_length = walk_length
         self.rng = np.random.default_rng(seed)
-        pool = list(vocabulary) if vocabulary is not None else _plain_nouns()
+        pool = vocabulary_of("words", None).nouns() if vocabulary is None else vocabulary
         need(len(pool), structure.num_nodes, "the vocabulary given")
         chosen = [pool[i] for i in self.rng.permutation(len(pool))[: structure.num_nodes]]
         self.node_to_token: dict[int, str] = dict(enumerate(chosen))
@@ -114,11 +119,6 @@ class WordGraph:
             {"prompt": text, "nodes": nodes, "clusters": [self.get_cluster(n) for n in nodes]}
             for text, nodes in walks
         ]
-
-
-def _plain_nouns() -> list[str]:
-    ordered = {*groups()["days"], *groups()["months"]}
-    return [word for word in all_words() if word not in ordered]
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def blocks(config: HierarchicalGraphConfig, rng: np.random.Generator) -> Structu
     edges = np.where(same, config.p_intra_cluster, config.p_inter_cluster)
     adjacency = _joined(_random_edges(edges, rng), rng)
     weights = adjacency * np.where(same, 1.0, config.bridge_penalty)
-    return Structure("sbm", adjacency, weights, clusters, (clusters,))
+    return Structure("sbm", adjacency, weights, (clusters,))
 
 
 def deep(branching: Sequence[int], rng: np.random.Generator) -> Structure:
@@ -229,7 +229,7 @@ def deep(branching: Sequence[int], rng: np.random.Generator) -> Structure:
     shared = sum((lab[:, None] == lab[None, :]).astype(int) for lab in levels[:-1])
     h = len(branching) - 1 - shared
     adjacency = _joined(_random_edges(0.9 * 0.3**h, rng), rng)
-    return Structure("deep", adjacency, adjacency * 0.5**h, levels[0], levels)
+    return Structure("deep", adjacency, adjacency * 0.5**h, levels)
 
 
 def conflict(rng: np.random.Generator) -> Structure:
@@ -237,24 +237,18 @@ def conflict(rng: np.random.Generator) -> Structure:
     config = HierarchicalGraphConfig(3, 4, 0.8, 0.1, bridge_penalty=1.0)
     plain = blocks(config, rng)
     meaning = np.tile(np.arange(4), 3)
-    return Structure(
-        "conflict", plain.adjacency, plain.weights, plain.clusters, plain.levels,
-        extra={"groups": meaning},
-    )  # fmt: skip
+    return replace(plain, name="conflict", extra={"groups": meaning})
 
 
 def conflict_words(
     structure: Structure, named: dict[str, tuple[str, ...]], rng: np.random.Generator
 ) -> list[str]:
     """Words for a conflict graph: node i takes a word of its semantic group."""
-    able = [g for g, members in named.items() if len(members) >= 3 and g not in _ORDERED]
+    able = [g for g, members in named.items() if len(members) >= 3 and g not in ORDERED_GROUPS]
     need(len(able), 4, "the vocabulary's semantic groups")
     chosen = [able[i] for i in rng.permutation(len(able))[:4]]
     picks = {g: list(rng.permutation(np.array(named[g]))) for g in chosen}
     return [str(picks[chosen[g]].pop()) for g in structure.extra["groups"]]
-
-
-_ORDERED = ("days", "months", "park")
 
 
 def dual(rng: np.random.Generator) -> Structure:
@@ -275,7 +269,7 @@ def dual(rng: np.random.Generator) -> Structure:
         if largest >= 12 and min(own) >= 5:
             break
     extra = {"second": both[1], "shared": shared, "second_clusters": parts[1]}
-    return Structure("dual", both[0], both[0], parts[0], (parts[0],), extra=extra)
+    return Structure("dual", both[0], both[0], (parts[0],), extra=extra)
 
 
 def crossed(size: int = 4, stay: float = 0.9) -> tuple[Structure, Structure]:
@@ -290,7 +284,7 @@ def crossed(size: int = 4, stay: float = 0.9) -> tuple[Structure, Structure]:
         other = labels[:, None] != labels[None, :]
         weights = same * stay / same.sum(1, keepdims=True)
         weights = weights + other * (1 - stay) / other.sum(1, keepdims=True)
-        out.append(Structure(name, same.astype(float), weights, labels, (labels,)))
+        out.append(Structure(name, same.astype(float), weights, (labels,)))
     out[0].extra["second"] = out[1].adjacency
     return out[0], out[1]
 
@@ -301,7 +295,7 @@ def _from_edges(
     adjacency = np.zeros((n, n))
     for a, b in edges:
         adjacency[a, b] = adjacency[b, a] = 1.0
-    return Structure(name, adjacency, adjacency, cut, (cut,), layout)
+    return Structure(name, adjacency, adjacency, (cut,), layout)
 
 
 def ring(n: int) -> Structure:
@@ -354,7 +348,7 @@ def from_file(path: Path) -> Structure:
         weights[a, b] = weights[b, a] = float(row[2]) if len(row) > 2 else 1.0
     np.fill_diagonal(adjacency, 0.0)
     cut = _spectral_halves(adjacency)
-    return Structure(path.name, adjacency, weights * adjacency, cut, (cut,))
+    return Structure(path.name, adjacency, weights * adjacency, (cut,))
 
 
 def _is_number(text: str) -> bool:
@@ -367,8 +361,7 @@ def _is_number(text: str) -> bool:
 
 def _spectral_halves(adjacency: Floats) -> Ints:
     """Two clusters by the sign of the Fiedler vector, for graphs that come without clusters."""
-    laplacian = np.diag(adjacency.sum(1)) - adjacency
-    return np.asarray(np.linalg.eigh(laplacian)[1][:, 1] > 0, dtype=np.int64)
+    return np.asarray(np.linalg.eigh(laplacian(adjacency))[1][:, 1] > 0, dtype=np.int64)
 
 
 ALLOWED = "sbm, deep, conflict, dual, ring:n, grid:RxC, hex:RxC, FILE.csv"

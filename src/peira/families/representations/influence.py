@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from peira.families.representations.graphs import Structure
-from peira.families.representations.inference import nanmean
+from peira.stats.columns import nanmean
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 

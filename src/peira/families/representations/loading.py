@@ -41,6 +41,7 @@ class Hub:
     device: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     batch_tokens: int | None = None  # None: the device's default
+    twin_below: float = 0  # with fewer parameters than this, an untrained twin is made beside it
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -170,16 +171,13 @@ def _tokenizer(auto: Any, source: str, options: Mapping[str, Any]) -> Any:
 
 @lru_cache(maxsize=2)
 def cached(
-    name: str, dtype: str, device: str, bos: str, batch_tokens: int | None, simulated: bool
+    name: str, dtype: str, device: str, bos: str, batch_tokens: int | None, twin_below: float
 ) -> Any:
     """One model per process and setting: trials of a run share it."""
-    if simulated:
-        from peira.families.representations.simulated import MixerLLM
-
-        return MixerLLM(name)
     from peira.families.representations.models import HookedLLM
 
-    model, tokenizer = load(name, Hub(dtype, device, batch_tokens=batch_tokens))
+    hub = Hub(dtype, device, batch_tokens=batch_tokens, twin_below=twin_below)
+    model, tokenizer = load(name, hub)
     _fit_threads(model)
     return HookedLLM(model, tokenizer, name, bos)
 

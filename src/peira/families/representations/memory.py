@@ -1,4 +1,5 @@
-"""What a model will need, before its weights are read: weights and what a batch keeps beside them.
+"""What a model will need, before its weights are read: weights, those of its untrained twin where the
+run makes one, and what a batch keeps beside them.
 
 Invariant: nothing is loaded to find out; where the free memory cannot be told, nothing is refused.
 """
@@ -26,11 +27,13 @@ def default_batch_tokens(device: str) -> int:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes: of the weights, of the head's chunk per position, of everything else per token."""
+    """Bytes: of the weights, of the head's chunk per position, of everything else per token, and of
+    the untrained twin's weights (none without a twin)."""
 
     weights: int
     head: int
     token: int
+    twin: int = 0
 
     def above(self, tokens: int) -> int:
         """Bytes above the weights with `tokens` padded tokens in flight."""
@@ -39,7 +42,7 @@ class Need:
     def fitting(self, free: float, tokens: int) -> int | None:
         """The largest batch, halving `tokens`, that `free` bytes hold; None if none does."""
         while tokens >= LEAST:
-            if self.weights + self.above(tokens) <= free:
+            if self.weights + self.twin + self.above(tokens) <= free:
                 return tokens
             tokens //= 2
         return None
@@ -54,13 +57,11 @@ def need(source: str, hub: Hub) -> Need:
     with torch.device("meta"):
         bare = AutoModelForCausalLM.from_config(config)
     width = 4 if hub.dtype == "float32" else 2
-    weights = sum(p.numel() for p in bare.parameters()) * width
-    return Need(weights, _head_bytes(config, width), _token_bytes(config.get_text_config(), width))
-
-
-def _head_bytes(config: Any, width: int) -> int:
-    """Logits of one position: as computed, in float32, and what logsumexp makes of them."""
-    return int(config.get_text_config().vocab_size * (width + 8))
+    size, text = sum(p.numel() for p in bare.parameters()), config.get_text_config()
+    # A position's logits: as computed, in float32, and what logsumexp makes of them.
+    head = text.vocab_size * (width + 8)
+    twin = 4 * size if size < hub.twin_below else 0  # drawn in float32, whatever the dtype
+    return Need(size * width, head, _token_bytes(text, width), twin)
 
 
 def _token_bytes(config: Any, width: int) -> int:
@@ -81,7 +82,7 @@ def check_memory(name: str, source: str, hub: Hub, device: str) -> None:
         return
     wanted = need(source, hub)
     tokens = hub.batch_tokens or default_batch_tokens(device)
-    if wanted.weights + wanted.above(tokens) > SHARE * free:
+    if wanted.weights + wanted.twin + wanted.above(tokens) > SHARE * free:
         raise InputError(_too_much(name, wanted, tokens, hub.dtype, device, free))
 
 
@@ -91,9 +92,11 @@ def _too_much(
     batch = wanted.fitting(SHARE * free, tokens)
     remedies = ["--dtype bfloat16"] if dtype == "float32" else []
     remedies += [f"--batch-tokens {batch}"] if batch else []
+    remedies += ["--null shuffled"] if wanted.twin else []
     remedies += ["--device map", "a smaller model"] if not batch else []
+    twin = f", {wanted.twin / 1e9:.1f} GB for its untrained twin" if wanted.twin else ""
     return (
-        f"--model: {name}: {wanted.weights / 1e9:.1f} GB of weights in {dtype} and"
+        f"--model: {name}: {wanted.weights / 1e9:.1f} GB of weights in {dtype}{twin} and"
         f" {wanted.above(tokens) / 1e9:.1f} GB for {tokens:,} tokens in flight,"
         f" {free / 1e9:.1f} GB free on {device}\n  allowed: what fits\n"
         f"  remedy: {', or '.join(remedies)}"

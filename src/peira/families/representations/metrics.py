@@ -9,13 +9,17 @@ so is twice `raw`; the lower bound is von Neumann's trace inequality; debiased C
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from peira.stats.columns import Sensitivity, sensitivity
 from peira.stats.result import DEGENERATE_EIGENSPACE
+
+if TYPE_CHECKING:
+    from peira.families.representations.graphs import Structure
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -35,44 +39,41 @@ class Measure:
     value: float | None
     null: float | None = None
     reason: str | None = None
-    extra: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Centred node means of the visited nodes as a Gram matrix, with the subgraph on them.
+    """Centred node means of the visited nodes as Gram matrices, with the subgraph on them.
 
-    `gram` (n, n); `adjacency` (n, n); `labels` coarse to fine, each (n,); `nodes` their original
-    indices.
+    `gram` (..., n, n), one or many over the same nodes; `adjacency` (n, n); `labels` coarse to fine,
+    each (n,).
     """
 
     gram: Floats
     adjacency: Floats
     labels: tuple[Ints, ...] = ()
-    nodes: Ints | None = None
 
     @property
     def size(self) -> int:
-        return len(self.gram)
+        return int(self.gram.shape[-1])
 
     @property
-    def trace(self) -> float:
-        return float(np.trace(self.gram))
+    def trace(self) -> Floats:
+        """tr S (...)."""
+        return np.asarray(np.trace(self.gram, axis1=-2, axis2=-1))
 
     def laplacian(self) -> Floats:
         return laplacian(self.adjacency)
 
-    def fault(self) -> str | None:
-        """Why nothing can be measured against the graph here, if so."""
-        return self.points_fault() or (TOO_FEW_NODES if self.adjacency.sum() == 0 else None)
+    @property
+    def clusters(self) -> Ints:
+        """The coarsest labels; one cluster where there are none."""
+        return self.labels[0] if self.labels else np.zeros(self.size, dtype=np.int64)
 
-    def points_fault(self) -> str | None:
-        """Why nothing can be measured of the points alone, if so."""
-        if not np.isfinite(self.gram).all():
-            return NONFINITE
-        if self.size < MIN_NODES:
-            return TOO_FEW_NODES
-        return NO_VARIANCE if self.trace <= 0 else None
+    @property
+    def bare(self) -> bool:
+        """Too few nodes, or no edge between them, for anything to be said of the graph."""
+        return self.size < MIN_NODES or not self.adjacency.any()
 
 
 def laplacian(adjacency: Floats) -> Floats:
@@ -86,97 +87,77 @@ def centred(gram: Floats) -> Floats:
     return np.asarray(rows - rows.mean(-1, keepdims=True))
 
 
-def geometry(
-    gram: Floats, visits: Ints, adjacency: Floats, labels: Sequence[Ints] = ()
-) -> Geometry:
-    """The geometry over visited nodes of a full (n, n) Gram matrix."""
-    seen = np.flatnonzero(np.asarray(visits) > 0)
-    inside = np.ix_(seen, seen)
+def geometry(grams: Any, visited: Any, structure: Structure) -> Geometry:
+    """The geometry over visited nodes, `visited` (n,) booleans, of Gram matrices (..., n, n)."""
+    seen = np.flatnonzero(visited)
     return Geometry(
-        centred(np.asarray(gram, float)[inside]), adjacency[inside],
-        tuple(np.asarray(lab)[seen] for lab in labels), seen,
+        centred(np.asarray(grams, float)[..., seen[:, None], seen]),
+        structure.adjacency[np.ix_(seen, seen)], tuple(labels[seen] for labels in structure.levels),
     )  # fmt: skip
 
 
-def of_points(points: Any, adjacency: Any = None, labels: Sequence[Any] = ()) -> Geometry:
-    """The geometry of node means given as rows (n, d)."""
-    x = _matrix(points)
+def of_points(points: Any, graph: Any = None, labels: Sequence[Any] = ()) -> Geometry:
+    """The geometry of node means given as rows (n, d), on a graph or its adjacency matrix."""
+    x = matrix(points)
     x = x - x.mean(0)
-    graph = np.zeros((len(x), len(x))) if adjacency is None else _matrix(adjacency)
-    return Geometry(x @ x.T, graph, tuple(np.asarray(lab) for lab in labels))
+    adjacency = np.zeros((len(x), len(x))) if graph is None else _adjacency_of(graph)
+    return Geometry(x @ x.T, adjacency, tuple(np.asarray(lab) for lab in labels))
 
 
-def _matrix(data: Any) -> Floats:
+def matrix(data: Any) -> Floats:
     """Rows as float64, from numpy, lists or a torch tensor of any dtype."""
     if hasattr(data, "detach"):
         data = data.detach().to("cpu").float().numpy()
     return np.asarray(data, dtype=float)
 
 
-# -- energies -----------------------------------------------------------------------------------
+def _adjacency_of(graph: Any) -> Floats:
+    return matrix(getattr(graph, "adj_matrix", getattr(graph, "adjacency", graph)))
 
 
-def dirichlet(g: Geometry) -> Measure:
-    """R = tr(LS)/(e₀ tr S), e₀ = tr L/(n−1). Exactly 1 on average over relabellings."""
-    fault = g.fault()
-    if fault:
-        return Measure(None, 1.0, fault)
-    lap = g.laplacian()
-    raw = float(np.sum(lap * g.gram))
-    return Measure(float(energy_ratio(lap, g.gram)), 1.0, extra={"raw": raw})
-
-
-def traces(grams: Floats) -> Floats:
-    """tr S of Gram matrices (..., n, n)."""
-    return np.asarray(np.trace(grams, axis1=-2, axis2=-1))
+# -- formulas over Gram matrices (..., n, n): values (...) ----------------------------------------
 
 
 def energy_ratio(lap: Floats, grams: Floats) -> Floats:
-    """R of Gram matrices (..., n, n) that share one Laplacian; NaN where nothing varies."""
+    """R = tr(LS)/(e₀ tr S), e₀ = tr L/(n−1), exactly 1 on average over relabellings; NaN where
+    nothing varies."""
     base = np.trace(lap) / (len(lap) - 1)
-    total = traces(grams)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.einsum("ij,...ij->...", lap, grams) / (base * total))
+        return np.asarray(_raw_energy(lap, grams) / (base * np.trace(grams, axis1=-2, axis2=-1)))
 
 
-def dirichlet_position(g: Geometry) -> Measure:
-    """(1−R)/(1−B): 0 without structure, 1 at the least energy this spectrum allows."""
-    energy = dirichlet(g)
-    if energy.value is None:
-        return Measure(None, 0.0, energy.reason)
-    bound = float(energy_bound(g.laplacian(), g.gram))
-    if 1 - bound < 1e-12:
-        return Measure(None, 0.0, DEGENERATE_EIGENSPACE)
-    return Measure((1 - energy.value) / (1 - bound), 0.0, extra={"bound": bound})
+def _raw_energy(lap: Floats, grams: Floats) -> Floats:
+    return np.asarray(np.einsum("ij,...ij->...", lap, grams))
 
 
 def energy_bound(lap: Floats, grams: Floats) -> Floats:
-    """B: the least R that the spectra of Gram matrices (..., n, n) allow on this graph."""
+    """B: the least R that the spectra of the Gram matrices allow on this graph."""
     eigen = np.linalg.eigvalsh(lap)[1:]
     spectrum = np.clip(np.linalg.eigvalsh(grams)[..., ::-1][..., : len(eigen)], 0, None)
     base = np.trace(lap) / (len(lap) - 1)
-    return np.asarray(spectrum @ eigen / (base * spectrum.sum(-1)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(spectrum @ eigen / (base * spectrum.sum(-1)))
 
 
-def within_energy(g: Geometry) -> Measure:
-    """The energy within clusters: Σ_c tr(L_c S_c)/Σ_c e₀_c tr S_c. Exactly 1 without structure."""
-    fault = g.fault()
-    if fault or not g.labels:
-        return Measure(None, 1.0, fault or ONE_CLUSTER)
-    value = float(within_ratio(g.adjacency, g.gram, g.labels[0]))
-    return Measure(value, 1.0) if np.isfinite(value) else Measure(None, 1.0, TOO_FEW_NODES)
+def _position(g: Geometry) -> Floats:
+    """(1−R)/(1−B): 0 without structure, 1 at the least energy this spectrum allows."""
+    lap = g.laplacian()
+    room = 1 - energy_bound(lap, g.gram)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(room > 1e-12, (1 - energy_ratio(lap, g.gram)) / room, np.nan)
 
 
 def within_ratio(adjacency: Floats, grams: Floats, labels: Ints) -> Floats:
-    """`within_energy` of Gram matrices (..., n, n); NaN where no cluster has an edge."""
+    """The energy within clusters, Σ_c tr(L_c S_c)/Σ_c e₀_c tr S_c, exactly 1 without structure; NaN
+    where no cluster has an edge."""
     top = bottom = np.zeros(grams.shape[:-2])
     for members in _members(labels):
         if len(members) < 2:
             continue
-        inside = np.ix_(members, members)
-        lap, gram = laplacian(adjacency[inside]), centred(grams[..., members[:, None], members])
-        top = top + np.einsum("ij,...ij->...", lap, gram)
-        bottom = bottom + np.trace(lap) / (len(members) - 1) * traces(gram)
+        part = centred(grams[..., members[:, None], members])
+        lap = laplacian(adjacency[np.ix_(members, members)])
+        top = top + _raw_energy(lap, part)
+        bottom = bottom + np.trace(lap) / (len(members) - 1) * np.trace(part, axis1=-2, axis2=-1)
     return np.asarray(np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), np.nan))
 
 
@@ -184,73 +165,29 @@ def _members(labels: Ints) -> list[Ints]:
     return [np.flatnonzero(labels == k) for k in np.unique(labels)]
 
 
-# -- separations --------------------------------------------------------------------------------
-
-
 def between(grams: Floats, labels: Ints) -> Floats:
-    """SSB of centred points from their Gram matrices (..., n, n)."""
+    """SSB of the centred points behind the Gram matrices."""
     parts = [grams[..., m[:, None], m].sum((-2, -1)) / len(m) for m in _members(labels)]
     return np.asarray(sum(parts))
 
 
 def separation_ratio(grams: Floats, labels: Ints) -> Floats:
-    """F of Gram matrices (..., n, n); NaN where nothing varies."""
+    """F = (SSB/SST)(n−1)/(K−1) of node means, 1 without structure, at most (n−1)/(K−1); NaN where
+    nothing varies."""
     n, k = len(labels), len(np.unique(labels))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(between(grams, labels) / traces(grams) * (n - 1) / (k - 1))
+        share = between(grams, labels) / np.trace(grams, axis1=-2, axis2=-1)
+        return np.asarray(share * (n - 1) / (k - 1))
 
 
 def level_ratio(grams: Floats, finer: Ints, coarser: Ints) -> Floats:
-    """Separation of `finer` clusters net of `coarser`, for Gram matrices (..., n, n)."""
+    """Separation of `finer` clusters net of `coarser`, 1 without structure."""
     n, k_fine, k_coarse = len(finer), len(np.unique(finer)), len(np.unique(coarser))
-    fine, coarse, total = between(grams, finer), between(grams, coarser), traces(grams)
+    fine, coarse = between(grams, finer), between(grams, coarser)
+    total = np.trace(grams, axis1=-2, axis2=-1)
     rest = (total - coarse) / (n - k_coarse)
     ratio = (fine - coarse) / (k_fine - k_coarse) / np.where(rest > 0, rest, 1)
     return np.asarray(np.where(rest > 1e-12 * total, ratio, np.nan))
-
-
-def separation(g: Geometry, labels: Ints | None = None) -> Measure:
-    """F = (SSB/SST)(n−1)/(K−1) of node means; 1 without structure, at most (n−1)/(K−1)."""
-    blank = np.zeros(g.size, dtype=np.int64)
-    lab = labels if labels is not None else (g.labels[0] if g.labels else blank)
-    fault = g.points_fault()
-    if fault in (None, NO_VARIANCE) and len(np.unique(lab)) < 2:
-        fault = ONE_CLUSTER
-    if fault:
-        return Measure(None, 1.0, fault)
-    return Measure(float(separation_ratio(g.gram, lab)), 1.0)
-
-
-def level_separation(g: Geometry, level: int) -> Measure:
-    """Separation of level `level` (1 = coarsest) net of the coarser levels; 1 without structure."""
-    if not 1 <= level <= len(g.labels):
-        raise ValueError(f"level must be 1..{len(g.labels)}; got {level}")
-    fault = g.points_fault()
-    if fault:
-        return Measure(None, 1.0, fault)
-    finer = g.labels[level - 1]
-    coarser = g.labels[level - 2] if level > 1 else np.zeros(g.size, dtype=np.int64)
-    k_fine, k_coarse = len(np.unique(finer)), len(np.unique(coarser))
-    if k_fine == g.size:
-        return Measure(None, 1.0, SINGLETON_CLUSTERS)
-    if k_fine == k_coarse:
-        return Measure(None, 1.0, ONE_CLUSTER)
-    value = float(level_ratio(g.gram, finer, coarser))
-    return Measure(value, 1.0) if np.isfinite(value) else Measure(None, 1.0, NO_VARIANCE)
-
-
-# -- directions ---------------------------------------------------------------------------------
-
-
-def overlap(g: Geometry, k: int = 2) -> Measure:
-    """Mean cos² of the angles between the top k components and z₂…z_{k+1}; k/(n−1) by chance."""
-    fault = g.fault()
-    if fault or g.size < k + 2:
-        return Measure(None, None, fault or TOO_FEW_NODES)
-    null, target = k / (g.size - 1), eigenspace(g.laplacian(), k)
-    if target is None:
-        return Measure(None, null, DEGENERATE_EIGENSPACE)
-    return Measure(float(overlap_with(target, g.gram)), null)
 
 
 def eigenspace(lap: Floats, k: int) -> Floats | None:
@@ -262,7 +199,7 @@ def eigenspace(lap: Floats, k: int) -> Floats | None:
 
 
 def overlap_with(target: Floats, grams: Floats) -> Floats:
-    """Overlap of the top components of Gram matrices (..., n, n) with orthonormal columns."""
+    """Mean cos² of the angles between the top components and as many orthonormal columns."""
     k = target.shape[1]
     top = np.linalg.eigh(grams)[1][..., -k:]
     return np.asarray(np.sum((np.swapaxes(top, -1, -2) @ target) ** 2, axis=(-2, -1)) / k)
@@ -275,13 +212,90 @@ def plane_cosines(g: Geometry, k: int = 2) -> list[float]:
     return [float(c) for c in np.linalg.svd(top.T @ vectors, compute_uv=False)]
 
 
-def effective_dimension(g: Geometry) -> Measure:
-    """(tr S)²/tr S²: how many directions share the variance."""
-    if not np.isfinite(g.gram).all():
-        return Measure(None, None, NONFINITE)
-    if g.size < 2 or g.trace <= 0:
-        return Measure(None, None, NO_VARIANCE if g.size >= 2 else TOO_FEW_NODES)
-    return Measure(g.trace**2 / float(np.sum(g.gram**2)))
+# -- the metrics ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`formula` gives the values (...) of a geometry, NaN where one is undefined for the reason
+    `otherwise`; `fault` says why none can be had on these nodes."""
+
+    formula: Callable[[Geometry], Floats]
+    null: float | None = None
+    fault: Callable[[Geometry], str | None] = lambda g: None
+    otherwise: str = NO_VARIANCE
+    least: int = MIN_NODES  # nodes
+    edges: bool = True  # does it need any?
+
+    def measure(self, g: Geometry) -> Measure:
+        """The value of one Gram matrix."""
+        reason = self._reason(g)
+        value = float("nan") if reason else float(self.formula(g))
+        if np.isfinite(value):
+            return Measure(value, self.null)
+        return Measure(None, self.null, reason or self.otherwise)
+
+    def _reason(self, g: Geometry) -> str | None:
+        if not np.isfinite(g.gram).all():
+            return NONFINITE
+        if g.size < self.least or (self.edges and not g.adjacency.any()):
+            return TOO_FEW_NODES
+        return self.fault(g) or (NO_VARIANCE if g.trace <= 0 else None)
+
+
+def _one_cluster(g: Geometry) -> str | None:
+    return ONE_CLUSTER if len(np.unique(g.clusters)) < 2 else None
+
+
+def overlap(k: int = 2) -> Metric:
+    """`overlap_k`; k/(n−1) by chance."""
+
+    def formula(g: Geometry) -> Floats:
+        target = eigenspace(g.laplacian(), k)
+        return (
+            np.full(g.gram.shape[:-2], np.nan) if target is None else overlap_with(target, g.gram)
+        )
+
+    return Metric(formula, otherwise=DEGENERATE_EIGENSPACE, least=max(MIN_NODES, k + 2))
+
+
+def level_separation(level: int) -> Metric:
+    """`level_separation_l`, 1 being the coarsest level."""
+
+    def sides(g: Geometry) -> tuple[Ints, Ints]:
+        if not 1 <= level <= len(g.labels):
+            raise ValueError(f"level must be 1..{len(g.labels)}; got {level}")
+        coarser = g.labels[level - 2] if level > 1 else np.zeros(g.size, dtype=np.int64)
+        return g.labels[level - 1], coarser
+
+    def fault(g: Geometry) -> str | None:
+        fine, coarse = (len(np.unique(labels)) for labels in sides(g))
+        if fine == g.size:
+            return SINGLETON_CLUSTERS
+        return ONE_CLUSTER if fine == coarse else None
+
+    return Metric(lambda g: level_ratio(g.gram, *sides(g)), 1.0, fault, edges=False)
+
+
+ENERGY = Metric(lambda g: energy_ratio(g.laplacian(), g.gram), 1.0)
+SEPARATION = Metric(lambda g: separation_ratio(g.gram, g.clusters), 1.0, _one_cluster, edges=False)
+DIMENSION = Metric(lambda g: g.trace**2 / (g.gram**2).sum((-2, -1)), least=2, edges=False)
+FIELDS = {
+    "dirichlet_energy": ENERGY,
+    "dirichlet_position": Metric(_position, 0.0, otherwise=DEGENERATE_EIGENSPACE),
+    "cluster_separation": SEPARATION,
+    "within_energy": Metric(lambda g: within_ratio(g.adjacency, g.gram, g.clusters), 1.0,
+                            otherwise=TOO_FEW_NODES),
+    "overlap_2": overlap(),
+    "effective_dimension": DIMENSION,
+    "dirichlet_energy_raw": Metric(lambda g: _raw_energy(g.laplacian(), g.gram)),
+}  # fmt: skip
+
+
+def fields_of(levels: int) -> dict[str, Metric]:
+    """The metrics of a graph with nested clusters, by the names of their fields."""
+    deep = range(1, levels + 1) if levels > 1 else ()
+    return FIELDS | {f"level_separation_{k}": level_separation(k) for k in deep}
 
 
 def cka(first: Floats, second: Floats) -> Measure:
@@ -334,26 +348,13 @@ def mixing(law: Floats, adjacency: Floats, kind: str = "same") -> Measure:
     """
     eye = np.eye(len(law))
     gram = (eye + law) @ (eye + law).T if kind == "same" else eye + law @ law.T
-    return dirichlet(Geometry(centred(gram), adjacency))
-
-
-# -- populations and permutations ---------------------------------------------------------------
-
-
-def population(grams: Sequence[Floats], minimum: int = 8) -> Floats | None:
-    """Mean of S/tr S over contexts that visited every node; None below `minimum` of them."""
-    traces = [float(np.trace(g)) for g in grams]
-    usable = [g / t for g, t in zip(grams, traces, strict=True) if np.isfinite(t) and t > 0]
-    return np.mean(usable, axis=0) if len(usable) >= minimum else None
+    return ENERGY.measure(Geometry(centred(gram), adjacency))
 
 
 def relabelled_energies(g: Geometry, draws: int, rng: np.random.Generator) -> Floats:
     """R under `draws` random relabellings of the nodes."""
-    lap = g.laplacian()
-    scale = float(np.trace(lap)) / (g.size - 1) * g.trace
     order = np.argsort(rng.random((draws, g.size)), axis=1)
-    moved = g.gram[order[:, :, None], order[:, None, :]]
-    return np.asarray(np.einsum("ij,pij->p", lap, moved) / scale)
+    return energy_ratio(g.laplacian(), g.gram[order[:, :, None], order[:, None, :]])
 
 
 # -- the guide's classes ------------------------------------------------------------------------
@@ -362,11 +363,8 @@ def relabelled_energies(g: Geometry, draws: int, rng: np.random.Generator) -> Fl
 class _Metric:
     """A metric of representations against a graph or against cluster labels."""
 
-    name = ""
-
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
-        """Value, structure-free value, reason. Rows of `representations` with the same label are
-        averaged into one node mean when a `nodes` labelling is not one to one."""
+        """Value, structure-free value, reason."""
         raise NotImplementedError
 
     def compute(self, representations: Any, labels_or_graph: Any = None, **named: Any) -> float:
@@ -376,80 +374,63 @@ class _Metric:
         return float("nan") if value is None else value
 
 
-def _adjacency_of(graph: Any) -> Floats:
-    return _matrix(getattr(graph, "adj_matrix", getattr(graph, "adjacency", graph)))
-
-
 class DirichletEnergy(_Metric):
     """R of node means (n, d) on a graph."""
 
-    name = "dirichlet_energy"
-
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
-        return dirichlet(of_points(representations, _adjacency_of(labels_or_graph)))
+        return ENERGY.measure(of_points(representations, labels_or_graph))
 
 
 class ClusterSeparation(_Metric):
     """F of rows (n, d) with cluster labels (n,) or a graph whose nodes are the rows."""
 
-    name = "cluster_separation"
-
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
         labels = getattr(labels_or_graph, "cluster_assignments", labels_or_graph)
-        return separation(of_points(representations), np.asarray(labels))
+        return SEPARATION.measure(of_points(representations, labels=[labels]))
 
 
 class LevelSeparation(_Metric):
     """`level_separation_l` of rows with nested labels, coarse to fine."""
 
-    name = "level_separation"
-
     def __init__(self, level: int) -> None:
-        self.level = level
+        self.metric = level_separation(level)
 
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
         structure = getattr(labels_or_graph, "structure", None)
         levels = structure.levels if structure is not None else labels_or_graph
-        return level_separation(of_points(representations, labels=levels), self.level)
+        return self.metric.measure(of_points(representations, labels=levels))
 
 
 class SpectralOverlap(_Metric):
     """`overlap_k` of node means on a graph."""
 
-    name = "overlap"
-
     def __init__(self, k: int = 2) -> None:
         self.k = k
 
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
-        return overlap(of_points(representations, _adjacency_of(labels_or_graph)), self.k)
+        g = of_points(representations, labels_or_graph)
+        return replace(overlap(self.k).measure(g), null=self.k / (g.size - 1))
 
 
 class NeighbourMixing(_Metric):
     """What mixing alone gives: `representations` is the predecessor law P̂ (n, n)."""
 
-    name = "mixing"
-
     def __init__(self, kind: str = "same") -> None:
         self.kind = kind
 
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
-        return mixing(_matrix(representations), _adjacency_of(labels_or_graph), self.kind)
+        return mixing(matrix(representations), _adjacency_of(labels_or_graph), self.kind)
 
 
 class EffectiveDimension(_Metric):
     """Participation ratio of node means."""
 
-    name = "effective_dimension"
-
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
-        return effective_dimension(of_points(representations))
+        return DIMENSION.measure(of_points(representations))
 
 
 class CKA(_Metric):
     """Debiased linear CKA of rows against other rows, or against a graph's eigenprojector."""
-
-    name = "cka"
 
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
         mine = of_points(representations).gram
@@ -461,16 +442,40 @@ class CKA(_Metric):
 class NeighbourMass(_Metric):
     """Mean probability on true neighbours: rows are node probabilities (t, n), labels the nodes."""
 
-    name = "neighbour_mass"
-
     def __init__(self, graph: Any) -> None:
         self.adjacency = _adjacency_of(graph)
 
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
         at = np.asarray(labels_or_graph)
-        probabilities, kept = _matrix(representations), at >= 0
+        probabilities, kept = matrix(representations), at >= 0
         if not kept.any():
             return Measure(None, None, "empty")
         mass = (probabilities * self.adjacency[at]).sum(1)[kept]
         null = float(self.adjacency[at[kept]].sum(1).mean() / len(self.adjacency))
         return Measure(float(mass.mean()), null)
+
+
+class ContextSensitivityScore:
+    """−Cov over contexts of each token's loss and a metric of the context's representations."""
+
+    def __init__(self, metric: Any = None) -> None:
+        self.metric = metric or ClusterSeparation()
+
+    def compute_batch(
+        self, losses: Any, representations: Sequence[Any], labels: Sequence[Any]
+    ) -> Sensitivity:
+        """Scores (T,) with errors and intervals.
+
+        `losses` (C, T); `representations` one (rows, d) per context; `labels` what the metric takes,
+        one per context, or one for all. Raises ValueError when the counts differ.
+        """
+        count = len(representations)
+        table = np.stack([matrix(row).ravel() for row in losses])
+        given = list(labels) if len(labels) == count else [labels] * count
+        if len(table) != count:
+            raise ValueError(f"{len(table)} rows of losses, {count} contexts")
+        values = [
+            self.metric.measure(r, lab).value for r, lab in zip(representations, given, strict=True)
+        ]
+        phi = np.array([np.nan if v is None else v for v in values])[:, None]
+        return sensitivity(table, phi)[0]

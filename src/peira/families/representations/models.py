@@ -11,15 +11,14 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from peira.families.representations.blocks import BLOCKS, Blocks, find_blocks
-from peira.families.representations.contexts import Batch
+from peira.families.representations.contexts import Batch, Run
 from peira.families.representations.loading import Hub, load, needs_torch
 from peira.families.representations.memory import HEAD_CHUNK
-from peira.families.representations.run import Run
 from peira.families.representations.words import Vocabulary, vocabulary_of
 
 if TYPE_CHECKING:
@@ -31,13 +30,12 @@ Hook = Callable[["torch.Tensor"], "torch.Tensor | None"]
 __all__ = ["BLOCKS", "HEAD_CHUNK", "HookedLLM", "Shared"]
 
 
-class Shared:
+class Shared(NamedTuple):
     """A context already forwarded: its key-value cache, activations and predictions."""
 
-    def __init__(self, cache: Any, acts: dict[str, Any], final: Any) -> None:
-        self.cache = cache
-        self.acts = acts
-        self.final = final
+    cache: Any
+    acts: dict[str, Any]
+    final: Any
 
 
 class HookedLLM:
@@ -88,6 +86,10 @@ class HookedLLM:
     @property
     def dtype(self) -> str:
         return str(next(self.model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
 
     @property
     def tiny(self) -> bool:
@@ -307,9 +309,7 @@ class HookedLLM:
         BOS unless given. For looking at single sequences; `run` is the way to many."""
         import torch
 
-        if isinstance(text_or_ids, str):
-            text_or_ids = self.tokenizer.encode(text_or_ids, add_special_tokens=False)
-        ids = torch.as_tensor([list(text_or_ids)], device=self.device)
+        ids = self._sequence(text_or_ids)
         wanted = list(range(self.num_layers)) if layers is None else list(layers)
         cache: dict[int, torch.Tensor] = {}
 
@@ -320,13 +320,18 @@ class HookedLLM:
             final = self._forward(ids, [f"blocks.{k}.resid_post" for k in wanted], keep)
             return self.logits(final), cache
 
-    def compute_per_token_loss(self, text_or_ids: str | Sequence[int]) -> torch.Tensor:
-        """−ln p of each token after the first (1, T − 1)."""
+    def _sequence(self, text_or_ids: str | Sequence[int]) -> torch.Tensor:
         import torch
 
         if isinstance(text_or_ids, str):
             text_or_ids = self.tokenizer.encode(text_or_ids, add_special_tokens=False)
-        ids = torch.as_tensor([list(text_or_ids)], device=self.device)
+        return torch.as_tensor([list(text_or_ids)], device=self.device)
+
+    def compute_per_token_loss(self, text_or_ids: str | Sequence[int]) -> torch.Tensor:
+        """−ln p of each token after the first (1, T − 1)."""
+        import torch
+
+        ids = self._sequence(text_or_ids)
         with torch.inference_mode():
             final = self._forward(ids, [], lambda name, h: None)
         losses, _ = self._scored(final[:, :-1], ids[:, 1:], None)

@@ -105,6 +105,27 @@ def band(
     axes.fill_between(x, low, high, alpha=0.18, color=line.get_color(), linewidth=0)
 
 
+def cut(curve: Mapping[str, Any], index: Any) -> dict[str, Any]:
+    """A part of some means."""
+    return {name: numbers(curve[name])[index] for name in ("mean", "low", "high")}
+
+
+def bands(
+    axes: Any, x: Sequence[float], named: Mapping[str, Mapping[str, Any]], **look: Any
+) -> None:
+    """A line with its interval for each name, in the palette's order."""
+    for (name, curve), colour, mark in zip(named.items(), PALETTE, MARKERS, strict=False):
+        band(axes, x, curve, **{"color": colour, "marker": mark, "label": name, **look})
+
+
+def over_layers(axes: Any, outcome: Outcome) -> Any:
+    """An axis of the layers; their places on it."""
+    labels = layers(outcome)
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xlabel("layer (after block k)")
+    return range(len(labels))
+
+
 def layer_colours(count: int) -> list[Any]:
     """One colour per layer, dark to light."""
     import matplotlib

@@ -171,9 +171,7 @@ class Toy:
 # -- language models over training ----------------------------------------------------------------
 
 
-def class_influence(
-    model: Any, ids: Any, masks: Sequence[Any], sampler: Sampler, seed: int
-) -> Influence:
+def class_influence(model: Any, ids: Any, masks: Any, sampler: Sampler, seed: int) -> Influence:
     """BIF between classes of tokens of a causal language model, around its present weights.
 
     `ids` (B, T + 1) with the first column BOS; each mask (B, T) picks a class's tokens. The weights

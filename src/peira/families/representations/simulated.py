@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from peira.families.representations.contexts import Arm, Batch, Context
-from peira.families.representations.run import Run
+from peira.families.representations.contexts import Arm, Batch, Context, Run
 from peira.families.representations.words import Vocabulary, vocabulary
 from peira.study.seeds import generator
 from peira.subjects.simulated import SimSpec, parse_sim
@@ -68,6 +67,7 @@ class MixerLLM:
     dtype = "float32"
     bos = False
     trained_length = None
+    num_parameters = 0
 
     def __init__(self, name: str = "sim:mixer") -> None:
         self.name = name

@@ -13,11 +13,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from peira.families.representations.analysis import analyse, trials_of
+import orjson
+
+from peira.families.representations import experiments
+from peira.families.representations.analysis import analyse
+from peira.families.representations.files import trials_of
 from peira.report.figures import draw
 from peira.report.tables import to_csv
 from peira.store.records import RunView
 from peira.store.rundir import dumps, write_file
+
+TRACKED = ("dirichlet_energy", "cluster_separation", "neighbour_mass")
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,9 @@ def log_run(path: Path, project: str) -> str:
     """Log a run; returns one line that says where. Never raises for what is missing."""
     with RunView(path) as run:
         story = story_of(run)
-    why = _unable()
+    why = _unable() or _online(story, project, path)
     if why is None:
-        why = _online(story, project, path)
-        if why is None:
-            return f"logged to W&B project {project}, run {story.id}"
+        return f"logged to W&B project {project}, run {story.id}"
     target = path / "wandb-local" / project / story.id
     _local(story, target)
     if (path / "results.json").is_file():
@@ -51,29 +55,24 @@ def log_run(path: Path, project: str) -> str:
 
 def story_of(run: RunView) -> Story:
     """Config, summary, tables, history and figures of a run."""
-    from peira.families.representations import experiments
-
     found, analysis = trials_of(run), analyse(run)
     first = found[0][1] if found else {}
-    figures: dict[str, bytes] = {}
-    for _, data in found[:1]:
-        for name, maker in experiments.figures(data).items():
-            figures[name] = draw(maker(), "png")
+    makers = experiments.figures(first) if found else {}
     identity = sha256(f"{run.study.hash}|{run.path.resolve()}".encode()).hexdigest()[:12]
     return Story(
         identity, run.path.name, first.get("config", {}),
         {"answer": analysis.answer, "simulated": run.simulated, "label": first.get("label"),
          **{f.name: f.estimate.estimate for f in analysis.findings}},
-        {t.name: t for t in analysis.tables}, history_of(found), figures,
+        {t.name: t for t in analysis.tables}, history_of(found),
+        {name: draw(maker(), "png") for name, maker in makers.items()},
     )  # fmt: skip
 
 
 def history_of(found: Any) -> list[dict[str, Any]]:
     """One row per trial × layer × length, with `length` and `layer` as x-axes."""
-    keep = ("dirichlet_energy", "cluster_separation", "neighbour_mass")
     return [
         {"condition": data["condition"], "layer": layer.removeprefix("layer_"), "length": int(n),
-         **{name: cell.get(name) for name in keep}}
+         **{name: cell.get(name) for name in TRACKED}}
         for _, data in found for layer, cells in data["results"].items()
         for n, cell in cells["by_length"].items()
     ]  # fmt: skip
@@ -102,14 +101,14 @@ def _online(story: Story, project: str, path: Path) -> str | None:
     try:
         run = wandb.init(project=project, id=story.id, name=story.name, resume="allow",
                          config=dict(story.config), settings=wandb.Settings(silent=True))  # fmt: skip
-        for axis in ("length",):
-            for name in ("dirichlet_energy", "cluster_separation", "neighbour_mass"):
-                run.define_metric(name, step_metric=axis)
+        for name in TRACKED:
+            run.define_metric(name, step_metric="length")
         for row in story.history:
             run.log(row)
         for name, table in story.tables.items():
             columns = [c.key for c in table.columns]
-            rows = [[_flat(row.get(key)) for key in columns] for row in table.rows]
+            cells = ([row.get(key) for key in columns] for row in table.rows)
+            rows = [[getattr(cell, "estimate", cell) for cell in row] for row in cells]
             run.log({f"table/{name}": wandb.Table(columns=columns, data=rows)})
         for name, data in story.figures.items():
             run.log({f"figure/{name}": wandb.Image(Image.open(io.BytesIO(data)))})
@@ -123,22 +122,14 @@ def _online(story: Story, project: str, path: Path) -> str | None:
     return None
 
 
-def _flat(value: Any) -> Any:
-    return getattr(value, "estimate", value)
-
-
 def _local(story: Story, target: Path) -> None:
     """The same as files."""
     write_file(target / "config.json", dumps(dict(story.config)))
     write_file(target / "summary.json", dumps(dict(story.summary)))
-    write_file(target / "history.jsonl", b"".join(_line(row) for row in story.history))
+    write_file(
+        target / "history.jsonl", b"".join(orjson.dumps(row) + b"\n" for row in story.history)
+    )
     for name, table in story.tables.items():
         write_file(target / "tables" / f"{name}.csv", to_csv(table))
     for name, data in story.figures.items():
         write_file(target / "figures" / f"{name}.png", data)
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    import orjson
-
-    return orjson.dumps(row) + b"\n"

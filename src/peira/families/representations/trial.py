@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,21 +25,22 @@ from peira.families.representations.contexts import (
     Batch,
     Context,
     Plan,
+    Run,
     batch_of,
     draw_context,
 )
+from peira.families.representations.fields import BLOCKS, pack, unpack
 from peira.families.representations.memory import LEAST, default_batch_tokens
-from peira.families.representations.packing import BLOCKS, pack, unpack
 from peira.families.representations.reducers import Moments, span
-from peira.families.representations.run import Run
 from peira.families.representations.settings import RepresentationSettings
+from peira.families.representations.simulated import MixerLLM
 from peira.families.representations.walks import Walk
 from peira.families.representations.watching import Meter, Progress
-from peira.families.representations.words import Vocabulary, need, unstable
+from peira.families.representations.words import Vocabulary, groups, need, unstable
 from peira.study.seeds import derive, generator
 
 log = logging.getLogger("peira.representations")
-REDRAWS = 20
+REDRAWS = 100
 
 
 @dataclass(eq=False)
@@ -103,30 +105,22 @@ class Spec:
             self.extra["twin"] = self.model.twin(derive(self.seed, "twin"))
         return self.extra["twin"]
 
-    def plan(self, **changes: Any) -> Plan:
-        """What contexts are drawn from."""
-        base: dict[str, Any] = {
-            "seed": self.seed, "structure": self.structure, "vocabulary": self.vocabulary,
-            "walk": self.walk, "length": self.length, "assignment": self.settings.assignment,
-            "condition": self.condition,
-        }  # fmt: skip
-        return Plan(**(base | changes))
-
-    def draw(self, index: int, **changes: Any) -> Context:
-        """Context `index`, redrawn until its ids survive decoding and encoding."""
-        plan = self.plan(**changes)
+    def draw(self, index: int) -> Context:
+        """Context `index`, redrawn without the words whose ids do not survive decoding and encoding:
+        the same whatever was drawn before it."""
+        plan = Plan(self.seed, self.structure, self.vocabulary, self.walk, self.length,
+                    self.settings.assignment, self.condition)  # fmt: skip
         if self.settings.graphs == "per_context":
             spec = graph_spec(self.settings)
             own = graphs.draw(spec, derive(self.seed, "graph", index), self.settings.branching)
-            plan = Plan(**{**plan.__dict__, "structure": own})
+            plan = replace(plan, structure=own)
         for _ in range(REDRAWS):
             context = draw_context(plan, index)
             bad = self._offenders(context)
             if not bad:
                 return context
             self.dropped |= bad
-            self.vocabulary = self.vocabulary.without(sorted(bad))
-            plan = Plan(**{**plan.__dict__, "vocabulary": self.vocabulary})
+            plan = replace(plan, vocabulary=plan.vocabulary.without(sorted(bad)))
         raise InputError("vocabulary: contexts do not survive decoding and encoding\n"
                          "  remedy: --vocabulary random, or another model")  # fmt: skip
 
@@ -152,10 +146,11 @@ def resolve(settings: RepresentationSettings, seed: int, simulated: str | None =
     """Load the model and fix every default. `simulated` is the name of a simulated model."""
     entry = settings.entry
     _check_checkpoints(settings.checkpoints)
-    name = simulated or settings.model or loading.default_model()
-    model = loading.cached(
-        name, settings.dtype, settings.device, settings.bos, settings.batch_tokens, bool(simulated)
-    )
+    below = twin_below(settings)
+    model = MixerLLM(simulated) if simulated else loading.cached(
+        settings.model or loading.default_model(), settings.dtype, settings.device, settings.bos,
+        settings.batch_tokens, below,
+    )  # fmt: skip
     if settings.steer and model.simulated:
         raise InputError(
             "--steer: a simulated model has nothing to steer\n  remedy: a real --model"
@@ -165,12 +160,22 @@ def resolve(settings: RepresentationSettings, seed: int, simulated: str | None =
     need(len(vocabulary.nouns()), structure.num_nodes, vocabulary.source)
     lengths = settings.lengths or _within(entry.lengths, entry, model.trained_length)
     window = entry.window if settings.window is None else (settings.window or None)
-    null = settings.null or _default_null(entry, model)
+    left_out = {"none"} if model.num_parameters < below else {"none", "untrained"}
+    null = tuple(n for n in settings.null or entry.null if n not in left_out)
     return Spec(
         settings, entry, seed, model, structure, vocabulary, structure.walk, lengths,
-        resolve_layers(settings.layers or entry.layers, model.num_layers), window,
-        tuple(n for n in null if n != "none"),
+        resolve_layers(settings.layers or entry.layers, model.num_layers), window, null,
     )  # fmt: skip
+
+
+SMALL = 1_000_000_000  # parameters below which an experiment that has a twin by default makes it
+
+
+def twin_below(settings: RepresentationSettings) -> float:
+    """With fewer parameters than this the trial needs an untrained twin of its model."""
+    if "untrained" not in (settings.null or settings.entry.null):
+        return 0
+    return math.inf if settings.null else SMALL
 
 
 def _check_checkpoints(folders: Sequence[str]) -> None:
@@ -182,8 +187,6 @@ def _check_checkpoints(folders: Sequence[str]) -> None:
 
 
 def _structure(settings: RepresentationSettings, seed: int) -> graphs.Structure:
-    from dataclasses import replace
-
     spec = graph_spec(settings)
     if spec == "crossed":
         structure = graphs.crossed()[0]
@@ -193,8 +196,6 @@ def _structure(settings: RepresentationSettings, seed: int) -> graphs.Structure:
     walk = Walk.parse(settings.walk) if settings.walk else Walk()
     extra = dict(structure.extra)
     if settings.condition == "days" and not settings.graph:
-        from peira.families.representations.words import groups
-
         extra["words"] = groups()["days"]
     return replace(structure, walk=walk, extra=extra)
 
@@ -214,16 +215,6 @@ def _within(lengths: tuple[int, ...], entry: Entry, trained: int | None) -> tupl
     if trained is None or entry.name != "park":
         return lengths
     return tuple(n for n in lengths if n <= trained)
-
-
-SMALL = 1_000_000_000
-
-
-def _default_null(entry: Entry, model: Any) -> tuple[str, ...]:
-    if model.simulated or "untrained" not in entry.null:
-        return entry.null
-    size = sum(p.numel() for p in model.model.parameters())
-    return entry.null if size < SMALL else tuple(n for n in entry.null if n != "untrained")
 
 
 def resolve_layers(asked: Sequence[int | str] | None, count: int) -> tuple[int | str, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from peira.errors import InputError
 
@@ -79,7 +80,7 @@ def draw_walk(
     return walk_nodes(law, length, rng)
 
 
-def valid_share(nodes: list[int], adjacency: Floats) -> float:
+def valid_share(nodes: ArrayLike, adjacency: Floats) -> float:
     """Share v of steps that follow an edge (or stay put)."""
     at = np.asarray(nodes)
     step = (adjacency[at[:-1], at[1:]] > 0) | (at[:-1] == at[1:])

@@ -16,37 +16,22 @@ from importlib.resources import files
 from pathlib import Path
 
 from peira.errors import InputError
+from peira.families.representations import HOMES
 from peira.families.representations.catalogue import ENTRIES
 from peira.store.rundir import write_file
 
 REPRODUCTIONS = ("park", "lee")
-SRC = {
-    "data": ("graphs", ("HierarchicalGraph", "HierarchicalGraphConfig", "DeepHierarchicalGraph",
-                        "SemanticConflictGraph", "DualInterpretationGraph")),
-    "models": ("models", ("HookedLLM",)),
-    "metrics": ("metrics", ("DirichletEnergy", "ClusterSeparation", "LevelSeparation",
-                            "NeighbourMass", "SpectralOverlap", "NeighbourMixing",
-                            "EffectiveDimension", "CKA")),
-}  # fmt: skip
-SCORES = ("ContextSensitivityScore",)
+LOGGED = {"loo_multilayer": "multilayer_loo"}  # names of the guide's log scripts that are not ours
+SRC = {"data": "graphs", "models": "models", "metrics": "metrics"}  # the guide's modules, and ours
 HOME = "peira.families.representations"
 SCRIPT = '''#!/usr/bin/env python
 """{about}"""
 
 import sys
 
-from peira.cli.main import run
+from peira.cli.{home} import {function}
 
-sys.exit(run({words} + sys.argv[1:]))
-'''
-TOOL = '''#!/usr/bin/env python
-"""{about}"""
-
-import sys
-
-from peira.cli.guide import {function}
-
-sys.exit({function}(sys.argv[1:]))
+sys.exit({function}({words}sys.argv[1:]))
 '''
 TOOLS = {
     "analysis/compare_experiments.py": ("compare_experiments", "Compare runs: --results A B C."),
@@ -75,28 +60,27 @@ def contents() -> dict[str, str]:
         folder = "reproductions" if entry.name in REPRODUCTIONS else "core"
         about = f"{entry.question} Thin: peira probe {entry.name}."
         out[f"experiments/{folder}/{entry.script}.py"] = SCRIPT.format(
-            about=about, words=["probe", entry.name]
+            about=about, home="main", function="run", words=f"{['probe', entry.name]} + "
         )
-        log = f"experiments/logging/log_{_log_name(entry.name)}_to_wandb.py"
-        out[log] = TOOL.format(about="Log a run to W&B, or beside it.", function="log_to_wandb")
+        logged = LOGGED.get(entry.name, entry.name)
+        out[f"experiments/logging/log_{logged}_to_wandb.py"] = _tool(
+            "log_to_wandb", "Log a run to W&B, or beside it."
+        )
     for path, (function, about) in TOOLS.items():
-        out[f"experiments/{path}"] = TOOL.format(about=about, function=function)
+        out[f"experiments/{path}"] = _tool(function, about)
     shipped = files(HOME) / "workspace_files"
     for name in ("run_full_multilayer_experiment.sh", "monitor_full_experiment.sh"):
         out[name] = (shipped / name).read_text("utf-8")
     out["CLAUDE.md"] = (shipped / "CLAUDE.md.txt").read_text("utf-8")
     out["src/__init__.py"] = '"""The guide\'s imports, from Peira."""\n'
-    for name, (module, members) in SRC.items():
-        lines = [f"from {HOME}.{module} import {', '.join(members)}  # noqa: F401"]
-        if name == "metrics":
-            lines.append(f"from {HOME}.scores import {', '.join(SCORES)}  # noqa: F401")
-        out[f"src/{name}.py"] = f'"""The guide\'s src.{name}."""\n\n' + "\n".join(lines) + "\n"
+    for name, module in SRC.items():
+        line = f"from {HOME}.{module} import {', '.join(HOMES[module])}  # noqa: F401"
+        out[f"src/{name}.py"] = f'"""The guide\'s src.{name}."""\n\n{line}\n'
     return out
 
 
-def _log_name(name: str) -> str:
-    """The guide calls the multilayer log script log_multilayer_loo_to_wandb."""
-    return {"loo_multilayer": "multilayer_loo"}.get(name, name)
+def _tool(function: str, about: str) -> str:
+    return SCRIPT.format(about=about, home="guide", function=function, words="")
 
 
 def write_script(name: str, directory: Path) -> Path:
@@ -144,11 +128,9 @@ def _install() -> None:
     package = types.ModuleType("src")
     package.__path__ = []
     sys.modules["src"] = package
-    for name, (module, members) in SRC.items():
+    for name, module in SRC.items():
         made = types.ModuleType(f"src.{name}")
-        homes = [(module, members), *([("scores", SCORES)] if name == "metrics" else [])]
-        for home, each in homes:
-            for member in each:
-                setattr(made, member, getattr(import_module(f"{HOME}.{home}"), member))
+        for member in HOMES[module]:
+            setattr(made, member, getattr(import_module(f"{HOME}.{module}"), member))
         sys.modules[made.__name__] = made
         setattr(package, name, made)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peira.families.representations.contexts import Arm, Context, shuffled
+from peira.families.representations.fields import Record
 from peira.families.representations.summary import Summary, geometry_summary
 from peira.families.representations.trial import Spec, record_arms
 
@@ -18,7 +19,8 @@ class Experiment:
 
     def draw(self, spec: Spec, index: int) -> Context:
         """Context `index` with its arms."""
-        return with_null(spec, spec.draw(index))
+        context = spec.draw(index)
+        return context.with_arms(shuffled(context)) if "shuffled" in spec.null else context
 
     def arms(self, context: Context) -> Mapping[str, Arm]:
         """The arms that are measured alike."""
@@ -30,18 +32,17 @@ class Experiment:
         if "untrained" in spec.null:
             twins = record_arms(spec, drawn, lambda c: {"untrained": c.natural}, model=spec.twin())
             records = [r | t for r, t in zip(records, twins, strict=True)]
-        return records
+        return [r | self.more(spec, c, r) for r, c in zip(records, drawn, strict=True)]
 
-    def summarise(self, spec: Spec, records: Sequence[Mapping[str, Any]]) -> Summary:
+    def more(self, spec: Spec, context: Context, record: Record) -> dict[str, Any]:
+        """What this experiment records of a context beside the common record."""
+        return {}
+
+    def summarise(self, spec: Spec, records: Sequence[Record]) -> Summary:
         """Results, findings and curves."""
         summary = geometry_summary(spec, records)
         self.extend(spec, records, summary)
         return summary
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
         """What this experiment adds to the common summary."""
-
-
-def with_null(spec: Spec, context: Context) -> Context:
-    """The context with its shuffled arm, where the trial asks for it."""
-    return context.with_arms(shuffled(context)) if "shuffled" in spec.null else context

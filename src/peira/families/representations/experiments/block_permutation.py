@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peira.families.representations import inference, plots
+from peira.families.representations import plots
 from peira.families.representations.contexts import Arm, Context, shuffled
 from peira.families.representations.experiments.base import Experiment
-from peira.families.representations.summary import Summary, curve, plain, spec_values
+from peira.families.representations.fields import Record, Values
+from peira.families.representations.summary import Summary, curve, layer_curves, plain
 from peira.families.representations.walks import valid_share
+from peira.stats.columns import means, q_values
 
 if TYPE_CHECKING:
     from peira.families.representations.trial import Spec
@@ -20,6 +22,7 @@ CHUNKS = (2, 4, 8, 16)
 ARMS = ("natural", "reversed", "block", *(f"chunk-{k}" for k in CHUNKS), "shuffled")
 COLOURS = (*plots.PALETTE[:3], "#b3b3b3", "#8c8c8c", "#666666", "#404040", plots.PALETTE[5])
 FIELDS = ("dirichlet_energy", "cluster_separation")
+MASSES = ("neighbour_mass", "loss")
 
 
 class BlockPermutation(Experiment):
@@ -34,27 +37,23 @@ class BlockPermutation(Experiment):
             shuffled(context),
         )
 
-    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
-        records = super().measure(spec, drawn)
-        for record, context in zip(records, drawn, strict=True):
-            record["valid"] = np.array([
-                valid_share([int(n) for n in context.arms[a].node_of], context.graphs[0]) for a in ARMS
-            ])  # fmt: skip
-        return records
+    def more(self, spec: Spec, context: Context, record: Record) -> dict[str, Any]:
+        near = context.graphs[0]
+        return {"valid": np.array([valid_share(context.arms[a].node_of, near) for a in ARMS])}
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
-        found = {arm: spec_values(spec, records, arm) for arm in ARMS}
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
+        found = {arm: summary.arms[arm] for arm in ARMS}
         valid = np.stack([record["valid"] for record in records])
-        summary.curves["valid"] = dict(zip(ARMS, plain(valid.mean(0)), strict=True))
-        summary.curves["arms"] = {
-            name: {arm: curve(inference.means(found[arm].geometry[name])) for arm in ARMS}
-            for name in FIELDS
-        }  # fmt: skip
-        summary.curves["arm_masses"] = {
-            name: {arm: curve(inference.means(found[arm].predictions[name])) for arm in ARMS}
-            for name in ("neighbour_mass", "loss")
-        }  # fmt: skip
-        add_differences(spec, summary, found)
+        summary.curves |= {
+            "valid": dict(zip(ARMS, plain(valid.mean(0)), strict=True)),
+            "arms": {n: {a: curve(means(v.geometry[n])) for a, v in found.items()} for n in FIELDS},
+            "arm_masses": {
+                n: {a: curve(means(v.predictions[n])) for a, v in found.items()} for n in MASSES
+            },
+        }
+        summary.put("differences", ({arm: {} for arm in ARMS[1:]} for _ in spec.keys))
+        for arm in ARMS[1:]:
+            add_differences(spec, summary, arm, found[arm], found["natural"])
         add_slopes(spec, summary, found, valid)
 
 
@@ -82,37 +81,33 @@ def chunk_order(context: Context, size: int) -> Any:
     return np.concatenate([chunks[i] for i in order])
 
 
-def add_differences(spec: Spec, summary: Summary, found: Mapping[str, Any]) -> None:
+def add_differences(spec: Spec, summary: Summary, arm: str, found: Values, natural: Values) -> None:
     """Arm − natural, paired, in every field; the last layer's go into the findings."""
-    for arm in ARMS[1:]:
-        for name in FIELDS:
-            gap = inference.means(found[arm].geometry[name] - found["natural"].geometry[name])
-            q = inference.q_values(gap.p)
-            for i, key in enumerate(spec.keys):
-                told = summary.results[key].setdefault("differences", {}).setdefault(arm, {})
-                told[name] = curve(gap, (i, -1)) | {"q": plain(q[i, -1])}
-            if name == "dirichlet_energy" and arm in ("reversed", "shuffled"):
-                summary.find(
-                    f"{arm}_minus_natural", f"{spec.keys[-1]}: energy at N {spec.length},"
-                    f" {arm} − natural" + (" (order alone)" if arm == "reversed" else ""),
-                    gap.estimate((-1, -1), estimand=f"R, {arm} − natural"),
-                    q=plain(q[-1, -1]))  # fmt: skip
-        for name in ("neighbour_mass", "loss"):
-            gap = inference.means(found[arm].predictions[name] - found["natural"].predictions[name])
-            for key in spec.keys:
-                told = summary.results[key]["differences"][arm]
-                told[name] = curve(gap, -1)
+    told = [cell["differences"][arm] for cell in summary.results.values()]
+    for name in FIELDS:
+        gap = means(found.geometry[name] - natural.geometry[name])
+        q = q_values(gap.p)
+        for cell, end, own in zip(told, layer_curves(gap[:, -1]), q[:, -1], strict=True):
+            cell[name] = end | {"q": plain(own)}
+        if name == "dirichlet_energy" and arm in ("reversed", "shuffled"):
+            summary.find(
+                f"{arm}_minus_natural", f"{spec.keys[-1]}: energy at N {spec.length},"
+                f" {arm} − natural" + (" (order alone)" if arm == "reversed" else ""),
+                gap.estimate((-1, -1), estimand=f"R, {arm} − natural"), q=q[-1, -1])  # fmt: skip
+    for name in MASSES:
+        gap = means(found.predictions[name] - natural.predictions[name])
+        for cell in told:
+            cell[name] = curve(gap[-1])
 
 
-def add_slopes(spec: Spec, summary: Summary, found: Mapping[str, Any], valid: Any) -> None:
+def add_slopes(spec: Spec, summary: Summary, found: Mapping[str, Values], valid: Any) -> None:
     """Change of energy per unit of valid-step share, within contexts (reversed left out: its v is 1)."""
     used = [i for i, arm in enumerate(ARMS) if arm != "reversed"]
     x = valid[:, used] - valid[:, used].mean(1, keepdims=True)
     y = np.stack([found[ARMS[i]].at_end("dirichlet_energy") for i in used], 1)
     slope = (x[:, :, None] * (y - y.mean(1, keepdims=True))).sum(1) / (x**2).sum(1)[:, None]
-    told = inference.means(slope)
-    for i, key in enumerate(spec.keys):
-        summary.results[key]["slope_on_valid_steps"] = curve(told, i)
+    told = means(slope)
+    summary.put("slope_on_valid_steps", layer_curves(told))
     summary.curves["slope"] = curve(told)
     summary.find(
         "slope_on_valid_steps",

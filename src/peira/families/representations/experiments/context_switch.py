@@ -7,21 +7,23 @@ then graph 2; only segment 2 enters the means. Arms `fresh` (graph 2 alone) and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from peira.families.representations import inference, metrics, plots
+from peira.families.representations import metrics, plots
 from peira.families.representations.contexts import Arm, Context
 from peira.families.representations.experiments.base import Experiment
+from peira.families.representations.fields import Record, stacked
 from peira.families.representations.graphs import crossed
-from peira.families.representations.inference import means
+from peira.families.representations.inference import crossing
 from peira.families.representations.reducers import Moments
-from peira.families.representations.summary import Summary, curve, plain
+from peira.families.representations.summary import Summary, bootstrapped, curve
 from peira.families.representations.trial import Spec, forward
-from peira.families.representations.walks import Walk, step_law, walk_nodes
-from peira.stats.result import undefined
+from peira.families.representations.walks import walk_nodes
+from peira.stats.columns import means, nanmean
 
 FIRST = 200  # words of graph 1
 ARMS = ("switch", "fresh", "stay")
@@ -46,23 +48,20 @@ class ContextSwitch(Experiment):
             reducer = Moments(tuple(n + offset for n in spec.lengths))
             rows = forward(spec, [(c, c.arms[arm]) for c in drawn], reducer)
             for record, row in zip(records, rows, strict=True):
-                record |= arm_values(spec, arm, row, offset)
+                difference, masses = arm_values(spec, row, offset)
+                record |= {f"switch/{arm}/difference": difference, f"switch/{arm}/mass": masses}
         return records
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
-        values = {arm: np.stack([r[f"switch/{arm}/difference"] for r in records]) for arm in ARMS}
-        masses = {arm: np.stack([r[f"switch/{arm}/mass"] for r in records]) for arm in ARMS}
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
+        found = {arm: stacked(records, f"switch/{arm}/") for arm in ARMS}
         summary.curves["switch"] = {
-            arm: {"difference": curve(means(values[arm])), "mass": curve(means(masses[arm]))}
-            for arm in ARMS
+            arm: {name: curve(means(values)) for name, values in of.items()}
+            for arm, of in found.items()
         }
-        add_crossover(spec, summary, values)
-        for arm in ARMS:
-            summary.arrays[f"switch.{arm}.difference"] = (
-                ("context", "layer", "length"),
-                values[arm],
-            )
-            summary.arrays[f"switch.{arm}.mass"] = (("context", "graph", "length"), masses[arm])
+        add_crossover(spec, summary, *(found[arm]["difference"] for arm in ("switch", "fresh")))
+        for arm, of in found.items():
+            for name, axis in (("difference", "layer"), ("mass", "graph")):
+                summary.arrays[f"switch.{arm}.{name}"] = (("context", axis, "length"), of[name])
 
 
 experiment = ContextSwitch
@@ -70,96 +69,64 @@ experiment = ContextSwitch
 
 def segments(spec: Spec, context: Context) -> list[Arm]:
     """The three arms; segment 1 is in no mean."""
-    laws = [step_law(s.adjacency, s.weights, Walk()) for s in crossed()]
+    laws = [structure.steps() for structure in crossed()]
     second = spec.length
     head = walk_nodes(laws[0], FIRST, context.rng("head"))
     out = []
     for name, law, side in (("switch", laws[1], 1), ("stay", laws[0], 0)):
         tail = walk_nodes(law, second + 1, context.rng("tail"), head[-1])[1:]
-        arm = context.arm(name, head + tail)
-        labels = arm.node_of.copy()
-        labels[:FIRST] = -1
-        graph_of = np.where(np.arange(FIRST + second) < FIRST, 0, side)
-        out.append(Arm(name, arm.ids, labels, graph_of=graph_of))
+        arm = context.arm(name, head + tail, graph_of=np.repeat([0, side], [FIRST, second]))
+        inside = np.arange(arm.length) >= FIRST
+        out.append(replace(arm, node_of=np.where(inside, arm.node_of, -1)))
     fresh = walk_nodes(laws[1], second, context.rng("tail"))
-    out.append(context.arm("fresh", fresh, graph_of=np.ones(second, dtype=int)))
-    return out
+    return [*out, context.arm("fresh", fresh, graph_of=np.ones(second, dtype=int))]
 
 
-def arm_values(spec: Spec, arm: str, row: Mapping[str, Any], offset: int) -> dict[str, Any]:
+def arm_values(spec: Spec, row: Mapping[str, Any], offset: int) -> tuple[Any, Any]:
     """F₂ − F₁ (L, n₂) and mass under each graph (2, n₂)."""
-    one, two = crossed()
-    nodes, mass = row["nodes"], row["mass"].astype(float)
+    graphs, nodes, mass = crossed(), row["nodes"], row["mass"].astype(float)
     difference = np.full((len(spec.names), len(spec.lengths)), np.nan)
     masses = np.full((2, len(spec.lengths)), np.nan)
     for j, n in enumerate(spec.lengths):
-        labels = nodes[: n + offset]
-        seen = np.unique(labels[labels >= 0])
-        if len(seen) >= metrics.MIN_NODES:
-            grams = np.stack([row["reduced"][k]["gram"][j] for k in spec.names]).astype(float)
-            part = metrics.centred(grams[:, seen[:, None], seen])
-            sides = [metrics.separation_ratio(part, s.clusters[seen])
-                     if 1 < len(np.unique(s.clusters[seen])) < len(seen) else np.nan for s in (two, one)]  # fmt: skip
-            difference[:, j] = sides[0] - sides[1]
+        seen = np.isin(np.arange(graphs[0].num_nodes), nodes[: n + offset])
+        grams = [row["reduced"][name]["gram"][j] for name in spec.names]
+        one, two = (_separation(metrics.geometry(grams, seen, graph)) for graph in graphs)
+        difference[:, j] = two - one
         recent = slice(max(offset, n + offset - LAST), n + offset)
         at = np.where(nodes[recent] >= 0, nodes[recent], 0)
-        for g, structure in enumerate((one, two)):
-            masses[g, j] = (mass[recent] * structure.adjacency[at]).sum(1).mean()
-    return {f"switch/{arm}/difference": difference, f"switch/{arm}/mass": masses}
+        masses[:, j] = [(mass[recent] * graph.adjacency[at]).sum(1).mean() for graph in graphs]
+    return difference, masses
 
 
-def crossing(curve_: Any, lengths: Sequence[int]) -> float:
-    """First n₂ where the curve is no longer negative (linear in log n₂); NaN if it never is."""
-    y = np.asarray(curve_, float)
-    keep = np.isfinite(y)
-    y, at = y[keep], np.log(np.asarray(lengths, float)[keep])
-    hit = np.flatnonzero(y >= 0)
-    if not len(hit):
-        return float("nan")
-    k = int(hit[0])
-    if k == 0:
-        return float(np.exp(at[0]))
-    part = -y[k - 1] / (y[k] - y[k - 1])
-    return float(np.exp(at[k - 1] + part * (at[k] - at[k - 1])))
+def _separation(g: metrics.Geometry) -> Any:
+    """F by layer; NaN where the clusters are one, or each a node."""
+    able = g.size >= metrics.MIN_NODES and 1 < len(np.unique(g.clusters)) < g.size
+    return metrics.SEPARATION.formula(g) if able else np.nan
 
 
-def _crossing_of(values: Any, lengths: Sequence[int], rows: Any) -> float:
-    return crossing(inference.nanmean(values[rows]), lengths)
-
-
-def add_crossover(spec: Spec, summary: Summary, values: Mapping[str, Any]) -> None:
+def add_crossover(spec: Spec, summary: Summary, switch: Any, fresh: Any) -> None:
     """Crossover of the mean with a bootstrap interval, and hysteresis against the fresh arm."""
+
+    def at(values: Any, layer: int, rows: Any) -> float:
+        return crossing(nanmean(values[rows, layer]), 0.0, spec.lengths)
+
+    told = {
+        arm: bootstrapped(
+            spec, f"crossover|{{}}|{arm}", partial(at, values), len(values),
+            reason=NOT_CROSSED, estimand=f"crossover, {arm}")
+        for arm, values in (("switch", switch), ("fresh", fresh))
+    }  # fmt: skip
+    told["hysteresis"] = bootstrapped(
+        spec, "hysteresis|{}", lambda i, rows: at(switch, i, rows) - at(fresh, i, rows),
+        len(switch), estimand="crossover − fresh's")  # fmt: skip
+    summary.put("crossover", (dict(zip(told, row, strict=True)) for row in zip(*told.values(), strict=True)))  # fmt: skip
     for i, key in enumerate(spec.keys):
-        told = {}
-        for arm in ("switch", "fresh"):
-            told[arm] = inference.estimate_by_bootstrap(
-                partial(_crossing_of, values[arm][:, i], spec.lengths),
-                len(values[arm]), spec.rng(f"crossover|{key}|{arm}"), estimand=f"crossover, {arm}",
-            )  # fmt: skip
-            if told[arm].estimate is None:
-                told[arm] = undefined(NOT_CROSSED, n=told[arm].n, estimand=f"crossover, {arm}")
-                summary.reasons[f"results.{key}.crossover.{arm}"] = NOT_CROSSED
-
-        def lag(rows: Any, i: int = i) -> float:
-            pair = [
-                crossing(inference.nanmean(values[a][rows, i]), spec.lengths)
-                for a in ("switch", "fresh")
-            ]
-            return pair[0] - pair[1]
-
-        told["hysteresis"] = inference.estimate_by_bootstrap(
-            lag,
-            len(values["switch"]),
-            spec.rng(f"hysteresis|{key}"),
-            estimand="crossover − fresh's",
-        )
-        summary.results[key]["crossover"] = {n: plain(e.to_dict()) for n, e in told.items()}
-    for name in ("switch", "hysteresis"):
-        summary.find(
-            "crossover" if name == "switch" else name,
-            f"{spec.keys[-1]}: " + ("words of graph 2 until its clusters separate as well as graph 1's"
-                                    if name == "switch" else "crossover less that of a fresh context"),
-            told[name])  # fmt: skip
+        for arm in [arm for arm in ("switch", "fresh") if told[arm][i].estimate is None]:
+            summary.lacks(key, f"crossover.{arm}", NOT_CROSSED)
+    claims = {"crossover": ("switch", "words of graph 2 until its clusters separate as well as graph 1's"),
+              "hysteresis": ("hysteresis", "crossover less that of a fresh context")}  # fmt: skip
+    for name, (of, claim) in claims.items():
+        summary.find(name, f"{spec.keys[-1]}: {claim}", told[of][-1])
 
 
 @plots.figure(7.0, 3.0, 1, 2)
@@ -167,9 +134,7 @@ def crossover(outcome: Mapping[str, Any], axes: Any) -> str:
     """Separation by graph 2 less graph 1, and mass under each, over n₂."""
     found, lengths = outcome["curves"]["switch"], outcome["lengths"]
     plots.zero(axes[0])
-    for k, arm in enumerate(ARMS):
-        plots.band(axes[0], lengths, found[arm]["difference"], -1, color=plots.PALETTE[k],
-                   marker=plots.MARKERS[k], label=arm)  # fmt: skip
+    plots.bands(axes[0], lengths, {arm: plots.cut(found[arm]["difference"], -1) for arm in ARMS})
     for k, (arm, look) in enumerate((("switch", "-"), ("fresh", "--"))):
         for g in range(2):
             plots.band(axes[1], lengths, found[arm]["mass"], g, color=plots.PALETTE[4 - 3 * g],

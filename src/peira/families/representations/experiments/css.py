@@ -20,10 +20,9 @@ def css_by_position(outcome: Mapping[str, Any], axes: Any) -> str:
         score, low, high, q = (
             plots.numbers(found[kind][k])[-1] for k in ("css", "low", "high", "q")
         )
-        x = range(1, len(score) + 1)
         plots.zero(ax)
-        ax.plot(x, score, color=colour)
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        whole = {"mean": score, "low": low, "high": high}
+        plots.band(ax, range(1, len(score) + 1), whole, color=colour, marker="")
         hit = [i for i in range(len(score)) if q[i] < 0.05]
         ax.plot([i + 1 for i in hit], score[hit], "o", color=colour, markersize=3.5)
         ax.set_title(title)
@@ -44,21 +43,14 @@ def geometry_by_layer(outcome: Mapping[str, Any], axes: Any) -> str:
         ("dirichlet_energy", "Dirichlet energy R"),
         ("cluster_separation", "cluster separation F"),
     )
-    labels = plots.layers(outcome)
     for ax, (name, title) in zip(axes, panels, strict=True):
         plots.structure_free(ax)
-        arms = [arm for arm in found[name] if arm != "null"]
-        for k, arm in enumerate(arms):
-            plots.band(ax, range(len(labels)), found[name][arm], (slice(None), -1),
-                       color=plots.PALETTE[k], label=arm, marker=plots.MARKERS[k])  # fmt: skip
-        ax.set_xticks(range(len(labels)), labels)
-        ax.set_xlabel("layer (after block k)")
+        arms = {arm: curve for arm, curve in found[name].items() if arm != "null"}
+        ends = {arm: plots.cut(curve, (slice(None), -1)) for arm, curve in arms.items()}
+        plots.bands(ax, plots.over_layers(ax, outcome), ends)
         ax.set_ylabel(title)
     axes[0].legend()
-    return (
-        f"Geometry at N = {outcome['lengths'][-1]}. {plots.BAND}"
-        " Dotted: structure-free value."
-    )  # fmt: skip
+    return f"Geometry at N = {outcome['lengths'][-1]}. {plots.BAND} Dotted: structure-free value."
 
 
 @plots.figure(3.6, 3.4)

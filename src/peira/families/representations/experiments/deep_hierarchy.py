@@ -10,14 +10,16 @@ import numpy as np
 
 from peira.families.representations import inference, metrics, plots
 from peira.families.representations.experiments.base import Experiment
+from peira.families.representations.fields import Record
 from peira.families.representations.summary import (
+    LEAST,
     Summary,
     add_half_lengths,
     losses_of,
     plain,
-    spec_values,
     whole_grams,
 )
+from peira.stats.columns import sensitivity
 
 if TYPE_CHECKING:
     from peira.families.representations.trial import Spec
@@ -26,24 +28,19 @@ if TYPE_CHECKING:
 class DeepHierarchy(Experiment):
     """Separation by level, each net of the coarser ones."""
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
-        found = spec_values(spec, records, "natural")
-        levels = range(1, len(spec.structure.levels) + 1)
-        defined = [k for k in levels
-                   if np.isfinite(found.geometry[f"level_separation_{k}"]).any()]  # fmt: skip
-        for level in levels:
-            if level not in defined:
-                for key in spec.keys:
-                    name = f"results.{key}.level_separation_{level}"
-                    summary.reasons[name] = metrics.SINGLETON_CLUSTERS
-        add_emergence(spec, summary, found, defined)
-        losses = losses_of(records, "natural", spec.length)
-        for level in defined:
-            score = inference.sensitivity(
-                losses, found.geometry[f"level_separation_{level}"][:, :, -1]
-            )
-            for i, key in enumerate(spec.keys):
-                summary.results[key][f"css_level_{level}"] = plain(score.css[i])
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
+        found = summary.natural
+        names = {k: f"level_separation_{k}" for k in range(1, len(spec.structure.levels) + 1)}
+        defined = [k for k, name in names.items() if np.isfinite(found.geometry[name]).any()]
+        for key in spec.keys:
+            for level in set(names) - set(defined):
+                summary.lacks(key, names[level], metrics.SINGLETON_CLUSTERS)
+        add_half_lengths(spec, summary, {names[k]: f"level {k}" for k in defined})
+        for coarse, fine in pairwise(defined):
+            add_order(spec, summary, coarse, fine)
+        losses = losses_of(records, spec.length)
+        for k in defined:
+            summary.put(f"css_level_{k}", sensitivity(losses, found.at_end(names[k])).css)
         summary.curves["levels"] = defined
         summary.curves["evolution"] = evolution(spec, records)
 
@@ -51,38 +48,30 @@ class DeepHierarchy(Experiment):
 experiment = DeepHierarchy
 
 
-def add_emergence(spec: Spec, summary: Summary, found: Any, levels: list[int]) -> None:
-    """N½ per level and layer; in the last layer the order of neighbouring levels."""
-    names = {f"level_separation_{level}": f"level {level}" for level in levels}
-    add_half_lengths(spec, summary, found, names)
-    for coarse, fine in pairwise(levels):
-        one, two = (found.geometry[f"level_separation_{k}"][:, -1] for k in (coarse, fine))
-        estimate = inference.order_of(one, two, (1.0, 1.0), spec.lengths,
-                                      spec.rng(f"order|{coarse}|{fine}"), "log ratio of N½")  # fmt: skip
-        summary.find(
-            f"order_{coarse}_{fine}",
-            f"log(N½ of level {coarse} / N½ of level {fine}); negative: the coarser comes first",
-            estimate)  # fmt: skip
+def add_order(spec: Spec, summary: Summary, coarse: int, fine: int) -> None:
+    """Which of two neighbouring levels comes first, in the last layer."""
+    one, two = (summary.natural.geometry[f"level_separation_{k}"][:, -1] for k in (coarse, fine))
+    summary.find(
+        f"order_{coarse}_{fine}",
+        f"log(N½ of level {coarse} / N½ of level {fine}); negative: the coarser comes first",
+        inference.order_of(one, two, (1.0, 1.0), spec.lengths, spec.rng(f"order|{coarse}|{fine}"),
+                           "log ratio of N½"))  # fmt: skip
 
 
-def evolution(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def evolution(spec: Spec, records: Sequence[Record]) -> dict[str, Any]:
     """Planes of the population geometry of the last layer over N, Procrustes-aligned to the last."""
+    from scipy.linalg import orthogonal_procrustes
+
     frames: dict[str, Any] = {}
     for j in range(len(spec.lengths) - 1, -1, -1):
-        mean = metrics.population(list(whole_grams(records, "natural", len(spec.keys) - 1, j)))
-        if mean is None:
+        grams = whole_grams(records, "natural", len(spec.keys) - 1, j)
+        if len(grams) < LEAST:
             continue
-        at = plots.plane(mean)
+        at = plots.plane(grams.mean(0))
         if frames:
-            at = aligned(at, np.array(next(iter(frames.values()))))
+            at = at @ orthogonal_procrustes(at, np.array(next(iter(frames.values()))))[0]
         frames[str(spec.lengths[j])] = plain(at)
     return dict(reversed(frames.items()))
-
-
-def aligned(points: Any, target: Any) -> Any:
-    """Points (n, 2) rotated or mirrored onto the target (orthogonal Procrustes, no scaling)."""
-    u, _, v = np.linalg.svd(points.T @ target)
-    return points @ (u @ v)
 
 
 @plots.figure(6.8, 2.9, 1, 2, sharey=True)
@@ -92,14 +81,13 @@ def phi_evolution(outcome: Mapping[str, Any], axes: Any) -> str:
     keys = list(outcome["results"])
     for ax, layer in zip(axes, (len(keys) // 2, len(keys) - 1), strict=True):
         plots.structure_free(ax)
-        for k, level in enumerate(outcome["curves"]["levels"]):
-            name = f"level_separation_{level}"
-            plots.band(ax, lengths, found[name]["natural"], layer, color=plots.PALETTE[k],
-                       marker=plots.MARKERS[k], label=f"level {level}")  # fmt: skip
+        for level, colour, mark in zip(outcome["curves"]["levels"], plots.PALETTE, plots.MARKERS, strict=False):  # fmt: skip
+            curves = found[f"level_separation_{level}"]
+            plots.band(ax, lengths, curves["natural"], layer, color=colour, marker=mark,
+                       label=f"level {level}")  # fmt: skip
             for null, line in (("shuffled", "--"), ("untrained", ":")):
-                if null in found[name]:
-                    plots.thin_line(ax, lengths, found[name][null], layer, color=plots.PALETTE[k],
-                                    linestyle=line)  # fmt: skip
+                if null in curves:
+                    plots.thin_line(ax, lengths, curves[null], layer, color=colour, linestyle=line)
         ax.set_title(keys[layer].replace("_", " "))
         plots.log_lengths(ax, lengths)
     axes[0].set_ylabel("separation net of coarser levels")

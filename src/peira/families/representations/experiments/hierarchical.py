@@ -9,7 +9,7 @@ import numpy as np
 
 from peira.families.representations import inference, plots
 from peira.families.representations.experiments.base import Experiment
-from peira.families.representations.fields import RECENT, structures_of
+from peira.families.representations.fields import Record, Values, recent_means, with_structures
 from peira.families.representations.summary import (
     Summary,
     add_half_lengths,
@@ -17,9 +17,9 @@ from peira.families.representations.summary import (
     losses_of,
     plain,
     potentials,
-    spec_values,
 )
-from peira.stats.result import Estimate
+from peira.stats.columns import means, nanmean, sensitivity
+from peira.stats.result import ZERO_VARIANCE, Estimate
 
 if TYPE_CHECKING:
     from peira.families.representations.trial import Spec
@@ -30,136 +30,126 @@ CLASSES = ("first_visit", "bridge_arrival", "return")
 class Hierarchical(Experiment):
     """Emergence of clusters against nodes, in geometry and in predictions."""
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
-        found = spec_values(spec, records, "natural")
-        masses = cluster_masses(spec, records)
-        summary.curves["split"] = {
-            k: curve(inference.means(v)) for k, v in masses.items() if k != "null"
-        }
-        summary.curves["split_null"] = plain(masses["null"])
-        add_emergence(spec, summary, found, masses)
-        add_drop(spec, summary, found)
-        add_classes(spec, records, summary, found)
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
+        found = summary.natural
+        masses, nulls = cluster_masses(spec, records)
+        summary.curves["split"] = {name: curve(means(v)) for name, v in masses.items()}
+        summary.curves["split_null"] = nulls
+        names = ("cluster_separation", "within_energy")
+        add_half_lengths(spec, summary, {n: n for n in names})
+        last = {name: found.geometry[name][:, -1] for name in names}
+        add_order(spec, summary, "geometry", last, dict.fromkeys(names, 1.0))
+        add_order(spec, summary, "predictions", masses, nulls)
+        add_drop(spec, summary)
+        add_classes(spec, records, summary)
         summary.curves["css_map"] = css_rows(spec, records, found)
 
 
 experiment = Hierarchical
 
 
-def cluster_masses(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def cluster_masses(
+    spec: Spec, records: Sequence[Record]
+) -> tuple[dict[str, Any], dict[str, float]]:
     """(C, N) shares near N: of the graph mass that is in the token's cluster, and of that what is on
-    neighbours; `null` their structure-free values."""
-    out: dict[str, Any] = {"cluster_share": [], "neighbour_share": []}
-    nulls = []
-    for record, s in zip(records, structures_of(records, spec.structure), strict=True):
+    neighbours; and their structure-free values."""
+    rows, nulls = [], []
+    for record, s in with_structures(records, spec.structure):
         same = (s.clusters[:, None] == s.clusters[None, :]).astype(float)
         near = same * s.adjacency
         nulls.append([same.sum(1).mean() / s.num_nodes, (near.sum(1) / same.sum(1)).mean()])
         nodes, mass = record["natural/nodes"], record["natural/mass"].astype(float)
-        at = np.where(nodes >= 0, nodes, 0)
-        blank = np.where(nodes >= 0, 1.0, np.nan)
+        at, blank = np.where(nodes >= 0, nodes, 0), np.where(nodes >= 0, 1.0, np.nan)
         inside = (mass * same[at]).sum(1)
-        series = {"cluster_share": inside / np.maximum(mass.sum(1), 1e-12) * blank,
-                  "neighbour_share": (mass * near[at]).sum(1) / np.maximum(inside, 1e-12) * blank}  # fmt: skip
-        for name, values in series.items():
-            out[name].append([np.nanmean(values[max(0, n - RECENT) : n]) for n in spec.lengths])
-    null = dict(zip(out, np.mean(nulls, 0).tolist(), strict=True))
-    return {name: np.array(rows) for name, rows in out.items()} | {"null": null}
+        shares = (inside / np.maximum(mass.sum(1), 1e-12),
+                  (mass * near[at]).sum(1) / np.maximum(inside, 1e-12))  # fmt: skip
+        rows.append([recent_means(share * blank, spec.lengths) for share in shares])
+    names = ("cluster_share", "neighbour_share")
+    null = dict(zip(names, plain(np.mean(nulls, 0)), strict=True))
+    return dict(zip(names, np.moveaxis(np.array(rows), 1, 0), strict=True)), null
 
 
-def add_emergence(spec: Spec, summary: Summary, found: Any, masses: Mapping[str, Any]) -> None:
-    """N½ of clusters and of nodes, by layer, and of the two shares; their order."""
-    names = {n: n for n in ("cluster_separation", "within_energy")}
-    add_half_lengths(spec, summary, found, names)
-    last = len(spec.keys) - 1
-    pairs = (
-        ("geometry", found.geometry["cluster_separation"][:, last],
-         found.geometry["within_energy"][:, last], (1.0, 1.0)),
-        ("predictions", masses["cluster_share"], masses["neighbour_share"],
-         (masses["null"]["cluster_share"], masses["null"]["neighbour_share"])),
-    )  # fmt: skip
-    for name, coarse, fine, nulls in pairs:
-        estimate = inference.order_of(coarse, fine, nulls, spec.lengths, spec.rng(f"order|{name}"),
-                                      "log ratio of N½, clusters / nodes")  # fmt: skip
-        summary.find(
-            f"order_in_{name}",
-            f"log(N½ of clusters / N½ of nodes) in {name}; negative: clusters first",
-            estimate)  # fmt: skip
+def add_order(
+    spec: Spec, summary: Summary, where: str, values: Mapping[str, Any], nulls: Mapping[str, float]
+) -> None:
+    """Do clusters come before nodes? `values` (C, N) of either, in that order."""
+    coarse, fine = values
+    summary.find(
+        f"order_in_{where}",
+        f"log(N½ of clusters / N½ of nodes) in {where}; negative: clusters first",
+        inference.order_of(values[coarse], values[fine], (nulls[coarse], nulls[fine]), spec.lengths,
+                           spec.rng(f"order|{where}"), "log ratio of N½, clusters / nodes"))  # fmt: skip
 
 
-def add_drop(spec: Spec, summary: Summary, found: Any) -> None:
+def add_drop(spec: Spec, summary: Summary) -> None:
     """Largest drop of mean separation from its running maximum; claimed if its lower limit > 0."""
-    for i, key in enumerate(spec.keys):
-        values = found.geometry["cluster_separation"][:, i]
-        # A resampled maximum is biased upwards, so the drop is taken between the lengths that the
-        # whole sample points to.
-        mean = inference.nanmean(values)
-        trough, peak = _drop_at(mean)
-
-        def statistic(rows: Any, values: Any = values, ends: Any = (peak, trough)) -> float:
-            again = inference.nanmean(values[rows])
-            return float(again[ends[0]] - again[ends[1]])
-
-        estimate = Estimate(0.0, n=len(values), reason="zero_variance", estimand="largest drop")
-        if peak != trough:
-            estimate = inference.estimate_by_bootstrap(
-                statistic, len(values), spec.rng(f"drop|{key}"), estimand="largest drop of mean F"
-            )
-        summary.results[key]["largest_drop"] = plain(estimate.to_dict())
-        summary.results[key]["non_monotonic"] = bool(estimate.low is not None and estimate.low > 0)
+    separation = summary.natural.geometry["cluster_separation"]
+    told = [_drop(separation[:, i], spec.rng(f"drop|{key}")) for i, key in enumerate(spec.keys)]
+    summary.put("largest_drop", told)
+    summary.put("non_monotonic", (drop.low is not None and drop.low > 0 for drop in told))
     summary.find(
         "non_monotonicity", f"{spec.keys[-1]}: largest drop of separation from its running maximum",
-        estimate)  # fmt: skip
+        told[-1])  # fmt: skip
 
 
-def _drop_at(mean: Any) -> tuple[int, int]:
-    """(trough, peak): where a curve falls most from its running maximum."""
+def _drop(values: Any, rng: np.random.Generator) -> Estimate:
+    """Largest drop of the mean of (C, N) from its running maximum.
+
+    A resampled maximum is biased upwards, so the drop is taken between the lengths that the whole
+    sample points to.
+    """
+    mean = nanmean(values)
     filled = np.where(np.isfinite(mean), mean, -np.inf)
     fall = np.where(np.isfinite(mean), np.maximum.accumulate(filled) - filled, 0.0)
     trough = int(np.argmax(fall))
-    return trough, int(np.argmax(filled[: trough + 1]))
+    peak = int(np.argmax(filled[: trough + 1]))
+    if peak == trough:
+        return Estimate(0.0, n=len(values), reason=ZERO_VARIANCE, estimand="largest drop")
+
+    def statistic(rows: Any) -> float:
+        again = nanmean(values[rows])
+        return float(again[peak] - again[trough])
+
+    return inference.by_bootstrap(statistic, len(values), rng, estimand="largest drop of mean F")
 
 
-def token_classes(nodes: Any, clusters: Any) -> dict[str, Any]:
-    """Masks (T,): a node's first visit; an arrival from another cluster; any other return."""
+def token_classes(nodes: Any, clusters: Any) -> list[Any]:
+    """Masks (T,) of the `CLASSES`: a node's first visit; an arrival from another cluster; any other
+    return."""
     first = np.zeros(len(nodes), dtype=bool)
     first[np.unique(nodes, return_index=True)[1]] = True
     bridge = np.concatenate([[False], clusters[nodes[1:]] != clusters[nodes[:-1]]])
-    return {"first_visit": first, "bridge_arrival": bridge & ~first, "return": ~first & ~bridge}
+    return [first, bridge & ~first, ~first & ~bridge]
 
 
-def class_losses(spec: Spec, records: Sequence[Mapping[str, Any]]) -> Any:
+def class_losses(spec: Spec, records: Sequence[Record]) -> Any:
     """(C, 3): mean loss over each walk's own first visits, bridge arrivals, returns."""
     out = []
-    for record, s in zip(records, structures_of(records, spec.structure), strict=True):
-        nodes, losses = record["natural/nodes"].copy(), record["natural/losses"]
-        nodes[nodes < 0] = nodes[1] if len(nodes) > 1 else 0
-        masks = token_classes(nodes, s.clusters)
-        out.append([np.nanmean(losses[m]) if np.isfinite(losses[m]).any() else np.nan
-                    for m in (masks[name] for name in CLASSES)])  # fmt: skip
+    for index, record in enumerate(records):
+        context = spec.draw(index)  # the record leaves out where a walk without BOS began
+        masks = token_classes(context.nodes, context.structure.clusters)
+        out.append([nanmean(record["natural/losses"][mask]) for mask in masks])
     return np.array(out)
 
 
-def add_classes(
-    spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary, found: Any
-) -> None:
+def add_classes(spec: Spec, records: Sequence[Record], summary: Summary) -> None:
     """CSS pooled over token classes."""
-    score = inference.sensitivity(class_losses(spec, records), potentials(found)["separation"])
-    for i, key in enumerate(spec.keys):
-        summary.results[key]["css_by_class"] = {
-            name: {"css": plain(score.css[i, k]), "ci": plain([score.low[i, k], score.high[i, k]]),
-                   "r": plain(score.r[i, k]), "n": int(score.n[i, k])}
-            for k, name in enumerate(CLASSES)
-        }  # fmt: skip
+    phi = potentials(summary.natural)["separation"]
+    score = sensitivity(class_losses(spec, records), phi)
+    summary.put("css_by_class", (
+        {name: {"css": of.css, "ci": [of.low, of.high], "r": of.r, "n": of.n}
+         for name, of in ((name, score[i, k]) for k, name in enumerate(CLASSES))}
+        for i in range(len(spec.keys))
+    ))  # fmt: skip
 
 
-def css_rows(spec: Spec, records: Sequence[Mapping[str, Any]], found: Any) -> Any:
+def css_rows(spec: Spec, records: Sequence[Record], found: Values) -> Any:
     """CSS of the last layer (N, T): loss at each position against separation at each N."""
-    losses = losses_of(records, "natural", spec.length)
+    losses = losses_of(records, spec.length)
     rows = []
     for j, length in enumerate(spec.lengths):
         phi = potentials(found, j)["separation"][:, -1:]
-        score = inference.sensitivity(losses[:, :length], phi)
+        score = sensitivity(losses[:, :length], phi)
         rows.append([*plain(score.r[0]), *([None] * (spec.length - length))])
     return rows
 

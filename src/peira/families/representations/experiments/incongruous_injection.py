@@ -15,13 +15,14 @@ from peira.families.representations import metrics, plots
 from peira.families.representations.contexts import Arm, Context
 from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.experiments.loo import common_neighbour
-from peira.families.representations.fields import token_masses
+from peira.families.representations.fields import RECENT, Record, stacked, token_masses
 from peira.families.representations.graphs import Structure
-from peira.families.representations.inference import means, nanmean
-from peira.families.representations.reducers import Moments
+from peira.families.representations.reducers import span
 from peira.families.representations.summary import Summary, curve, plain
 from peira.families.representations.variants import Variant, run_variants
 from peira.families.representations.words import group_of
+from peira.stats.columns import means, nanmean
+from peira.stats.result import NOT_IDENTIFIED, NOT_REACHED
 
 if TYPE_CHECKING:
     from peira.families.representations.trial import Spec
@@ -35,27 +36,20 @@ LAGS = (1, 2, 5, 10, 20)
 class IncongruousInjection(Experiment):
     """Effect of one injected token by its kind, its position and the context length."""
 
-    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
-        records = super().measure(spec, drawn)
-        for record, context in zip(records, drawn, strict=True):
-            record |= effects(spec, context)
-        return records
+    def more(self, spec: Spec, context: Context, record: Record) -> dict[str, Any]:
+        return effects(spec, context)
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
-        at = positions(spec.lengths)
-        values = {e: np.stack([r[f"injection/{e}"] for r in records]) for e in EFFECTS}
-        lags = np.stack([r["injection/lags"] for r in records])
-        own = np.stack([r["injection/own_loss"] for r in records])
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
+        at, found = positions(spec.lengths), stacked(records, "injection/")
         summary.curves["injection"] = {
-            "positions": list(at),
-            "types": list(TYPES),
-            "lags": list(LAGS),
-        }
-        for effect, array in values.items():
-            add_effect(spec, summary, effect, array, at)
+            "positions": list(at), "types": list(TYPES), "lags": list(LAGS)
+        }  # fmt: skip
+        summary.put("injection", ({} for _ in spec.keys))
+        for effect in EFFECTS:
+            add_effect(spec, summary, effect, found[effect], at)
             axes = ("context", "type", "position", "layer", "length")
-            summary.arrays[f"injection.{effect}"] = (axes, array)
-        add_recovery(spec, summary, lags, own)
+            summary.arrays[f"injection.{effect}"] = (axes, found[effect])
+        add_recovery(spec, summary, found["lags"], found["own_loss"])
 
 
 experiment = IncongruousInjection
@@ -111,48 +105,39 @@ def effects(spec: Spec, context: Context) -> dict[str, Any]:
     at = positions(spec.lengths)
     made = {(k, p): Variant(arm_with(spec, context, p, k, token), p)
             for p in at for k, token in injected_ids(spec, context, p).items()}  # fmt: skip
-    reducer = Moments(spec.lengths, spec.window)
-    rows = dict(zip(made, run_variants(spec, context, list(made.values()), reducer), strict=True))
-    size = (len(ALL), len(at), len(spec.layers), len(spec.lengths))
-    out = {f"injection/{e}": np.full(size, np.nan) for e in EFFECTS}
-    lags = np.full((len(ALL), len(at), len(LAGS)), np.nan)
-    own = np.full((len(ALL), len(at)), np.nan)
+    rows = dict(
+        zip(made, run_variants(spec, context, list(made.values()), spec.moments), strict=True)
+    )
+    size = (len(ALL), len(at))
+    out = {e: np.full((*size, len(spec.layers), len(spec.lengths)), np.nan) for e in EFFECTS}
+    out |= {"lags": np.full((*size, len(LAGS)), np.nan), "own_loss": np.full(size, np.nan)}
     for (kind, p), row in rows.items():
-        a, b = ALL.index(kind), at.index(p)
-        own[a, b] = row["losses"][p]
-        for k, lag in enumerate(LAGS):
-            if p + lag < len(row["losses"]):
-                lags[a, b, k] = row["losses"][p + lag]
-        measured = cell(spec, context.structure, row, p)
-        for effect, values in measured.items():
-            out[f"injection/{effect}"][a, b] = values
-    return out | {"injection/lags": lags, "injection/own_loss": own}
+        where, losses = (ALL.index(kind), at.index(p)), row["losses"]
+        out["own_loss"][where] = losses[p]
+        reached = [k for k, lag in enumerate(LAGS) if p + lag < len(losses)]
+        out["lags"][where][reached] = [losses[p + LAGS[k]] for k in reached]
+        for effect, values in cell(spec, context.structure, row, p).items():
+            out[effect][where] = values
+    return {f"injection/{name}": values for name, values in out.items()}
 
 
 def cell(spec: Spec, structure: Structure, row: Mapping[str, Any], p: int) -> dict[str, Any]:
     """Effects (L, N) of one variant; NaN at lengths that do not reach beyond p."""
     nodes = row["nodes"]
     masses = token_masses(row["mass"].astype(float), nodes, structure, spec.walk)["neighbour_mass"]
-    shape = (len(spec.layers), len(spec.lengths))
-    out = {e: np.full(shape, np.nan) for e in EFFECTS}
+    out = {e: np.full((len(spec.layers), len(spec.lengths)), np.nan) for e in EFFECTS}
     for j, n in enumerate(spec.lengths):
         if n <= p + 1:
             continue
-        start = 0 if spec.window is None else max(0, n - spec.window)
-        labels = nodes[start:n]
-        seen = np.unique(labels[labels >= 0])
-        grams = np.stack([row["reduced"][name]["gram"][j] for name in spec.names]).astype(float)
-        part = metrics.centred(grams[:, seen[:, None], seen])
-        inside = structure.adjacency[np.ix_(seen, seen)]
-        if len(seen) >= metrics.MIN_NODES and inside.any():
-            out["energy"][:, j] = metrics.energy_ratio(metrics.laplacian(inside), part)
-            if len(np.unique(structure.clusters[seen])) > 1:
-                out["separation"][:, j] = metrics.separation_ratio(part, structure.clusters[seen])
-        after = slice(p + 1, n)
-        out["mass"][:, j] = (
-            np.nanmean(masses[after][-20:]) if np.isfinite(masses[after]).any() else np.nan
-        )
-        out["loss"][:, j] = np.nanmean(row["losses"][after])
+        labels = nodes[slice(*span(n, spec.window))]
+        grams = [row["reduced"][name]["gram"][j] for name in spec.names]
+        g = metrics.geometry(grams, np.isin(np.arange(structure.num_nodes), labels), structure)
+        if not g.bare:
+            out["energy"][:, j] = metrics.ENERGY.formula(g)
+            if len(np.unique(g.clusters)) > 1:
+                out["separation"][:, j] = metrics.SEPARATION.formula(g)
+        out["mass"][:, j] = nanmean(masses[p + 1 : n][-RECENT:])
+        out["loss"][:, j] = nanmean(row["losses"][p + 1 : n].astype(float))
     return out
 
 
@@ -170,59 +155,51 @@ def add_effect(spec: Spec, summary: Summary, effect: str, array: Any, at: Sequen
         found = means(contrasts(array, against))
         summary.curves["injection"][f"{effect}_minus_{against}"] = curve(found)
     primary = contrasts(array, "congruous")[..., -1]
-    early = [k for k, p in enumerate(at) if p <= spec.length / 4]
-    late = [k for k, p in enumerate(at) if p >= 3 * spec.length / 4]
-    parts = {
-        name: nanmean(primary[:, :, keep], 2) for name, keep in (("early", early), ("late", late))
-    }
-    parts["early_minus_late"] = parts["early"] - parts["late"]
-    told = {name: means(values) for name, values in parts.items()}
+    early = nanmean(primary[:, :, [k for k, p in enumerate(at) if p <= spec.length / 4]], 2)
+    late = nanmean(primary[:, :, [k for k, p in enumerate(at) if p >= 3 * spec.length / 4]], 2)
+    told = {"early": means(early), "late": means(late), "early_minus_late": means(early - late)}
     summary.curves["injection"][f"{effect}_early_late"] = {n: curve(m) for n, m in told.items()}
-    for i, key in enumerate(spec.keys):
-        cell_ = summary.results[key].setdefault("injection", {})
-        cell_[effect] = {
-            kind: {name: curve(m, (k, i)) for name, m in told.items()}
-            for k, kind in enumerate(TYPES)
+    for i, results in enumerate(summary.results.values()):
+        results["injection"][effect] = {
+            kind: {name: curve(m[k, i]) for name, m in told.items()} for k, kind in enumerate(TYPES)
         }
     if effect in ("energy", "loss"):
-        k = TYPES.index("wrong_cluster")
         summary.find(
             f"{effect}_early_minus_late",
             f"{spec.keys[-1]}: effect of a word of the wrong cluster on {effect} (arm − congruous),"
             f" early (p ≤ N/4) − late (p ≥ 3N/4), N {spec.length}",
-            told["early_minus_late"].estimate((k, -1), estimand=f"{effect}, early − late",
-                                              reason="not_identified"))  # fmt: skip
+            told["early_minus_late"].estimate((TYPES.index("wrong_cluster"), -1), reason=NOT_IDENTIFIED,
+                                              estimand=f"{effect}, early − late"))  # fmt: skip
 
 
 def add_recovery(spec: Spec, summary: Summary, lags: Any, own: Any) -> None:
     """Loss of the injected token; excess loss by lag and its half-life."""
     excess = means(nanmean(contrasts(lags, "congruous"), 2))  # over positions
-    base = means(nanmean(own, 2))
-    summary.curves["injection"]["excess_loss"] = curve(excess)
-    summary.curves["injection"]["own_loss"] = dict(zip(ALL, plain(base.mean), strict=True))
     half = {kind: _half_life(excess.mean[k]) for k, kind in enumerate(TYPES)}
-    for key in spec.keys:
-        summary.results[key]["injection"] |= {
-            "own_loss": summary.curves["injection"]["own_loss"], "half_life": half,
-        }  # fmt: skip
-    for kind, value in half.items():
-        if value is None:
-            summary.reasons[f"injection.half_life.{kind}"] = "not_reached"
+    losses = dict(zip(ALL, plain(nanmean(nanmean(own, 2))), strict=True))
+    summary.curves["injection"] |= {"excess_loss": curve(excess), "own_loss": losses}
+    for results in summary.results.values():
+        results["injection"] |= {"own_loss": losses, "half_life": half}
+    for kind in [kind for kind, value in half.items() if value is None]:
+        summary.reasons[f"injection.half_life.{kind}"] = NOT_REACHED
 
 
-def _half_life(curve_: Any) -> float | None:
+def _half_life(excess: Any) -> float | None:
     """Lag at which the excess has fallen to half of that at lag 1; None if it does not."""
-    if not np.isfinite(curve_[0]) or curve_[0] <= 0:
-        return None
-    below = np.flatnonzero(curve_ <= curve_[0] / 2)
-    if not len(below):
+    below = np.flatnonzero(excess <= excess[0] / 2)
+    if not excess[0] > 0 or not len(below):
         return None
     k = int(below[0])
-    part = (curve_[k - 1] - curve_[0] / 2) / (curve_[k - 1] - curve_[k])
+    part = (excess[k - 1] - excess[0] / 2) / (excess[k - 1] - excess[k])
     return float(LAGS[k - 1] + part * (LAGS[k] - LAGS[k - 1]))
 
 
 # -- figures --------------------------------------------------------------------------------------
+
+
+def _kinds(curve: Mapping[str, Any], *index: Any) -> dict[str, Any]:
+    """A part of a curve for each kind of word, by its name."""
+    return {kind.replace("_", " "): plots.cut(curve, (k, *index)) for k, kind in enumerate(TYPES)}
 
 
 @plots.figure(7.0, 2.9, 1, 2)
@@ -231,17 +208,13 @@ def effect_by_position(outcome: Mapping[str, Any], axes: Any) -> str:
     found = outcome["curves"]["injection"]
     for ax, effect in zip(axes, ("energy", "loss"), strict=True):
         plots.zero(ax)
-        for k, kind in enumerate(found["types"]):
-            plots.band(ax, found["positions"], found[f"{effect}_minus_congruous"],
-                       (k, slice(None), -1, -1), color=plots.PALETTE[k],
-                       marker=plots.MARKERS[k], label=kind.replace("_", " "))  # fmt: skip
+        curves = _kinds(found[f"{effect}_minus_congruous"], slice(None), -1, -1)
+        plots.bands(ax, found["positions"], curves)
         ax.set_xlabel("position p of the injected word")
         ax.set_ylabel(f"effect on {'energy R' if effect == 'energy' else 'later loss (nats)'}")
     axes[0].legend()
-    return (
-        f"Arm − congruous at N = {outcome['lengths'][-1]},"
-        f" {plots.last_layer(outcome)}. {plots.BAND}"
-    )  # fmt: skip
+    where = f"N = {outcome['lengths'][-1]}, {plots.last_layer(outcome)}"
+    return f"Arm − congruous at {where}. {plots.BAND}"
 
 
 @plots.figure(7.4, 2.7, 1, len(TYPES), sharey=True)
@@ -256,31 +229,24 @@ def effect_map(outcome: Mapping[str, Any], axes: Any) -> str:
         ax.set_xlabel("N")
     axes[0].set_ylabel("position p")
     plots.bar(image, list(axes), "effect on R")
-    return (
-        "Arm − congruous, last layer. Grey: p beyond N or no"
-        " congruous word."
-    )  # fmt: skip
+    return "Arm − congruous, last layer. Grey: p beyond N or no congruous word."
 
 
 @plots.figure(7.4, 2.6, 1, len(TYPES), sharey=True)
 def early_and_late(outcome: Mapping[str, Any], axes: Any) -> str:
     """Early and late effects on energy by layer."""
     found = outcome["curves"]["injection"]["energy_early_late"]
-    labels = plots.layers(outcome)
     for k, (ax, kind) in enumerate(zip(axes, TYPES, strict=True)):
         plots.zero(ax)
-        for j, part in enumerate(("early", "late")):
-            plots.band(ax, range(len(labels)), found[part], (k,), color=plots.PALETTE[j],
-                       marker=plots.MARKERS[j], label=part)  # fmt: skip
+        parts = {part: plots.cut(found[part], k) for part in ("early", "late")}
+        plots.bands(ax, plots.over_layers(ax, outcome), parts)
         ax.set_title(kind.replace("_", " "))
-        ax.set_xticks(range(len(labels)), labels)
-        ax.set_xlabel("layer")
     axes[0].set_ylabel("effect on energy R")
     axes[0].legend()
     return (
-        f"Early: p ≤ N/4; late: p ≥ 3N/4; N ="
-        f" {outcome['lengths'][-1]}; arm − congruous. {plots.BAND}"
-    )  # fmt: skip
+        f"Early: p ≤ N/4; late: p ≥ 3N/4; N = {outcome['lengths'][-1]}; arm − congruous."
+        f" {plots.BAND}"
+    )
 
 
 @plots.figure(4.8, 3.0)
@@ -288,9 +254,7 @@ def recovery(outcome: Mapping[str, Any], ax: Any) -> str:
     """Excess loss by lag after the injected word."""
     found = outcome["curves"]["injection"]
     plots.zero(ax)
-    for k, kind in enumerate(found["types"]):
-        plots.band(ax, found["lags"], found["excess_loss"], (k,), color=plots.PALETTE[k],
-                   marker=plots.MARKERS[k], label=kind.replace("_", " "))  # fmt: skip
+    plots.bands(ax, found["lags"], _kinds(found["excess_loss"]))
     ax.set_xscale("log")
     ax.set_xticks(found["lags"], [str(x) for x in found["lags"]])
     ax.minorticks_off()

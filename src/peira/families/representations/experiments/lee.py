@@ -12,37 +12,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peira.families.representations import inference, plots
+from peira.families.representations import plots
 from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.experiments.hierarchical import CLASSES, token_classes
+from peira.families.representations.fields import Record
+from peira.families.representations.loading import Hub, load
 from peira.families.representations.sgld import Sampler, Toy, class_influence
-from peira.families.representations.summary import (
-    Summary,
-    losses_of,
-    plain,
-    potentials,
-    spec_values,
-)
+from peira.families.representations.summary import Summary, losses_of, plain, potentials
+from peira.stats.bootstrap import percentile_limits
+from peira.stats.columns import q_values, sensitivity
 from peira.stats.permutation import monte_carlo_p
-from peira.stats.result import Estimate, undefined
+from peira.stats.result import NOT_IDENTIFIED, SINGLE_UNIT, Estimate, undefined
 
 if TYPE_CHECKING:
     from peira.families.representations.trial import Spec
 
 TOY_STEPS = (20, 40, 60, 80, 100)
 PERMUTATIONS = 999
+RELATIVES = {"sibling": 1, "cousin": 2, "far": 4}  # of item 0 in the toy's tree
 BRIEF = Sampler(chains=2, draws=12, epsilon=1e-6, n_beta=30.0, gamma=300.0, burn=4)
 
 
 class Lee(Experiment):
     """Influence in a toy, in context, and over training."""
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
         summary.curves["toy"] = toy(spec)
         add_toy(summary)
         add_stages(spec, records, summary)
         if spec.settings.checkpoints:
-            summary.curves["training"] = over_training(spec, records)
+            summary.curves["training"] = over_training(spec, len(records))
             summary.diagnostics["training"] = summary.curves["training"]
 
 
@@ -52,16 +51,14 @@ experiment = Lee
 def toy(spec: Spec) -> dict[str, Any]:
     """Influence of item 0 on its sibling, cousin and a far item over training, by both ways."""
     model = Toy()
-    retrained, weights = model.retraining(0), model.train()
-    found = {s: model.bif(weights[s], Sampler(), spec.rng(f"toy|{s}")) for s in TOY_STEPS}
-    values = model.singular_values()
+    retrained, weights, values = model.retraining(0), model.train(), model.singular_values()
+    found = [model.bif(weights[s], Sampler(), spec.rng(f"toy|{s}")) for s in TOY_STEPS]
     told: dict[str, Any] = plain({
         "singular_values": values, "steps": list(range(len(retrained))),
-        "retraining": {n: retrained[:, i] for n, i in (("sibling", 1), ("cousin", 2), ("far", 4))},
-        "bif": {"steps": list(TOY_STEPS), **{
-            n: [found[s].correlation[0, i] for s in TOY_STEPS]
-            for n, i in (("sibling", 1), ("cousin", 2), ("far", 4))},
-            "r_hat": [found[s].r_hat for s in TOY_STEPS], "ess": [found[s].ess for s in TOY_STEPS]},
+        "retraining": {name: retrained[:, i] for name, i in RELATIVES.items()},
+        "bif": {"steps": TOY_STEPS,
+                **{name: [f.correlation[0, i] for f in found] for name, i in RELATIVES.items()},
+                "r_hat": [f.r_hat for f in found], "ess": [f.ess for f in found]},
         "mode_times": mode_times(values, model),
     })  # fmt: skip
     return told
@@ -86,36 +83,35 @@ def add_toy(summary: Summary) -> None:
 def add_stages(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
     """CSS over N in the last layer: sign changes and the largest score against permutations of
     contexts between loss and Φ."""
-    found = spec_values(spec, records, "natural")
-    losses = losses_of(records, "natural", spec.length)
-    phis = np.stack(
-        [potentials(found, j)["separation"][:, -1] for j in range(len(spec.lengths))], 1
-    )
-    score = inference.sensitivity(losses, phis)
-    q = inference.q_values(score.p)
-    summary.curves["stages"] = {
-        k: plain(getattr(score, k)) for k in ("css", "low", "high", "r")
-    } | {"q": plain(q)}
+    losses = losses_of(records, spec.length)
+    phis = np.stack([potentials(summary.natural, j)["separation"][:, -1]
+                     for j in range(len(spec.lengths))], 1)  # fmt: skip
+    score = sensitivity(losses, phis)
+    told = {name: getattr(score, name) for name in ("css", "low", "high", "r")}
+    summary.curves["stages"] = plain(told | {"q": q_values(score.p)})
     rng, observed = spec.rng("permutation"), stage_statistics(score.r)
     draws = np.array([
-        stage_statistics(inference.sensitivity(losses, phis[rng.permutation(len(phis))]).r)
+        stage_statistics(sensitivity(losses, phis[rng.permutation(len(phis))]).r)
         for _ in range(PERMUTATIONS)
     ])  # fmt: skip
-    names = ("sign_changes", "largest_correlation")
-    for k, name in enumerate(names):
-        value, null = observed[k], draws[:, k]
-        null = null[np.isfinite(null)]
-        if not np.isfinite(value) or not len(null):
-            estimate: Estimate = undefined("not_identified", n=len(phis))
-        else:
-            found_p = monte_carlo_p(int((null >= value - 1e-10).sum()), len(null))
-            low, high = np.quantile(null, (0.025, 0.975))
-            estimate = Estimate(value, p=found_p.p, n=len(phis), reason="single_unit",
-                                method="permutation of contexts", mc_error=found_p.mc_error,
-                                estimand=f"{name}; null range [{low:.3g}, {high:.3g}]")  # fmt: skip
+    for name, value, null in zip(
+        ("sign_changes", "largest_correlation"), observed, draws.T, strict=True
+    ):
         summary.find(
             f"css_{name}", f"{spec.keys[-1]}: {name.replace('_', ' ')} of CSS over N and position,"
-            " against contexts permuted between loss and Φ", estimate)  # fmt: skip
+            " against contexts permuted between loss and Φ", _permuted(name, value, null, len(phis)))  # fmt: skip
+
+
+def _permuted(name: str, value: float, null: Any, n: int) -> Estimate:
+    """A statistic held against its values under permutation."""
+    null = null[np.isfinite(null)]
+    if not np.isfinite(value) or not len(null):
+        return undefined(NOT_IDENTIFIED, n=n)
+    found = monte_carlo_p(int((null >= value - 1e-10).sum()), len(null))
+    low, high = percentile_limits(null, 0.95)
+    return Estimate(value, p=found.p, n=n, reason=SINGLE_UNIT, method="permutation of contexts",
+                    mc_error=found.mc_error,
+                    estimand=f"{name}; null range [{low:.3g}, {high:.3g}]")  # fmt: skip
 
 
 def stage_statistics(r: Any) -> tuple[float, float]:
@@ -128,24 +124,21 @@ def stage_statistics(r: Any) -> tuple[float, float]:
     return float(changes), float(np.nanmax(np.abs(r))) if np.isfinite(r).any() else float("nan")
 
 
-def over_training(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def over_training(spec: Spec, count: int) -> dict[str, Any]:
     """BIF between token classes at each checkpoint, with R̂ and ESS."""
-    from peira.families.representations.loading import Hub, load
-
-    contexts = [spec.draw(i) for i in range(min(len(records), 16))]
+    contexts = [spec.draw(i) for i in range(min(count, 16))]
     ids = np.stack([c.natural.ids for c in contexts])
-    start = spec.model.bos_id if getattr(spec.model, "bos_id", None) is not None else int(ids[0, 0])
-    rows = np.concatenate([np.full((len(ids), 1), start), ids], 1)
-    masks = [np.stack([token_classes(c.nodes, c.structure.clusters)[n] for c in contexts])
-             for n in CLASSES]  # fmt: skip
+    start = getattr(spec.model, "bos_id", None)
+    first = np.full((len(ids), 1), ids[0, 0] if start is None else start)
+    rows = np.concatenate([first, ids], 1)
+    masks = np.stack([token_classes(c.nodes, c.structure.clusters) for c in contexts], 1)
     out: dict[str, Any] = {"classes": list(CLASSES), "checkpoints": []}
     for path in spec.settings.checkpoints:
         model, _ = load(path, Hub("float32", spec.settings.device))
         found = class_influence(model, rows, masks, BRIEF, spec.seed)
-        out["checkpoints"].append({
-            "path": path.rstrip("/").rsplit("/", 1)[-1], "bif": plain(found.bif),
-            "correlation": plain(found.correlation), "r_hat": plain(found.r_hat), "ess": plain(found.ess),
-        })  # fmt: skip
+        out["checkpoints"].append(
+            plain({"path": path.rstrip("/").rsplit("/", 1)[-1], **vars(found)})
+        )
     return out
 
 
@@ -156,10 +149,10 @@ def over_training(spec: Spec, records: Sequence[Mapping[str, Any]]) -> dict[str,
 def toy_influence(outcome: Mapping[str, Any], axes: Any) -> str:
     """Influence over training steps, by retraining and by BIF, with the times of the modes."""
     found = outcome["curves"]["toy"]
-    for k, name in enumerate(("sibling", "cousin", "far")):
-        axes[0].plot(found["steps"], found["retraining"][name], color=plots.PALETTE[k], label=name)
-        axes[1].plot(found["bif"]["steps"], found["bif"][name], color=plots.PALETTE[k],
-                     marker=plots.MARKERS[k], label=name)  # fmt: skip
+    for name, colour, mark in zip(RELATIVES, plots.PALETTE, plots.MARKERS, strict=False):
+        look = {"color": colour, "label": name}
+        axes[0].plot(found["steps"], found["retraining"][name], **look)
+        axes[1].plot(found["bif"]["steps"], found["bif"][name], marker=mark, **look)
     for ax in axes:
         plots.zero(ax)
         for time in sorted({round(t) for t in found["mode_times"] if t < 120}):
@@ -194,6 +187,5 @@ def css_panels(outcome: Mapping[str, Any], axes: Any) -> str:
     for ax in axes[:, 0]:
         ax.set_ylabel("r of −loss with F")
     return (
-        "Sensitivity by position, last layer; dots q < .05 (BH over N ×"
-        " positions). Correlational."
-    )  # fmt: skip
+        "Sensitivity by position, last layer; dots q < .05 (BH over N × positions). Correlational."
+    )

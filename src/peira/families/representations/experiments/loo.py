@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peira.families.representations import inference, plots
+from peira.families.representations import plots
 from peira.families.representations.contexts import Arm, Context
 from peira.families.representations.experiments.base import Experiment
-from peira.families.representations.inference import means
+from peira.families.representations.fields import Record, stacked
 from peira.families.representations.influence import (
     Pairs,
     distances,
@@ -23,8 +23,11 @@ from peira.families.representations.influence import (
     without_own,
 )
 from peira.families.representations.reducers import Moments, Vectors
-from peira.families.representations.summary import Summary, curve, plain
+from peira.families.representations.summary import Summary, curve, layer_curves, plain
+from peira.families.representations.trial import forward
 from peira.families.representations.variants import Variant, run_variants
+from peira.stats.columns import means, nanmean, q_values
+from peira.stats.result import NOT_IDENTIFIED
 
 if TYPE_CHECKING:
     from peira.families.representations.trial import Spec
@@ -40,22 +43,17 @@ TITLES = {"ratio_influence": "Φ = ln(across/within)", "energy_influence": "ener
 class LeaveOneOut(Experiment):
     """Influence = Φ(full) − Φ(without p), p's own activation in neither mean."""
 
-    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
-        records = super().measure(spec, drawn)
-        for record, context in zip(records, drawn, strict=True):
-            record |= influences(spec, context)
-        return records
+    def more(self, spec: Spec, context: Context, record: Record) -> dict[str, Any]:
+        return influences(spec, context)
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
-        stacked = {key: np.stack([r[f"loo/{key}"] for r in records]) for key in KEYS}
-        bridge = np.stack([r["loo/bridge"] for r in records])
-        for key, values in stacked.items():
-            add_key(spec, summary, key, values, bridge)
-            summary.arrays[f"loo.{key}"] = (("context", "layer", "length", "position"), values)
-        summary.arrays["loo.bridge"] = (("context", "position"), bridge)
-        summary.diagnostics["swaps_without_neighbour"] = int(
-            sum(int(r["loo/impossible"]) for r in records)
-        )
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
+        found = stacked(records, "loo/")
+        for key in KEYS:
+            add_key(spec, summary, key, found[key], found["bridge"])
+            axes = ("context", "layer", "length", "position")
+            summary.arrays[f"loo.{key}"] = (axes, found[key])
+        summary.arrays["loo.bridge"] = (("context", "position"), found["bridge"])
+        summary.diagnostics["swaps_without_neighbour"] = int(found["impossible"].sum())
 
 
 experiment = LeaveOneOut
@@ -66,13 +64,8 @@ experiment = LeaveOneOut
 
 def variants(spec: Spec, context: Context) -> dict[int, Variant]:
     """The variant of each position p ≥ 1, by mode; a swap without a common neighbour is left out."""
-    made: dict[int, Variant] = {}
-    natural = context.natural
-    for p in range(1, natural.length):
-        arm = changed(spec, context, p)
-        if arm is not None:
-            made[p] = Variant(arm, p)
-    return made
+    arms = {p: changed(spec, context, p) for p in range(1, context.natural.length)}
+    return {p: Variant(arm, p) for p, arm in arms.items() if arm is not None}
 
 
 def changed(spec: Spec, context: Context, p: int) -> Arm | None:
@@ -109,8 +102,6 @@ def influences(spec: Spec, context: Context) -> dict[str, Any]:
     length, deletes = spec.length, spec.mode == "delete"
     reducer = Moments(tuple(n - 1 if deletes else n for n in spec.lengths))
     made = variants(spec, context)
-    from peira.families.representations.trial import forward
-
     full = forward(spec, [(context, context.natural)], Vectors())[0]
     rows = dict(zip(made, run_variants(spec, context, list(made.values()), reducer), strict=True))
     pairs = Pairs.of(context.structure)
@@ -178,36 +169,30 @@ def add_key(spec: Spec, summary: Summary, key: str, values: Any, bridge: Any) ->
     """Means by type and length, bridge − anchor, curves by position, for one kind of influence."""
     later = np.arange(bridge.shape[1]) > 0
     kinds = {"bridge": bridge, "anchor": ~bridge & later, "all": bridge | later}
-    by_type = {  # (C, L, N)
-        kind: inference.nanmean(np.where(mask[:, None, None], values, np.nan), -1)
+    told = {  # (L, N)
+        kind: means(nanmean(np.where(mask[:, None, None], values, np.nan), -1))
         for kind, mask in kinds.items()
     }
-    gap = np.stack([matched_difference(v, b) for v, b in zip(values, bridge, strict=True)])
-    told = {kind: means(found) for kind, found in by_type.items()} | {
-        "bridge_minus_anchor": means(gap)
-    }
-    q = inference.q_values(told["bridge_minus_anchor"].p)
-    for i, name in enumerate(spec.keys):
-        cell_ = summary.results[name]
-        cell_[key] = plain(told["all"].mean[i, -1])
-        cell_[f"{key}_ci"] = plain([told["all"].low[i, -1], told["all"].high[i, -1]])
-        cell_[f"{key}_n"] = int(told["all"].n[i, -1])
-        cell_[f"{key}_bridge_minus_anchor"] = curve(told["bridge_minus_anchor"], (i, -1)) | {
-            "q": plain(q[i, -1])
-        }
-        for j, n in enumerate(spec.lengths):
-            cell_["by_length"][str(n)][key] = plain(told["all"].mean[i, j])
-    curves = summary.curves.setdefault("loo", {}).setdefault(key, {})
-    curves |= {kind: curve(found) for kind, found in told.items()}
-    curves["by_position"] = curve(means(values[:, :, -1]))
+    gap = means(np.stack([matched_difference(v, b) for v, b in zip(values, bridge, strict=True)]))
+    q = q_values(gap.p)
+    ends = zip(layer_curves(gap[:, -1]), q[:, -1], strict=True)
+    summary.put_means(key, told["all"][:, -1])
+    summary.put(f"{key}_bridge_minus_anchor", (end | {"q": own} for end, own in ends))
+    for cell_, row in zip(summary.results.values(), plain(told["all"].mean), strict=True):
+        for by_length, value in zip(cell_["by_length"].values(), row, strict=True):
+            by_length[key] = value
     at = [p for p in TEMPORAL if p < spec.length]
-    curves["temporal"] = {str(p): curve(means(values[:, -1, :, p])) for p in at}
+    summary.curves.setdefault("loo", {})[key] = {
+        **{kind: curve(found) for kind, found in told.items()}, "bridge_minus_anchor": curve(gap),
+        "by_position": curve(means(values[:, :, -1])),
+        "temporal": {str(p): curve(means(values[:, -1, :, p])) for p in at},
+    }  # fmt: skip
     if key in ("ratio_influence", "energy_influence", "loss_influence"):
         summary.find(
             f"{key}_bridge_minus_anchor",
             f"{spec.keys[-1]}: {key}, bridge − anchor items matched in position, N {spec.length}",
-            told["bridge_minus_anchor"].estimate((-1, -1), estimand=f"{key}, bridge − anchor",
-                                                 reason="not_identified"), q=plain(q[-1, -1]))  # fmt: skip
+            gap.estimate((-1, -1), estimand=f"{key}, bridge − anchor", reason=NOT_IDENTIFIED),
+            q=q[-1, -1])  # fmt: skip
 
 
 # -- figures --------------------------------------------------------------------------------------
@@ -220,19 +205,17 @@ def loo_heatmap(outcome: Mapping[str, Any], axes: Any) -> str:
     found = outcome["curves"]["loo"][key]
     layers = plots.layers(outcome)
     peak = float(np.nanmax(np.abs([plots.numbers(found[t]["mean"]) for t in ("bridge", "anchor")])))
-    for column, kind in enumerate(("bridge", "anchor")):
-        mean = plots.numbers(found[kind]["mean"])
-        half = (plots.numbers(found[kind]["high"]) - plots.numbers(found[kind]["low"])) / 2
-        top = plots.heat(axes[0, column], mean, layers, outcome["lengths"], peak=peak, ticks=9)
-        low = plots.heat(
-            axes[1, column], half, layers, outcome["lengths"], sequential=True, ticks=9
-        )
-        axes[0, column].set_title(f"{kind} items")
-        axes[1, column].set_xlabel("context length N (words)")
+    for kind, (above, below) in zip(("bridge", "anchor"), axes.T, strict=True):
+        mean, low, high = (plots.numbers(found[kind][k]) for k in ("mean", "low", "high"))
+        look = {"rows": layers, "columns": outcome["lengths"], "ticks": 9}
+        top = plots.heat(above, mean, peak=peak, **look)
+        half = plots.heat(below, (high - low) / 2, sequential=True, **look)
+        above.set_title(f"{kind} items")
+        below.set_xlabel("context length N (words)")
     for row, label in enumerate(("mean", "half-width")):
         axes[row, 0].set_ylabel(f"layer ({label})")
     plots.bar(top, list(axes[0]), "influence")
-    plots.bar(low, list(axes[1]), "95 % half-width")
+    plots.bar(half, list(axes[1]), "95 % half-width")
     return (
         f"Leave-one-out influence on {TITLES[key]}, condition"
         f" {outcome['condition']}; half-widths of 95 % t intervals over contexts. Positive: the"
@@ -271,13 +254,12 @@ def bridge_and_anchor(outcome: Mapping[str, Any], axes: Any) -> str:
         ax.set_title(TITLES[key])
         plots.log_lengths(ax, outcome["lengths"])
     axes[-1, -1].axis("off")
-    axes[0, 0].set_ylabel("bridge − anchor")
-    axes[1, 0].set_ylabel("bridge − anchor")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("bridge − anchor")
     return (
-        f"{plots.BAND} Items matched in position (at most 3 apart),"
-        f" {plots.last_layer(outcome)}, condition"
-        f" {outcome['condition']}."
-    )  # fmt: skip
+        f"{plots.BAND} Items matched in position (at most 3 apart), {plots.last_layer(outcome)},"
+        f" condition {outcome['condition']}."
+    )
 
 
 @plots.figure(4.8, 3.0)

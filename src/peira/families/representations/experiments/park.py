@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peira.families.representations import inference, metrics, plots
-from peira.families.representations.contexts import Context
+from peira.families.representations.contexts import Context, batch_of
 from peira.families.representations.experiments.base import Experiment
+from peira.families.representations.fields import Record, stacked
 from peira.families.representations.graphs import ring
-from peira.families.representations.inference import means
 from peira.families.representations.reducers import Vectors
-from peira.families.representations.summary import Summary, curve, plain, spec_values
+from peira.families.representations.summary import Summary, curve, layer_curves, plain
+from peira.families.representations.trial import forward
 from peira.families.representations.words import groups
-from peira.stats.result import undefined
+from peira.stats.columns import means, nanmean, q_values
+from peira.stats.result import TOO_FEW_UNITS, Estimate, undefined
 
 if TYPE_CHECKING:
     from peira.families.representations.trial import Spec
@@ -31,22 +33,16 @@ NO_BREAK = "no_break"
 class Park(Experiment):
     """All of §4 over N, the transition of accuracy, prior against context, steering."""
 
-    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
-        records = super().measure(spec, drawn)
-        for record, context in zip(records, drawn, strict=True):
-            if spec.condition == "days":
-                record |= prior_overlaps(spec, context, record)
-            if spec.settings.steer:
-                record |= steered(spec, context)
-        return records
+    def more(self, spec: Spec, context: Context, record: Record) -> dict[str, Any]:
+        days = prior_overlaps(context, record) if spec.condition == "days" else {}
+        return days | (steered(spec, context) if spec.settings.steer else {})
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
-        found = spec_values(spec, records, "natural")
-        add_transition(spec, summary, found.predictions["neighbour_mass"])
-        if "days/context" in records[0]:
-            add_prior(spec, records, summary)
-        if "steer/plane" in records[0]:
-            add_steering(spec, records, summary)
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
+        add_transition(spec, summary)
+        if days := stacked(records, "days/"):
+            add_prior(spec, days, summary)
+        if gains := stacked(records, "steer/"):
+            add_steering(spec, gains, summary)
 
 
 experiment = Park
@@ -78,44 +74,45 @@ def _bic(residual: float, n: int, parameters: int) -> float:
     return float(n * np.log(max(residual, 1e-12) / n) + parameters * np.log(n))
 
 
-def add_transition(spec: Spec, summary: Summary, mass: Any) -> None:
+def add_transition(spec: Spec, summary: Summary) -> None:
     """Context length at which accuracy breaks, if one break fits better than none (BIC)."""
-    x = np.log(np.array(spec.lengths, float))
-    mean = inference.nanmean(mass)
-    keep = np.isfinite(mean)
-    about = {"n": len(mass), "estimand": "break of accuracy in log N"}
-    if keep.sum() < 5:
-        estimate = undefined("too_few_units", **about)
-        told: dict[str, Any] = {}
-    else:
-        _, with_break, without = broken_line(mean[keep], x[keep])
-        told = {"bic_break": with_break, "bic_none": without}
-        if with_break >= without:
-            estimate = undefined(NO_BREAK, **about)
-        else:
-            estimate = inference.estimate_by_bootstrap(
-                lambda rows: float(np.exp(broken_line(inference.nanmean(mass[rows])[keep], x[keep])[0])),
-                len(mass), spec.rng("transition"), estimand=str(about["estimand"]),
-            )  # fmt: skip
-    summary.diagnostics["transition"] = plain(estimate.to_dict() | told)
+    mass = summary.natural.predictions["neighbour_mass"]
+    estimate, bic = _transition(mass, np.log(spec.lengths), spec.rng("transition"))
+    summary.diagnostics["transition"] = plain(estimate.to_dict() | bic)
     summary.find(
         "transition", "context length at which accuracy breaks from one slope to another",
         estimate)  # fmt: skip
 
 
+def _transition(mass: Any, x: Any, rng: np.random.Generator) -> tuple[Estimate, dict[str, float]]:
+    """The break of the mean of mass (C, N) in x = log N, and both fits' BIC."""
+    mean = nanmean(mass)
+    keep = np.isfinite(mean)
+    about = {"n": len(mass), "estimand": "break of accuracy in log N"}
+    if keep.sum() < 5:
+        return undefined(TOO_FEW_UNITS, **about), {}
+    _, with_break, without = broken_line(mean[keep], x[keep])
+    bic = {"bic_break": with_break, "bic_none": without}
+    if with_break >= without:
+        return undefined(NO_BREAK, **about), bic
+
+    def statistic(rows: Any) -> float:
+        return float(np.exp(broken_line(nanmean(mass[rows])[keep], x[keep])[0]))
+
+    return inference.by_bootstrap(statistic, len(mass), rng, estimand=about["estimand"]), bic
+
+
 # -- prior against context ------------------------------------------------------------------------
 
 
-def prior_overlaps(spec: Spec, context: Context, record: Mapping[str, Any]) -> dict[str, Any]:
+def prior_overlaps(context: Context, record: Record) -> dict[str, Any]:
     """Overlap of components 1-2 and 3-4 with the context's ring and with the calendar's (2, L, N)."""
     order = [groups()["days"].index(word) for word in context.words]
     calendar = ring(7).adjacency[np.ix_(order, order)]
-    targets = {"context": context.graphs[0], "prior": calendar}
-    gram = record["natural/gram"].astype(float)
     whole = (record["natural/visits"] > 0).all(1)
-    vectors = np.linalg.eigh(gram)[1][..., ::-1]
+    vectors = np.linalg.eigh(record["natural/gram"].astype(float))[1][..., ::-1]
     out = {}
-    for name, graph in targets.items():
+    for name, graph in (("context", context.graphs[0]), ("prior", calendar)):
         target = np.linalg.eigh(metrics.laplacian(graph))[1][:, 1:3]
         pair = [((np.swapaxes(vectors[..., a : a + 2], -1, -2) @ target) ** 2).sum((-2, -1)) / 2
                 for a in (0, 2)]  # fmt: skip
@@ -123,16 +120,13 @@ def prior_overlaps(spec: Spec, context: Context, record: Mapping[str, Any]) -> d
     return out
 
 
-def add_prior(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+def add_prior(spec: Spec, values: Mapping[str, Any], summary: Summary) -> None:
     """Which ring the first and the next plane show, by layer; paired difference at the end."""
-    values = {n: np.stack([r[f"days/{n}"] for r in records]) for n in ("context", "prior")}
-    summary.curves["days"] = {n: curve(means(v)) for n, v in values.items()}
+    summary.curves["days"] = {name: curve(means(v)) for name, v in values.items()}
     gap = means((values["context"] - values["prior"])[..., -1])
-    for i, key in enumerate(spec.keys):
-        summary.results[key]["context_minus_prior_overlap"] = {
-            "components_1_2": curve(gap, (0, i)),
-            "components_3_4": curve(gap, (1, i)),
-        }
+    pairs = zip(layer_curves(gap[0]), layer_curves(gap[1]), strict=True)
+    summary.put("context_minus_prior_overlap",
+                ({"components_1_2": a, "components_3_4": b} for a, b in pairs))  # fmt: skip
     summary.find(
         "context_minus_prior", f"{spec.keys[-1]}: overlap of the first plane with the context's ring −"
         " with the calendar's", gap.estimate((0, -1), estimand="overlap, context − prior"))  # fmt: skip
@@ -144,20 +138,16 @@ def add_prior(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary
 def steered(spec: Spec, context: Context) -> dict[str, Any]:
     """Change of mass on a target's neighbours when the last word's activation is moved to the
     target's place in the node plane, or equally far at random (L, targets)."""
-    from peira.families.representations.trial import forward
-
     full = forward(spec, [(context, context.natural)], Vectors())[0]
-    rng = context.rng("steer")
-    own = int(context.nodes[-1])
-    able = [n for n in np.unique(context.nodes) if n != own]
+    rng, nodes, near = context.rng("steer"), full["nodes"], context.graphs[0]
+    own = int(nodes[-1])
+    able = [n for n in np.unique(nodes) if n not in (own, -1)]
     targets = [int(n) for n in rng.permutation(able)[:STEERED]]
-    near = context.graphs[0]
     out = {k: np.full((len(spec.names), STEERED), np.nan) for k in ("steer/plane", "steer/random")}
     for i, (name, layer) in enumerate(zip(spec.names, spec.layers, strict=True)):
-        if layer == "emb":
+        if layer == "emb" or not targets:
             continue
-        shifts = _shifts(full["reduced"][name], full["nodes"], own, targets, rng)
-        for kind, moved in shifts.items():
+        for kind, moved in _shifts(full["reduced"][name], nodes, own, targets, rng).items():
             mass = _mass_after(spec, context, name, moved)
             gain = ((mass - full["mass"][-1]) * near[targets]).sum(1)
             out[f"steer/{kind}"][i, : len(targets)] = gain
@@ -180,8 +170,6 @@ def _mass_after(spec: Spec, context: Context, name: str, moves: Any) -> Any:
     """Node probabilities (targets, n) of the last prediction after each move."""
     import torch
 
-    from peira.families.representations.contexts import batch_of
-
     shift = torch.as_tensor(
         moves, dtype=next(spec.model.model.parameters()).dtype, device=spec.model.device
     )
@@ -196,20 +184,18 @@ def _mass_after(spec: Spec, context: Context, name: str, moves: Any) -> Any:
         return spec.model.run(batch, [], Vectors()).node_probabilities[:, -1]
 
 
-def add_steering(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
+def add_steering(spec: Spec, gains: Mapping[str, Any], summary: Summary) -> None:
     """Gain of mass by steering in the plane, at random, and their paired difference."""
-    values = {
-        k: np.stack([np.nanmean(r[f"steer/{k}"], 1) for r in records]) for k in ("plane", "random")
-    }
+    values = {kind: nanmean(gain, -1) for kind, gain in gains.items()}
     gap = means(values["plane"] - values["random"])
-    for i, key in enumerate(spec.keys):
-        summary.results[key]["steering"] = {k: curve(means(v), i) for k, v in values.items()} | {
-            "plane_minus_random": curve(gap, i)
-        }
-    best = int(np.nanargmax(gap.mean))
+    told = {kind: layer_curves(means(v)) for kind, v in values.items()}
+    told["plane_minus_random"] = layer_curves(gap)
+    summary.put("steering", (dict(zip(told, row, strict=True)) for row in zip(*told.values(), strict=True)))  # fmt: skip
+    best = int(np.nanargmax(gap.mean)) if np.isfinite(gap.mean).any() else 0
     summary.find(
         "steering", f"{spec.keys[best]} (largest): gain of mass on a target's neighbours, moving in the"
-        " node plane − equally far at random", gap.estimate(best, estimand="gain, plane − random"), q=plain(inference.q_values(gap.p)[best]))  # fmt: skip
+        " node plane − equally far at random",
+        gap.estimate(best, estimand="gain, plane − random"), q=q_values(gap.p)[best])  # fmt: skip
 
 
 # -- figures --------------------------------------------------------------------------------------
@@ -219,14 +205,9 @@ def add_steering(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summ
 def accuracy(outcome: Mapping[str, Any], ax: Any) -> str:
     """Mass on true neighbours over N, with what share of it is neighbours and what goes back."""
     found, lengths = outcome["curves"]["predictions"], outcome["lengths"]
-    names = {
-        "neighbour_mass": "on neighbours",
-        "node_mass": "on graph words",
-        "back_mass": "on the word before",
-    }
-    for k, (name, label) in enumerate(names.items()):
-        plots.band(ax, lengths, found[name]["natural"], color=plots.PALETTE[k],
-                   marker=plots.MARKERS[k], label=label)  # fmt: skip
+    names = {"neighbour_mass": "on neighbours", "node_mass": "on graph words",
+             "back_mass": "on the word before"}  # fmt: skip
+    plots.bands(ax, lengths, {label: found[name]["natural"] for name, label in names.items()})
     told = outcome["diagnostics"]["transition"]
     if told.get("estimate"):
         ax.axvline(told["estimate"], color="#444444", linestyle="--", linewidth=0.8)
@@ -300,17 +281,15 @@ def planes(outcome: Mapping[str, Any], axes: Any) -> str:
 def overlap(outcome: Mapping[str, Any], axes: Any) -> str:
     """Overlap of the first plane with the graph's, per context over N and for the population."""
     found, lengths = outcome["curves"]["geometry"]["overlap_2"], outcome["lengths"]
-    keys, n = list(outcome["results"]), len(outcome["curves"]["graph"]["clusters"])
+    n = len(outcome["curves"]["graph"]["clusters"])
     plots.by_layer(axes[0], outcome, found["natural"], found.get("shuffled"))
     plots.log_lengths(axes[0], lengths)
-    for i, key in enumerate(keys):
-        cell = outcome["results"][key]
+    for i, cell in enumerate(outcome["results"].values()):
         value, limits = cell.get("population_overlap_2"), cell.get("population_overlap_2_ci")
         if value is not None and limits:
             axes[1].errorbar(i, value, yerr=[[max(value - limits[0], 0)], [max(limits[1] - value, 0)]],
                              marker="o", color=plots.PALETTE[0])  # fmt: skip
-    axes[1].set_xticks(range(len(keys)), plots.layers(outcome))
-    axes[1].set_xlabel("layer")
+    plots.over_layers(axes[1], outcome)
     axes[1].set_title("population")
     for ax in axes:
         plots.structure_free(ax, 2 / (n - 1))
@@ -318,30 +297,24 @@ def overlap(outcome: Mapping[str, Any], axes: Any) -> str:
     axes[0].set_ylabel("overlap with z₂, z₃")
     plots.legend_beside(axes[0])
     return (
-        f"{outcome['condition']}. Left: {plots.BAND.lower()} Dashed: shuffled contexts."
-        " Right: bars"
-        " are 95 % bootstrap intervals over contexts. Dotted: structure-free value."
-    )  # fmt: skip
-
-
-RINGS = {"context": "ring of the context", "prior": "ring of the calendar"}
+        f"{outcome['condition']}. Left: {plots.BAND.lower()} Dashed: shuffled contexts. Right: bars are"
+        " 95 % bootstrap intervals over contexts. Dotted: structure-free value."
+    )
 
 
 @plots.figure(6.6, 5.0, 2, 2, sharey=True)
 def rings(outcome: Mapping[str, Any], axes: Any) -> str:
     """Condition days: overlap of the first and of the next plane with either ring, over N and layer."""
-    found, lengths, labels = outcome["curves"]["days"], outcome["lengths"], plots.layers(outcome)
+    found, lengths = outcome["curves"]["days"], outcome["lengths"]
+    named = {"ring of the context": found["context"], "ring of the calendar": found["prior"]}
     for pair, part in enumerate(("components 1 and 2", "components 3 and 4")):
         above, below = axes[0, pair], axes[1, pair]
-        for k, (ring_, label) in enumerate(RINGS.items()):
-            look = {"color": plots.PALETTE[k], "marker": plots.MARKERS[k], "label": label}
-            plots.band(above, lengths, found[ring_], (pair, -1), **look)
-            plots.band(below, range(len(labels)), found[ring_], (pair, slice(None), -1), **look)
+        for ax, x, at in ((above, lengths, (pair, -1)),
+                          (below, plots.over_layers(below, outcome), (pair, slice(None), -1))):  # fmt: skip
+            plots.bands(ax, x, {name: plots.cut(curve, at) for name, curve in named.items()})
         above.set_title(f"{part}, {plots.last_layer(outcome)}")
         below.set_title(f"{part}, N = {lengths[-1]}")
         plots.log_lengths(above, lengths)
-        below.set_xticks(range(len(labels)), labels)
-        below.set_xlabel("layer (after block k)")
     for ax in axes.ravel():
         plots.structure_free(ax, 2 / 6)
         ax.set_ylim(0, 1.03)

@@ -8,21 +8,21 @@ word's two reference means, from unambiguous walks in the same words, halves A a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peira.families.representations import inference, plots
+from peira.families.representations import plots
 from peira.families.representations.contexts import Arm, Context
 from peira.families.representations.experiments.base import Experiment
+from peira.families.representations.fields import Record, stacked
 from peira.families.representations.graphs import components
-from peira.families.representations.inference import means
 from peira.families.representations.reducers import NodeMeans, Vectors
-from peira.families.representations.summary import Summary, curve, plain
+from peira.families.representations.summary import Summary, bootstrapped, curve, layer_curves
 from peira.families.representations.trial import forward
-from peira.families.representations.walks import walk_nodes
-from peira.stats.result import NOT_REACHED, undefined
+from peira.families.representations.walks import Walk, step_law, walk_nodes
+from peira.stats.columns import means, nanmean
+from peira.stats.result import NOT_REACHED, Estimate, undefined
 
 if TYPE_CHECKING:
     from peira.families.representations.trial import Spec
@@ -43,26 +43,19 @@ class SuperpositionCollapse(Experiment):
     def arms(self, context: Context) -> Mapping[str, Arm]:
         return {n: a for n, a in context.arms.items() if n in ("natural", "shuffled")}
 
-    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]:
-        records = super().measure(spec, drawn)
-        for record, context in zip(records, drawn, strict=True):
-            record |= commitments(spec, context)
-        return records
+    def more(self, spec: Spec, context: Context, record: Record) -> dict[str, Any]:
+        return commitments(spec, context)
 
-    def extend(self, spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summary) -> None:
-        separable = add_separability(spec, summary, records)
-        raw = np.stack([r["super/commitment"] for r in records])  # (C, L, q, T)
-        product = np.stack([r["super/product"] for r in records])  # (C, L)
-        scale = inference.nanmean(product)
-        values = raw / np.where(separable, scale, np.nan)[None, :, None, None]
-        odds = np.stack([r["super/log_odds"] for r in records])  # (C, q, T)
+    def extend(self, spec: Spec, records: Sequence[Record], summary: Summary) -> None:
+        found = stacked(records, "super/")
+        separable = add_separability(spec, summary, found["product"])
+        scale = np.where(separable, nanmean(found["product"]), np.nan)
+        values = found["commitment"] / scale[None, :, None, None]  # (C, L, q, T)
         add_before(spec, summary, values)
-        add_after(spec, summary, values, odds)
-        summary.arrays["superposition.commitment"] = (
-            ("context", "layer", "switch", "token"),
-            values,
-        )
-        summary.arrays["superposition.log_odds"] = (("context", "switch", "token"), odds)
+        add_after(spec, summary, values, found["log_odds"], found["decided"])
+        axes = ("context", "layer", "switch", "token")
+        summary.arrays["superposition.commitment"] = (axes, values)
+        summary.arrays["superposition.log_odds"] = ((axes[0], *axes[2:]), found["log_odds"])
 
 
 experiment = SuperpositionCollapse
@@ -71,9 +64,9 @@ experiment = SuperpositionCollapse
 # -- one context ----------------------------------------------------------------------------------
 
 
-def _law(graph: Any) -> Any:
-    total = graph.sum(1, keepdims=True)
-    return np.where(total > 0, graph / np.where(total > 0, total, 1), 1 / len(graph))
+def _walk(graph: Any, length: int, rng: np.random.Generator, start: int | None = None) -> list[int]:
+    """A uniform walk on an adjacency matrix."""
+    return walk_nodes(step_law(graph, graph, Walk("uniform")), length, rng, start)
 
 
 def references(spec: Spec, context: Context) -> list[Arm]:
@@ -82,12 +75,17 @@ def references(spec: Spec, context: Context) -> list[Arm]:
     for side, graph in enumerate(context.graphs):
         for k in range(REFERENCES):
             rng = context.rng(f"reference|{side}|{k}")
-            nodes = walk_nodes(_law(graph), spec.length, rng)
+            nodes = _walk(graph, spec.length, rng)
             arms.append(context.arm(
                 f"reference-{side}-{k}", nodes, truth=1.0 if side == 0 else -1.0, decided=0,
                 graph_of=np.full(spec.length, side),
             ))  # fmt: skip
     return arms
+
+
+def switch_at(length: int, q: float) -> int:
+    """The word from which on the deciding step is taken, as soon as an edge allows it."""
+    return max(1, round(length * q))
 
 
 def switches(spec: Spec, context: Context, index: int) -> list[Arm]:
@@ -99,25 +97,32 @@ def switches(spec: Spec, context: Context, index: int) -> list[Arm]:
 def switch_walk(spec: Spec, context: Context, q: float | None, truth: float) -> Arm:
     """Shared edges until q, one edge only the true graph has, then the true graph."""
     shared, length = context.structure.extra["shared"], spec.length
-    rng = context.rng(f"switch|{q}")
-    own = context.graphs[0 if truth > 0 else 1]
+    rng, side = context.rng(f"switch|{q}"), 0 if truth > 0 else 1
+    own = context.graphs[side]
     only = own - shared
     members = np.flatnonzero(components(shared) == np.bincount(components(shared)).argmax())
     start = int(rng.choice(members))
-    name = f"switch-{q}"
     if q is None:
-        nodes = walk_nodes(_law(shared), length, rng, start)
-        return context.arm(name, nodes, truth=truth, decided=length, graph_of=np.zeros(length, int))
-    ready = [n for n in members if only[n].any()]
-    nodes = walk_nodes(_law(shared), round(length * q), rng, start)
-    while nodes[-1] not in ready:
-        nodes.append(walk_nodes(_law(shared), 2, rng, nodes[-1])[1])
-    at = min(len(nodes), length - 1)
-    nodes = nodes[:at]
-    leap = int(rng.choice(np.flatnonzero(only[nodes[-1]])))
-    nodes += walk_nodes(_law(own), length - at, rng, leap)
-    side = np.where(np.arange(length) < at, 0, 0 if truth > 0 else 1)
-    return context.arm(name, nodes, truth=truth, decided=at, graph_of=side)
+        nodes, at = _walk(shared, length, rng, start), length
+    else:
+        head = _undecided(shared, only, switch_at(length, q), rng, start)
+        while len(head) >= length:  # no way out in time: from elsewhere
+            head = _undecided(shared, only, switch_at(length, q), rng, int(rng.choice(members)))
+        at = len(head)
+        leap = int(rng.choice(np.flatnonzero(only[head[-1]])))
+        nodes = head + _walk(own, length - at, rng, leap)
+    graph_of = np.where(np.arange(length) < at, 0, side)
+    return context.arm(f"switch-{q}", nodes, truth=truth, decided=at, graph_of=graph_of)
+
+
+def _undecided(
+    shared: Any, only: Any, length: int, rng: np.random.Generator, start: int
+) -> list[int]:
+    """A walk on shared edges, of `length` or as much longer as a deciding edge is away."""
+    nodes = _walk(shared, length, rng, start)
+    while not only[nodes[-1]].any():
+        nodes.append(_walk(shared, 2, rng, nodes[-1])[1])
+    return nodes
 
 
 def commitments(spec: Spec, context: Context) -> dict[str, Any]:
@@ -133,30 +138,21 @@ def commitments(spec: Spec, context: Context) -> dict[str, Any]:
         product[i] = _product(sides)
         for k, (arm, row) in enumerate(zip(walks, tests, strict=True)):
             out[i, k] = arm.truth * _commitment(row["reduced"][name], row["nodes"], sides)
-    odds = np.stack([_log_odds(row["mass"], arm, context)
-                     for arm, row in zip(walks, tests, strict=True)])  # fmt: skip
-    decided = np.array([arm.decided for arm in walks])
-    return {"super/commitment": out, "super/product": product, "super/log_odds": odds,
-            "super/decided": decided}  # fmt: skip
+    odds = [_log_odds(row["mass"], arm, context) for arm, row in zip(walks, tests, strict=True)]
+    return {"super/commitment": out, "super/product": product, "super/log_odds": np.stack(odds),
+            "super/decided": np.array([arm.decided for arm in walks])}  # fmt: skip
 
 
 def _halves(rows: Sequence[Mapping[str, Any]], name: str, size: int) -> Any:
     """Reference means (half, hypothesis, n, d), each over that half's walks; NaN where unvisited."""
-    half = REFERENCES // 2
-    out = []
-    for part in range(2):
-        sides = []
-        for side in range(2):
-            picked = rows[side * REFERENCES + part * half : side * REFERENCES + (part + 1) * half]
-            counts = np.stack(
-                [np.bincount(r["nodes"][r["nodes"] >= 0], minlength=size) for r in picked]
-            )
-            sums = np.stack([r["reduced"][name] for r in picked]) * counts[:, :, None]
-            total = counts.sum(0)
-            mean = sums.sum(0) / np.where(total > 0, total, 1)[:, None]
-            sides.append(np.where((total > 0)[:, None], mean, np.nan))
-        out.append(np.stack(sides))
-    return np.stack(out)
+    counts = np.stack(
+        [np.bincount(r["nodes"][r["nodes"] >= 0], minlength=size) for r in rows]
+    )[:, :, None]  # fmt: skip
+    sums = np.stack([r["reduced"][name] for r in rows]) * counts
+    by_half = (2, 2, REFERENCES // 2, size)  # hypothesis, half
+    total = counts.reshape(*by_half, 1).sum(2)
+    mean = sums.reshape(*by_half, -1).sum(2) / np.maximum(total, 1)
+    return np.swapaxes(np.where(total > 0, mean, np.nan), 0, 1)
 
 
 def _product(halves: Any) -> float:
@@ -191,14 +187,13 @@ def _log_odds(mass: Any, arm: Arm, context: Context) -> Any:
 # -- over contexts --------------------------------------------------------------------------------
 
 
-def add_separability(spec: Spec, summary: Summary, records: Sequence[Mapping[str, Any]]) -> Any:
+def add_separability(spec: Spec, summary: Summary, product: Any) -> Any:
     """(L,): is the pooled ⟨Δᴬ, Δᴮ⟩ above zero?"""
-    told = means(np.stack([r["super/product"] for r in records]))
+    told = means(product)
     able = np.isfinite(told.low) & (told.low > 0)
-    for i, key in enumerate(spec.keys):
-        summary.results[key]["separability"] = curve(told, i)
-        if not able[i]:
-            summary.reasons[f"results.{key}.commitment_before"] = NOT_SEPARABLE
+    summary.put("separability", layer_curves(told))
+    for key in [key for key, ok in zip(spec.keys, able, strict=True) if not ok]:
+        summary.lacks(key, "commitment_before", NOT_SEPARABLE)
     summary.curves["separable"] = able.tolist()
     return able
 
@@ -206,74 +201,61 @@ def add_separability(spec: Spec, summary: Summary, records: Sequence[Mapping[str
 def add_before(spec: Spec, summary: Summary, values: Any) -> None:
     """Mean before the deciding step, and covariance over contexts of odd and even positions."""
     never = values[:, :, SWITCHES.index(None), 10:]
-    odd, even = (inference.nanmean(np.moveaxis(never[..., k::2], -1, 0)) for k in (1, 0))
-    told = means(inference.nanmean(np.moveaxis(never, -1, 0)))
-    for i, key in enumerate(spec.keys):
-        rng = spec.rng(f"covariance|{key}")
+    odd, even = (nanmean(never[..., k::2], -1) for k in (1, 0))
+    told = means(nanmean(never, -1))
 
-        def statistic(rows: Any, i: int = i) -> float:
-            a, b = odd[rows, i], even[rows, i]
-            keep = np.isfinite(a) & np.isfinite(b)
-            return float(np.cov(a[keep], b[keep])[0, 1]) if keep.sum() > 2 else float("nan")
+    def covariance(i: int, rows: Any) -> float:
+        a, b = odd[rows, i], even[rows, i]
+        keep = np.isfinite(a) & np.isfinite(b)
+        return float(np.cov(a[keep], b[keep])[0, 1]) if keep.sum() > 2 else float("nan")
 
-        if summary.curves["separable"][i]:
-            estimate = inference.estimate_by_bootstrap(
-                statistic, len(values), rng, estimand="covariance of odd and even commitments"
-            )
-        else:
-            estimate = undefined(NOT_SEPARABLE, n=len(values))
-        summary.results[key] |= {
-            "commitment_before": plain(told.mean[i]), "commitment_before_ci":
-            plain([told.low[i], told.high[i]]), "commitment_covariance": plain(estimate.to_dict()),
-        }  # fmt: skip
+    found = _if_separable(summary, bootstrapped(
+        spec, "covariance|{}", covariance, len(values),
+        estimand="covariance of odd and even commitments"))  # fmt: skip
+    summary.put("commitment_before", told.mean)
+    summary.put("commitment_before_ci", np.stack([told.low, told.high], -1))
+    summary.put("commitment_covariance", found)
     summary.find(
         "secret_commitment", f"{spec.keys[-1]}: covariance of commitments before the deciding step;"
-        " 0 superposed, ¼ secretly committed", estimate)  # fmt: skip
+        " 0 superposed, ¼ secretly committed", found[-1])  # fmt: skip
 
 
-def aligned(values: Any, decided: int) -> Any:
-    """Values (…, T) at lags 0 … 20 from the deciding step; NaN beyond the walk."""
-    stop = min(decided + MAX_LAG + 1, values.shape[-1])
-    out = np.full((*values.shape[:-1], MAX_LAG + 1), np.nan)
-    out[..., : stop - decided] = values[..., decided:stop]
-    return out
+def _if_separable(summary: Summary, found: Sequence[Estimate]) -> list[Estimate]:
+    """Estimates by layer, undefined where the hypotheses are not separable."""
+    able = summary.curves["separable"]
+    return [e if ok else undefined(NOT_SEPARABLE, n=e.n) for e, ok in zip(found, able, strict=True)]
 
 
-def add_after(spec: Spec, summary: Summary, values: Any, odds: Any) -> None:
-    """Curve over lags, half-time, and the jump against the same lag without switch."""
-    points = [round(spec.length * q) for q in SWITCHES if q is not None]
-    switched = np.stack([aligned(values[:, :, k], p) for k, p in enumerate(points)]).mean(0)
-    still = np.stack([aligned(values[:, :, -1], p) for p in points]).mean(0)
-    told, jump = means(switched), means(switched - still)
-    odds_told = means(
-        inference.nanmean(np.stack([aligned(odds[:, k], p) for k, p in enumerate(points)]))
-    )
+def aligned(values: Any, decided: Any) -> Any:
+    """Values (C, …, T) at lags 0 … 20 from each context's own step `decided` (C,); NaN beyond the
+    walk."""
+    blank = np.full((*values.shape[:-1], MAX_LAG + 1), np.nan)
+    longer = np.concatenate([values, blank], -1)
+    return np.stack([v[..., t : t + MAX_LAG + 1] for v, t in zip(longer, decided, strict=True)])
+
+
+def add_after(spec: Spec, summary: Summary, values: Any, odds: Any, decided: Any) -> None:
+    """Curve over lags, half-time, and the jump against the same words of a walk without switch."""
+    switching = [k for k, q in enumerate(SWITCHES) if q is not None]
+    switched, still = (
+        np.mean([aligned(values[:, :, of(k)], decided[:, k]) for k in switching], 0)
+        for of in (int, lambda k: SWITCHES.index(None))
+    )  # fmt: skip
+    jump = means(switched - still)
+    told_odds = nanmean(np.stack([aligned(odds[:, k], decided[:, k]) for k in switching]))
     summary.curves["lags"] = {
-        "commitment": curve(told), "jump": curve(jump), "log_odds": curve(odds_told),
+        "commitment": curve(means(switched)), "jump": curve(jump), "log_odds": curve(means(told_odds)),
         "by_switch": [curve(means(values[:, :, k])) for k in range(len(SWITCHES))],
-        "switch_at": [None if q is None else round(spec.length * q) for q in SWITCHES],
+        "switch_at": [None if q is None else switch_at(spec.length, q) for q in SWITCHES],
     }  # fmt: skip
-    for i, key in enumerate(spec.keys):
-        if summary.curves["separable"][i]:
-            estimate = inference.estimate_by_bootstrap(
-                partial(_half_time_of, switched[:, i]),
-                len(values), spec.rng(f"half|{key}"), estimand="half-time of commitment (words)",
-            )  # fmt: skip
-            if estimate.estimate is None:
-                estimate = undefined(NOT_REACHED, n=len(values))
-        else:
-            estimate = undefined(NOT_SEPARABLE, n=len(values))
-        summary.results[key] |= {
-            "half_time": plain(estimate.to_dict()),
-            "jump": curve(jump, (i, 5)),
-        }
+    found = _if_separable(summary, bootstrapped(
+        spec, "half|{}", lambda i, rows: half_time(nanmean(switched[rows, i])), len(values),
+        estimand="half-time of commitment (words)", reason=NOT_REACHED))  # fmt: skip
+    summary.put("half_time", found)
+    summary.put("jump", layer_curves(jump[:, 5]))
     summary.find(
         "half_time", f"{spec.keys[-1]}: words after the deciding step until commitment is halfway",
-        estimate)  # fmt: skip
-
-
-def _half_time_of(values: Any, rows: Any) -> float:
-    return half_time(inference.nanmean(values[rows]))
+        found[-1])  # fmt: skip
 
 
 def half_time(curve_: Any) -> float:
@@ -304,15 +286,11 @@ def trajectories(outcome: Mapping[str, Any], axes: Any) -> str:
         plots.zero(ax)
         ax.axhline(0.5, color="#888888", linestyle=":", linewidth=0.8)
         if able:
-            mean, low, high = (plots.numbers(found["by_switch"][k][x])[able[-1]]
-                               for x in ("mean", "low", "high"))  # fmt: skip
-            ax.plot(mean, color=plots.PALETTE[k], linewidth=1)
-            ax.fill_between(
-                range(len(mean)), low, high, alpha=0.2, color=plots.PALETTE[k], linewidth=0
-            )
+            told = plots.cut(found["by_switch"][k], able[-1])
+            plots.band(ax, range(len(told["mean"])), told, color=plots.PALETTE[k], marker="")
         if at is not None:
             ax.axvline(at, color="#444444", linestyle="--", linewidth=0.8)
-        ax.set_title("never decided" if at is None else f"decided at {at}")
+        ax.set_title("never decided" if at is None else f"decided from word {at} on")
         ax.set_xlabel("word of the walk")
         ax.set_ylim(-0.6, 0.9)
     axes[0].set_ylabel("commitment to the truth")
