@@ -118,6 +118,24 @@ def test_bad_input_is_refused_and_named(
     assert not (tmp_path / "r" / "run.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "flags", "allowed"),
+    [
+        ("deep_hierarchy", ["--graph", "ring:8"], "deep"),
+        ("superposition_collapse", ["--graph", "ring:15"], "dual"),
+        ("context_switch", ["--graph", "grid:4x4"], "crossed"),
+        ("context_switch", ["--graphs", "per_context"], "one"),
+        ("park", ["--condition", "days", "--graph", "ring:8"], "ring:7"),
+    ],
+)
+def test_a_graph_the_experiment_is_not_about_is_refused(
+    name: str, flags: list[str], allowed: str, tmp_path: Path, capsys: Any
+) -> None:
+    assert probe(tmp_path / "r", name, *flags) == 2
+    assert f"allowed: {allowed}" in capsys.readouterr().err
+    assert not (tmp_path / "r" / "run.db").exists()
+
+
 def test_steering_a_simulated_model_is_refused_before_the_work(tmp_path: Path, capsys: Any) -> None:
     assert probe(tmp_path / "r", "park", "--condition", "ring:8", "--steer") == 2
     assert "nothing to steer" in capsys.readouterr().err and not (tmp_path / "r").exists()

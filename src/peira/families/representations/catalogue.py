@@ -25,6 +25,7 @@ class Entry:
     null: tuple[str, ...] = ("shuffled",)
     layers: tuple[int, ...] | None = None
     open_conditions: bool = False  # a condition may be any graph
+    only: bool = False  # made for its own graph, and no other
     figures: tuple[str, ...] = field(default=())
     further: dict[str, tuple[str, ...]] = field(default_factory=dict)  # figures of a condition
     sequences: int = 2  # forwarded per context: natural and shuffled, and what the experiment adds
@@ -47,7 +48,7 @@ ENTRIES: tuple[Entry, ...] = (
           "Do clusters come before nodes, and is it monotonic?", "sbm", STEPS,
           figures=("emergence", "css_map")),
     Entry("deep_hierarchy", "run_deep_hierarchy_experiment",
-          "Does coarse or fine structure come first?", "deep", STEPS,
+          "Does coarse or fine structure come first?", "deep", STEPS, only=True,
           figures=("phi_evolution", "representation_evolution")),
     Entry("loo", "leave_one_out_experiment", "Which items, removed, change the geometry?",
           "conflict", (4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200),
@@ -66,11 +67,11 @@ ENTRIES: tuple[Entry, ...] = (
           figures=("effect_by_position", "effect_map", "early_and_late", "recovery"),
           sequences=60),
     Entry("superposition_collapse", "run_superposition_collapse_experiment",
-          "Is the model between two hypotheses before the deciding step?", "dual", (100,),
+          "Is the model between two hypotheses before the deciding step?", "dual", (100,), only=True,
           figures=("trajectories", "layer_by_lag"), sequences=22),
     Entry("context_switch", "context_switch_experiment",
           "How many words of graph 2 flip the geometry?", "crossed",
-          (2, 5, 10, 20, 50, 100, 150, 200), figures=("crossover",), sequences=8),
+          (2, 5, 10, 20, 50, 100, 150, 200), only=True, figures=("crossover",), sequences=8),
     Entry("park", "reproduce_park_et_al",
           "Do accuracy and graph geometry appear together as context grows?", "grid:4x4",
           (5, 10, 20, 50, 100, 200, 384, 700, 1000, 1400), ("grid:4x4", "ring:10", "hex:3x4", "days"),

@@ -34,21 +34,20 @@ class RepresentationOutcome(Outcome):
 
 def outcome_of(data: dict[str, Any]) -> RepresentationOutcome:
     """The headline of a trial's summary."""
-    results = data["results"]
-    able = {
-        k: v["dirichlet_energy"]
-        for k, v in results.items()
-        if v.get("dirichlet_energy") is not None
-    }
-    best = min(able, key=lambda k: able[k]) if able else None
+    results, claims = data["results"], data["diagnostics"]["claims"]
+    energies = {key: cell.get("dirichlet_energy") for key, cell in results.items()}
+    able = {key: energy for key, energy in energies.items() if energy is not None}
+    best = min(able, key=lambda key: able[key]) if able else None
     cell = results[best] if best else next(iter(results.values()))
-    claims = data["diagnostics"]["claims"]
+    told = ("experiment", "condition", "model", "label", "n_contexts", "answer")
+    headline = (
+        "dirichlet_energy",
+        "dirichlet_energy_shuffled",
+        "cluster_separation",
+        "neighbour_mass",
+    )
     return RepresentationOutcome(
-        experiment=data["experiment"], condition=data["condition"], model=data["model"],
-        label=data["label"], n_contexts=data["n_contexts"], n_layers=len(results),
-        longest=data["lengths"][-1], best_layer=best, dirichlet_energy=cell.get("dirichlet_energy"),
-        dirichlet_energy_shuffled=cell.get("dirichlet_energy_shuffled"),
-        cluster_separation=cell.get("cluster_separation"), neighbour_mass=cell.get("neighbour_mass"),
-        claims=claims["cells"], claim_wording=claims["wording"],
-        tokens_forwarded=data["details"]["tokens_forwarded"], answer=data["answer"],
+        **{name: data[name] for name in told}, **{name: cell.get(name) for name in headline},
+        n_layers=len(results), longest=data["lengths"][-1], best_layer=best, claims=claims["cells"],
+        claim_wording=claims["wording"], tokens_forwarded=data["details"]["tokens_forwarded"],
     )  # fmt: skip

@@ -32,11 +32,6 @@ def to_numpy(value: Any) -> Any:
     return value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
 
 
-def transposed(h: Any) -> Any:
-    """The last two axes exchanged."""
-    return np.swapaxes(h, -1, -2) if isinstance(h, np.ndarray) else h.transpose(-1, -2)
-
-
 def one_hot(labels: Any, nodes: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """(B, n, T): 1 where token t enters the mean of node n."""
     return np.asarray(labels[:, None, :] == np.arange(nodes)[None, :, None], dtype=np.float32)
@@ -51,7 +46,7 @@ def span(length: int, window: int | None) -> tuple[int, int]:
 class Moments:
     """Gram matrix of centred node means and within-node scatter, per row and context length.
 
-    Call returns {"gram": (B, N, n, n), "scatter": (B, N), "finite": (B,), "sinks": list,
+    Call returns {"gram": (B, N, n, n), "scatter": (B, N), "finite": (B,), "sinks": a list per row,
     "gram_without_sinks" and "wide": (B, n, n) at the longest length}.
     """
 
@@ -66,22 +61,15 @@ class Moments:
 
     def __call__(self, name: str, h: Any, batch: Batch) -> dict[str, Any]:
         h, finite = _finite(h, batch)
-        norms = to_numpy((h * h).sum(-1) ** 0.5)
+        sinks = _sinks(to_numpy((h * h).sum(-1) ** 0.5), batch)
         hot = one_hot(batch.labels, batch.nodes)
         h = _centred(h, batch.labels)
-        grams, scatters = [], []
-        for length in self.lengths:
-            gram, scatter = _moments(h, hot, *span(length, self.window))
-            grams.append(gram)
-            scatters.append(scatter)
-        sinks = _sinks(norms, batch)
-        bare = grams[-1]
-        if sinks:
-            bare = _without(h, hot, sinks, span(self.lengths[-1], self.window))
-        wide = _moments(h, hot, *self.wide)[0]
+        spans = [span(length, self.window) for length in self.lengths]
+        grams, scatters = zip(*(_moments(h, hot, *limits) for limits in spans), strict=True)
         return {
-            "gram": np.stack(grams, 1), "wide": wide, "scatter": np.stack(scatters, 1), "finite": finite,
-            "sinks": sinks, "gram_without_sinks": bare,
+            "gram": np.stack(grams, 1), "scatter": np.stack(scatters, 1), "finite": finite,
+            "wide": _moments(h, hot, *self.wide)[0], "sinks": sinks,
+            "gram_without_sinks": _without(h, hot, sinks, spans[-1]) if any(sinks) else grams[-1],
         }  # fmt: skip
 
 
@@ -90,14 +78,10 @@ def _finite(h: Any, batch: Batch) -> tuple[Any, Any]:
     inside = np.arange(h.shape[1])[None, :] < batch.lengths[:, None]
     bad = to_numpy(abs(h).sum(-1))
     finite: Any = np.isfinite(np.where(inside, bad, 0.0)).all(1)
-    if finite.all():
-        return h, finite
-    if isinstance(h, np.ndarray):
-        return np.where(finite[:, None, None], h, 0.0).astype(h.dtype), finite
-    import torch
-
-    keep = torch.as_tensor(finite, device=h.device)[:, None, None]
-    return torch.where(keep, h, torch.zeros((), dtype=h.dtype, device=h.device)), finite
+    if not finite.all():
+        h = h + 0  # a copy
+        h[np.flatnonzero(~finite)] = 0
+    return h, finite
 
 
 def _centred(h: Any, labels: Any) -> Any:
@@ -115,28 +99,29 @@ def _moments(h: Any, hot: Any, start: int, stop: int) -> tuple[Any, Any]:
     share = seen / np.maximum(seen.sum(1, keepdims=True), 1.0)
     centre = like(h, share)[:, None, :] @ means
     middled = (means - centre) * like(h, seen)[:, :, None]
-    gram = to_numpy(middled @ transposed(middled))
+    gram = to_numpy(middled @ middled.mT)
     weight = like(h, hot[:, :, start:stop].sum(1))
     total = to_numpy(((part * part).sum(-1) * weight).sum(-1))
     inside = to_numpy(((means * means).sum(-1) * like(h, counts)).sum(-1))
     return gram.astype(np.float32), np.maximum(total - inside, 0).astype(np.float32)
 
 
-def _sinks(norms: Any, batch: Batch) -> list[tuple[int, int, float]]:
-    """(row, token, norm over the row's median) of every labelled sink."""
+def _sinks(norms: Any, batch: Batch) -> list[list[tuple[int, float]]]:
+    """Per row (token, norm over the row's median) of every labelled sink."""
     found = []
-    for row, length in enumerate(batch.lengths):
-        scale = float(np.median(norms[row, :length])) or 1.0
-        for t in np.flatnonzero(norms[row, :length] > SINK * scale):
-            if batch.labels[row, t] >= 0:
-                found.append((row, int(t), float(norms[row, t] / scale)))
+    for row, labels, length in zip(norms, batch.labels, batch.lengths, strict=True):
+        scale = float(np.median(row[:length])) or 1.0
+        at = np.flatnonzero((row[:length] > SINK * scale) & (labels[:length] >= 0))
+        found.append([(int(t), float(row[t] / scale)) for t in at])
     return found
 
 
-def _without(h: Any, hot: Any, sinks: list[tuple[int, int, float]], limits: tuple[int, int]) -> Any:
+def _without(
+    h: Any, hot: Any, sinks: list[list[tuple[int, float]]], limits: tuple[int, int]
+) -> Any:
     bare = hot.copy()
-    for row, t, _ in sinks:
-        bare[row, :, t] = 0.0
+    for row, found in enumerate(sinks):
+        bare[row, :, [t for t, _ in found]] = 0.0
     return _moments(h, bare, *limits)[0]
 
 

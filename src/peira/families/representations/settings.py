@@ -90,11 +90,25 @@ class RepresentationSettings(Settings):
             if value and value not in allowed and not open_condition:
                 told = ", ".join(allowed) or f"none: {entry.name} has no {name}"
                 raise ValueError(f"--{name}: {value}\n  allowed: {told}")
+        if (own := self._own_graph()) and self.graph not in (None, own):
+            raise ValueError(
+                f"--graph: {self.graph}\n  allowed: {own}, which the experiment is about"
+            )
+        if self.graphs == "per_context" and entry.graph == "crossed":
+            raise ValueError(
+                f"--graphs: per_context\n  allowed: one, {entry.name} has no random graph"
+            )
         if self.steer and entry.name != "park":
             raise ValueError("--steer: belongs to park\n  remedy: peira probe park --steer")
         if self.checkpoints and entry.name != "lee":
             raise ValueError("--checkpoints: belong to lee\n  remedy: peira probe lee")
         return self
+
+    def _own_graph(self) -> str | None:
+        """The only graph that the experiment, or its condition, can be asked about."""
+        if self.condition == "days":
+            return "ring:7"
+        return self.entry.graph if self.entry.only else None
 
     @property
     def entry(self) -> catalogue.Entry:

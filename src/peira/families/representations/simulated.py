@@ -43,10 +43,8 @@ class Dials:
     @classmethod
     def of(cls, spec: SimSpec) -> Dials:
         spec.only(*(f.name for f in fields(cls)))
-        whole = ("d", "layers")
         given = {f.name: spec.number(f.name, f.default) for f in fields(cls)}  # type: ignore[arg-type]
-        whole_too: dict[str, Any] = {k: int(v) if k in whole else v for k, v in given.items()}
-        return cls(**whole_too)
+        return cls(**given | {name: int(given[name]) for name in ("d", "layers")})  # type: ignore[arg-type]
 
 
 class Placeholder:
@@ -132,9 +130,8 @@ class MixerLLM:
             return np.full(arm.length, 0.5 * arm.truth)
         start = 0.0
         if self.dials.commit:
-            start = self.dials.commit * generator(context.seed, arm.name, "commit").choice(
-                [-0.5, 0.5]
-            )
+            drawn = generator(context.seed, arm.name, "commit").choice([-0.5, 0.5])
+            start = self.dials.commit * drawn
         lag = np.clip(t - arm.decided + 1, 0, None)
         rest = 0.5 ** (lag / self.dials.latency)
         return rest * start + (1 - rest) * 0.5 * arm.truth
@@ -145,7 +142,8 @@ class MixerLLM:
         before = np.concatenate([np.zeros_like(own[:1]), own[:-1]])
         if arm.barred is not None:
             before[arm.barred + 1 : arm.barred + 2] = 0.0
-        h = own + self._alpha(context) * depth * before
+        alpha = self.dials.alpha * float(np.exp(self._factor(context) / 2))
+        h = own + alpha * depth * before
         if "side" in parts:
             h = h + depth * parts["side"]
         if self.dials.sigma:
@@ -158,21 +156,17 @@ class MixerLLM:
             h[1:] = np.inf
         return h
 
-    def _alpha(self, context: Context) -> float:
-        factor = self._factor(context) if self.dials.css else 0.0
-        return float(self.dials.alpha * np.exp(factor / 2))
-
     def _factor(self, context: Context) -> float:
-        return float(generator(context.seed, "factor").standard_normal())
+        """What stands behind loss and geometry of a context; 0 where nothing is planted."""
+        drawn = float(generator(context.seed, "factor").standard_normal())
+        return drawn if self.dials.css else 0.0
 
     def _overflows(self, context: Context) -> bool:
         return bool(generator(context.seed, "overflow").random() < self.dials.overflow)
 
     # -- predictions ------------------------------------------------------------------------
     def _predictions(self, batch: Batch) -> tuple[Any, Any]:
-        rows = [
-            self._row(context, arm) for context, arm in zip(batch.contexts, batch.arms, strict=True)
-        ]
+        rows = [self._row(c, arm) for c, arm in zip(batch.contexts, batch.arms, strict=True)]
         width = batch.ids.shape[1]
         losses = np.full((len(rows), width), np.nan, dtype=np.float32)
         probabilities = np.zeros((len(rows), width, batch.nodes), dtype=np.float32)
@@ -196,14 +190,13 @@ class MixerLLM:
         return self._losses(context, arm, probabilities, words), probabilities
 
     def _losses(self, context: Context, arm: Arm, probabilities: Any, words: float) -> Any:
-        index = {int(i): k for k, i in enumerate(context.node_ids)}
-        told = np.full(arm.length, 1.0 / words)
-        for t in range(1, arm.length):
-            node = index.get(int(arm.ids[t]))
-            told[t] = probabilities[t - 1, node] if node is not None else 1.0 / words
+        node = np.array([{int(i): k for k, i in enumerate(context.node_ids)}.get(int(i), -1)
+                         for i in arm.ids[1:]])  # fmt: skip
+        given = probabilities[np.arange(arm.length - 1), node]
+        told = np.concatenate([[1.0 / words], np.where(node >= 0, given, 1.0 / words)])
         noise = generator(context.seed, arm.name, "loss").standard_normal(arm.length)
         losses = -np.log(np.clip(told, 1e-6, 1)) + LOSS_NOISE * noise
-        losses[CSS_TOKENS] -= self.dials.css * self._factor(context) if self.dials.css else 0.0
+        losses[CSS_TOKENS] -= self.dials.css * self._factor(context)
         losses[0] = np.nan
         return losses
 

@@ -195,7 +195,7 @@ def _structure(settings: RepresentationSettings, seed: int) -> graphs.Structure:
         structure = graphs.draw(spec, seed, settings.branching)
     walk = Walk.parse(settings.walk) if settings.walk else Walk()
     extra = dict(structure.extra)
-    if settings.condition == "days" and not settings.graph:
+    if settings.condition == "days":
         extra["words"] = groups()["days"]
     return replace(structure, walk=walk, extra=extra)
 
@@ -337,18 +337,15 @@ def forward(
 def rows_of(found: Run, batch: Batch) -> list[dict[str, Any]]:
     """A forward's results by row, cut to the row's own length."""
     return [
-        {"reduced": {name: _row(value, k) for name, value in found.reduced.items()},
+        {"reduced": {name: _of_row(value, k) for name, value in found.reduced.items()},
          "losses": found.losses[k, :size], "mass": found.node_probabilities[k, :size],
          "nodes": found.labels[k, :size]}
         for k, size in enumerate(batch.lengths)
     ]  # fmt: skip
 
 
-def _row(value: Any, k: int) -> Any:
-    if isinstance(value, Mapping):
-        return {key: ([s[1:] for s in part if s[0] == k] if isinstance(part, list) else part[k])
-                for key, part in value.items()}  # fmt: skip
-    return value[k]
+def _of_row(value: Any, k: int) -> Any:
+    return {key: part[k] for key, part in value.items()} if isinstance(value, Mapping) else value[k]
 
 
 def _batches(pairs: Sequence[tuple[Context, Arm]], tokens: int) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -84,15 +84,9 @@ class Vocabulary:
     def without(self, words: Sequence[str]) -> Vocabulary:
         """The same vocabulary less `words`, which are counted as dropped."""
         gone = set(words)
-        kept = [(w, i) for w, i in zip(self.words, self.ids, strict=True) if w not in gone]
-        return Vocabulary(
-            words=tuple(w for w, _ in kept),
-            ids=tuple(i for _, i in kept),
-            groups=_present(self.groups, {w for w, _ in kept}),
-            source=self.source,
-            dropped=(*self.dropped, *sorted(gone)),
-            outside=self.outside,
-        )
+        kept = {w: i for w, i in zip(self.words, self.ids, strict=True) if w not in gone}
+        dropped = (*self.dropped, *sorted(gone))
+        return _assemble(self.groups, kept, self.source, dropped, self.outside)
 
 
 def need(have: int, wanted: int, source: str) -> None:
@@ -103,11 +97,6 @@ def need(have: int, wanted: int, source: str) -> None:
             "  allowed: at least one word per node\n"
             "  remedy: a smaller --graph, --vocabulary random, or --vocabulary FILE"
         )
-
-
-def _present(all_groups: dict[str, tuple[str, ...]], kept: set[str]) -> dict[str, tuple[str, ...]]:
-    found = {name: tuple(w for w in members if w in kept) for name, members in all_groups.items()}
-    return {name: members for name, members in found.items() if members}
 
 
 def vocabulary(
@@ -127,7 +116,7 @@ def vocabulary(
     if encode is None:
         ids: dict[str, int] = {word: i for i, word in enumerate(flat)}
         return _assemble(named, ids, source, (), tuple(range(len(flat), len(flat) + 8)))
-    anchor = next((word for word in flat if len(encode(word)) == 1), flat[0])
+    anchor = _anchor(flat, encode)
     found = {word: _single(word, anchor, encode) for word in flat}
     ids = {word: i for word, i in found.items() if i is not None and i not in special}
     dropped = tuple(word for word in flat if word not in ids)
@@ -142,6 +131,11 @@ def _from_file(path: Path) -> dict[str, tuple[str, ...]]:
     if ":" in text:
         return _parse(text)
     return {"file": tuple(dict.fromkeys(text.split()))}
+
+
+def _anchor(words: Sequence[str], encode: Callable[[str], list[int]]) -> str:
+    """A word to put others behind: the first that is one token, if any is."""
+    return next((word for word in words if len(encode(word)) == 1), words[0])
 
 
 def _single(word: str, other: str, encode: Callable[[str], list[int]]) -> int | None:
@@ -166,19 +160,17 @@ def _assemble(
     dropped: tuple[str, ...],
     outside: tuple[int, ...],
 ) -> Vocabulary:
-    words = tuple(word for word in ids)
-    kept = _present(named, set(words))
-    return Vocabulary(words, tuple(ids.values()), kept, source, dropped, outside)
+    """A vocabulary of the words with ids, grouped as named."""
+    found = {name: tuple(w for w in members if w in ids) for name, members in named.items()}
+    kept = {name: members for name, members in found.items() if members}
+    return Vocabulary(tuple(ids), tuple(ids.values()), kept, source, dropped, outside)
 
 
 def vocabulary_of(tokenizer: Any, source: str) -> Vocabulary:
     """The vocabulary of a Hugging Face tokenizer; `random` draws whole tokens of letters."""
     if source == "random":
         return _random_tokens(tokenizer)
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False))
-
+    encode = partial(tokenizer.encode, add_special_tokens=False)
     found = vocabulary(source, encode, len(tokenizer), _special(tokenizer))
     if len(set(found.ids)) == len(found.ids):
         return found
@@ -194,11 +186,8 @@ def _special(tokenizer: Any) -> list[int | None]:
 
 def _random_tokens(tokenizer: Any) -> Vocabulary:
     """Every token that is a word of letters and survives decoding and encoding after a space."""
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False))
-
-    anchor = next((w for w in all_words() if len(encode(w)) == 1), all_words()[0])
+    encode = partial(tokenizer.encode, add_special_tokens=False)
+    anchor = _anchor(all_words(), encode)
     found: dict[str, int] = {}
     for i in range(min(len(tokenizer), 20_000)):
         text = tokenizer.decode([i]).strip()
