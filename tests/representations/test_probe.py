@@ -272,6 +272,16 @@ def test_contexts_are_measured_on_their_own_graph() -> None:
     assert all(r["valid"][0] == 1 for r in experiment.measure(spec, drawn))
 
 
+def test_a_graph_of_its_own_is_measured_by_the_walk_asked_for() -> None:
+    settings = RepresentationSettings(
+        experiment="css", model=MIXER, graphs="per_context", walk="lazy:0.4", n_contexts=2
+    )
+    spec = resolve(settings, 1, MIXER)
+    context = spec.draw(1)
+    assert np.array_equal(spec.graph_of(1).adjacency, context.structure.adjacency)
+    assert np.diag(spec.graph_of(1).steps()) == pytest.approx(0.4)
+
+
 def test_long_experiments_are_saved_context_by_context() -> None:
     from peira.families.representations.trial import block_size
 

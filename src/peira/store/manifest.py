@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def manifest(
         "peira": __version__,
         "git": git_version(Path.cwd()),
         "python": platform.python_version(),
-        "packages": _versions(),
+        "packages": versions(),
         "host": {"system": platform.platform(), "machine": platform.machine()},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
@@ -85,9 +86,10 @@ def _repeats(route: Route) -> bool:
     return bool(route.details.get("seeds", own))
 
 
-def _versions() -> dict[str, str]:
+def versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of the packages that are installed."""
     found = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 
@@ -93,20 +93,10 @@ class WordGraph:
         """The cluster of a node."""
         return int(self.cluster_assignments[node])
 
-    @overload
-    def generate_random_walk(
-        self, length: int | None = ..., start_node: int | None = ...,
-        return_nodes: Literal[False] = ...,
-    ) -> str: ...  # fmt: skip
-    @overload
-    def generate_random_walk(
-        self, length: int | None = ..., start_node: int | None = ...,
-        *, return_nodes: Literal[True],
-    ) -> tuple[str, list[int]]: ...  # fmt: skip
     def generate_random_walk(
         self, length: int | None = None, start_node: int | None = None, return_nodes: bool = False
-    ) -> str | tuple[str, list[int]]:
-        """One walk as words separated by spaces; with `return_nodes`, its nodes too."""
+    ) -> Any:
+        """One walk as words separated by spaces; with `return_nodes`, (text, its nodes)."""
         size = length or self.walk_length
         nodes = walk_nodes(self.structure.steps(), size, self.rng, start_node)
         text = " ".join(self.node_to_token[node] for node in nodes)

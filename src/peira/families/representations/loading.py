@@ -199,16 +199,3 @@ def _fit_threads(model: Any) -> None:
         and next(model.parameters()).device.type == "cpu"
     ):
         torch.set_num_threads(1)
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of what computes."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found: dict[str, str | None] = {}
-    for name in ("peira", "numpy", "torch", "transformers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found

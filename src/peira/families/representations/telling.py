@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from peira.errors import InputError
-from peira.families.representations import graphs, loading, tiny
+from peira.families.representations import tiny
 from peira.families.representations.reducers import NodeMeans, Vectors
 from peira.families.representations.summary import plain
-from peira.families.representations.trial import Spec, forward, graph_spec
-from peira.study.seeds import derive
+from peira.families.representations.trial import Spec, forward
+from peira.store.manifest import versions
 
 
 def describe(spec: Spec, began: float) -> dict[str, Any]:
@@ -37,14 +37,7 @@ def with_structures(spec: Spec, records: Sequence[dict[str, Any]]) -> list[dict[
     """Records with their own graph, where each context has one."""
     if spec.settings.graphs != "per_context":
         return list(records)
-    name = graph_spec(spec.settings)
-    return [
-        {
-            **r,
-            "structure": graphs.draw(name, derive(spec.seed, "graph", i), spec.settings.branching),
-        }
-        for i, r in enumerate(records)
-    ]
+    return [{**record, "structure": spec.graph_of(i)} for i, record in enumerate(records)]
 
 
 def told(spec: Spec, summary: Any, began: float) -> dict[str, Any]:
@@ -62,7 +55,7 @@ def told(spec: Spec, summary: Any, began: float) -> dict[str, Any]:
         "null": list(spec.null), "config": config, "answer": summary.answer,
         "results": summary.results, "findings": [f.to_dict() for f in summary.findings],
         "diagnostics": summary.diagnostics, "reasons": summary.reasons, "curves": summary.curves,
-        "details": describe(spec, began), "versions": loading.versions(),
+        "details": describe(spec, began), "versions": {name: versions().get(name) for name in ("peira", "numpy", "torch", "transformers")},
     })  # fmt: skip
     return data
 

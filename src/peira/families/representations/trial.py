@@ -11,8 +11,9 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +40,9 @@ from peira.families.representations.watching import Meter, Progress
 from peira.families.representations.words import Vocabulary, groups, need, unstable
 from peira.study.seeds import derive, generator
 
+if TYPE_CHECKING:
+    from peira.families.representations.experiments.base import Experiment
+
 log = logging.getLogger("peira.representations")
 REDRAWS = 100
 
@@ -61,7 +65,6 @@ class Spec:
     tokens: int = 0
     dropped: set[str] = field(default_factory=set)
     halvings: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -99,11 +102,10 @@ class Spec:
     def rng(self, purpose: str) -> np.random.Generator:
         return generator(self.seed, purpose)
 
+    @cached_property
     def twin(self) -> Any:
         """The untrained twin, made once per trial."""
-        if "twin" not in self.extra:
-            self.extra["twin"] = self.model.twin(derive(self.seed, "twin"))
-        return self.extra["twin"]
+        return self.model.twin(derive(self.seed, "twin"))
 
     def draw(self, index: int) -> Context:
         """Context `index`, redrawn without the words whose ids do not survive decoding and encoding:
@@ -111,9 +113,7 @@ class Spec:
         plan = Plan(self.seed, self.structure, self.vocabulary, self.walk, self.length,
                     self.settings.assignment, self.condition)  # fmt: skip
         if self.settings.graphs == "per_context":
-            spec = graph_spec(self.settings)
-            own = graphs.draw(spec, derive(self.seed, "graph", index), self.settings.branching)
-            plan = replace(plan, structure=own)
+            plan = replace(plan, structure=self.graph_of(index))
         for _ in range(REDRAWS):
             context = draw_context(plan, index)
             bad = self._offenders(context)
@@ -123,6 +123,12 @@ class Spec:
             plan = replace(plan, vocabulary=plan.vocabulary.without(sorted(bad)))
         raise InputError("vocabulary: contexts do not survive decoding and encoding\n"
                          "  remedy: --vocabulary random, or another model")  # fmt: skip
+
+    def graph_of(self, index: int) -> graphs.Structure:
+        """The graph of context `index` under `graphs: per_context`."""
+        seed = derive(self.seed, "graph", index)
+        own = graphs.draw(graph_spec(self.settings), seed, self.settings.branching)
+        return replace(own, walk=self.walk)
 
     def _offenders(self, context: Context) -> set[str]:
         if self.model.tokenizer is None:
@@ -236,15 +242,7 @@ def resolve_layers(asked: Sequence[int | str] | None, count: int) -> tuple[int |
 # -- blocks of contexts ---------------------------------------------------------------------------
 
 
-class Work(Protocol):
-    """What a trial asks of an experiment: how to draw a context, and how to measure some."""
-
-    def draw(self, spec: Spec, index: int) -> Context: ...
-
-    def measure(self, spec: Spec, drawn: list[Context]) -> list[dict[str, Any]]: ...
-
-
-async def contexts(spec: Spec, work: Work, lab: Lab, meter: Meter) -> list[dict[str, Any]]:
+async def contexts(spec: Spec, work: Experiment, lab: Lab, meter: Meter) -> list[dict[str, Any]]:
     """The record of every context in order, restored or measured."""
     done = restored(lab)
     todo = [i for i in range(spec.settings.n_contexts) if i not in done]
@@ -303,7 +301,7 @@ def next_block(todo: Sequence[int], size: int) -> list[int]:
     return [i for i in todo[:size] if i // size == todo[0] // size]
 
 
-def _measured(spec: Spec, work: Work, block: list[int]) -> list[dict[str, Any]]:
+def _measured(spec: Spec, work: Experiment, block: list[int]) -> list[dict[str, Any]]:
     """Records of a block; out of memory halves the batch and tries again, recorded."""
     drawn = [work.draw(spec, i) for i in block]
     while True:
@@ -360,14 +358,14 @@ def _batches(pairs: Sequence[tuple[Context, Arm]], tokens: int) -> Iterator[list
 
 def record_arms(
     spec: Spec, drawn: Sequence[Context], arms: Callable[[Context], Mapping[str, Arm]],
-    model: Any = None, suffix: str = "",
+    model: Any = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One record per context with the moments and predictions of each arm."""
     named = [(c, name, arm) for c in drawn for name, arm in arms(c).items()]
     rows = forward(spec, [(c, arm) for c, _, arm in named], spec.moments, model)
     records: dict[int, dict[str, Any]] = {c.index: {} for c in drawn}
     for (context, name, _), row in zip(named, rows, strict=True):
-        records[context.index] |= arm_record(spec, f"{name}{suffix}", row)
+        records[context.index] |= arm_record(spec, name, row)
     return [records[c.index] for c in drawn]
 
 

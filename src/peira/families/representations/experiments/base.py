@@ -30,7 +30,7 @@ class Experiment:
         """One record per context."""
         records = record_arms(spec, drawn, self.arms)
         if "untrained" in spec.null:
-            twins = record_arms(spec, drawn, lambda c: {"untrained": c.natural}, model=spec.twin())
+            twins = record_arms(spec, drawn, lambda c: {"untrained": c.natural}, model=spec.twin)
             records = [r | t for r, t in zip(records, twins, strict=True)]
         return [r | self.more(spec, c, r) for r, c in zip(records, drawn, strict=True)]
 
