@@ -68,7 +68,7 @@ class RepresentationSettings(Settings):
     @field_validator("lengths")
     @classmethod
     def _ascending(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is not None and (min(value) < 2 or list(value) != sorted(set(value))):
+        if value is not None and (not value or min(value) < 2 or list(value) != sorted(set(value))):
             raise ValueError("lengths must be ascending, each at least 2")
         return value
 

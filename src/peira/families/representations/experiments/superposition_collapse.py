@@ -85,7 +85,7 @@ def references(spec: Spec, context: Context) -> list[Arm]:
 
 def switch_at(length: int, q: float) -> int:
     """The word from which on the deciding step is taken, as soon as an edge allows it."""
-    return max(1, round(length * q))
+    return min(max(1, round(length * q)), length - 1)
 
 
 def switches(spec: Spec, context: Context, index: int) -> list[Arm]:
