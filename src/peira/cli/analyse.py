@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from peira.cli import flags
 
 if TYPE_CHECKING:
@@ -16,15 +14,10 @@ if TYPE_CHECKING:
 def command(
     run: flags.RunArgument,
     by: Annotated[
-        list[str] | None,
-        typer.Option("--by", help="Also: every numeric outcome by this factor; may be repeated."),
+        list[str] | None, "Also: every numeric outcome by this factor; may be repeated."
     ] = None,
-    remeasure: Annotated[
-        bool, typer.Option("--remeasure", help="First read metrics again, from the transcripts.")
-    ] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Write the report, and print it.")
-    ] = False,
+    remeasure: Annotated[bool, "First read metrics again, from the transcripts."] = False,
+    report: Annotated[bool, "Write the report, and print it."] = False,
     json: flags.Json = False,
 ) -> int:
     """Tables and findings of a run, with intervals; written to analysis/ as well."""

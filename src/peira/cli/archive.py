@@ -9,27 +9,19 @@ import typer
 
 from peira.cli import flags
 
-Run = Annotated[str | None, typer.Argument(metavar="RUN", help="Default: newest finished run.")]
-Name = Annotated[str | None, typer.Option("--experiment-name", help="The archive's name.")]
-Trial = Annotated[str | None, typer.Option("--trial", help="One trial's files only.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be archived.")]
-Incomplete = Annotated[bool, typer.Option("--allow-incomplete", help="Archive as `partial`.")]
-Directory = Annotated[Path, typer.Option("--experiments-dir", help="Where runs are kept.")]
-Verify = Annotated[str | None, typer.Option("--verify", help="Check an archive's digests.")]
-Restore = Annotated[str | None, typer.Option("--restore", help="Make an archive a run again.")]
-To = Annotated[Path | None, typer.Option("--to", help="Folder of the restored run.")]
-
 
 def command(
-    run: Run = None,
-    experiment_name: Name = None,
-    trial: Trial = None,
-    dry_run: DryRun = False,
-    allow_incomplete: Incomplete = False,
-    experiments_dir: Directory = Path("experiments"),
-    verify: Verify = None,
-    restore: Restore = None,
-    to: To = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Default: newest finished run.")
+    ] = None,
+    experiment_name: Annotated[str | None, "The archive's name."] = None,
+    trial: Annotated[str | None, "One trial's files only."] = None,
+    dry_run: Annotated[bool, "Say what would be archived."] = False,
+    allow_incomplete: Annotated[bool, "Archive as `partial`."] = False,
+    experiments_dir: flags.ExperimentsDir = Path("experiments"),
+    verify: Annotated[str | None, "Check an archive's digests."] = None,
+    restore: Annotated[str | None, "Make an archive a run again."] = None,
+    to: Annotated[Path | None, "Folder of the restored run."] = None,
     json: flags.Json = False,
 ) -> int:
     """Seal a copy of a run beside it: database, files, digests. The run stays."""

@@ -5,15 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from peira.cli import flags
-
-Config = Annotated[Path, typer.Option("--config", help="Whose `paths` to empty.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="List exactly what would move.")]
-Prepared = Annotated[bool, typer.Option("--clean-prepared", help="The prepared data too.")]
-Purge = Annotated[bool, typer.Option("--purge", help="Delete the trash.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Purge without asking.")]
 
 DEFAULT = Path("config/eval_config.yaml")
 TRASH = ".peira-trash"
@@ -25,11 +17,11 @@ KEPT = {"raw_dir": "data/raw", "experiments_dir": "experiments"}
 
 
 def command(
-    config: Config = DEFAULT,
-    dry_run: DryRun = False,
-    clean_prepared: Prepared = False,
-    purge: Purge = False,
-    yes: Yes = False,
+    config: Annotated[Path, "Whose `paths` to empty."] = DEFAULT,
+    dry_run: Annotated[bool, "List exactly what would move."] = False,
+    clean_prepared: Annotated[bool, "The prepared data too."] = False,
+    purge: Annotated[bool, "Delete the trash."] = False,
+    yes: Annotated[bool, "Purge without asking."] = False,
     json: flags.Json = False,
 ) -> int:
     """Empty the four working paths of an evaluation into .peira-trash/<time>/. Runs, raw data,

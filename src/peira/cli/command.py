@@ -1,15 +1,18 @@
 """A command from a typed function: flags by typer, `_` accepted for `-`, usage errors as exit 2.
 
-A function may carry `variadic = {"--models"}`: `--models A B` is then read as `--models A
+`spread` turns what `flags` describes into typer's own form. A function may carry `variadic = {"--models"}`: `--models A B` is then read as `--models A
 --models B`, as the guides write it.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -64,19 +67,62 @@ def _rank(title: str) -> int:
     return order.index(title) if title in order else len(order)
 
 
+def spread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as typer reads it: a parameter that is a dataclass stands for its fields, and a
+    string beside a type is the help of a flag of that name."""
+    hints = get_type_hints(function, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    found: list[tuple[str, Any, Any]] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in groups:
+            inner = get_type_hints(groups[name], include_extras=True)
+            found += [(f.name, inner[f.name], f.default) for f in dataclasses.fields(groups[name])]
+        else:
+            found.append((name, hints[name], parameter.default))
+
+    @functools.wraps(function)
+    def call(**given: Any) -> Any:
+        for name, kind in groups.items():
+            given[name] = kind(**{f.name: given.pop(f.name) for f in dataclasses.fields(kind)})
+        return function(**given)
+
+    call.__signature__ = inspect.Signature([  # type: ignore[attr-defined]
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=_flag(name, hint),
+                          default=inspect.Parameter.empty if default in MISSING else default)
+        for name, hint, default in found
+    ])  # fmt: skip
+    return call
+
+
+MISSING = (inspect.Parameter.empty, dataclasses.MISSING)
+
+
+def _flag(name: str, hint: Any) -> Any:
+    """`Annotated[kind, "help", "panel"]` in typer's words."""
+    about = getattr(hint, "__metadata__", ())
+    if not about or not isinstance(about[0], str):
+        return hint
+    words, panel = (*about, None)[:2]
+    flag = f"--{_dashes(name.strip('_'))}"
+    return Annotated[hint.__origin__, typer.Option(flag, help=words, rich_help_panel=panel)]
+
+
 def build(name: str, function: Callable[..., Any]) -> Command:
     """The parser of one command."""
+    flat = spread(function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {**SETTINGS, **getattr(function, "context_settings", {})}
-    app.command(name=name, cls=Command, context_settings=settings)(function)
+    app.command(name=name, cls=Command, context_settings=settings)(flat)
     command = get_command(app)
     assert isinstance(command, Command)
-    hints = get_type_hints(function)
+    kinds = {p.name: p.annotation for p in inspect.signature(flat).parameters.values()}
     for param in command.params:
         if param.metavar is None and not getattr(param, "is_flag", False):
             name = str(param.name)
             argument = param.param_type_name == "argument"
-            param.metavar = name.upper() if argument else _placeholder(hints.get(name))
+            kind = kinds.get(name)
+            kind = kind.__origin__ if hasattr(kind, "__metadata__") else kind
+            param.metavar = name.upper() if argument else _placeholder(kind)
     return command
 
 

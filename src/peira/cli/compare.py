@@ -16,17 +16,14 @@ Runs = Annotated[
     list[str] | None,
     typer.Argument(metavar="A B...", help="Runs, trials or archives; each is held to the first."),
 ]
-Run1 = Annotated[str | None, typer.Option("--run1", help="The same as A.")]
-Run2 = Annotated[str | None, typer.Option("--run2", help="The same as B.")]
-Directory = Annotated[Path, typer.Option("--experiments-dir", help="Where runs are kept.")]
 SHOWN = 60
 
 
 def command(
     runs: Runs = None,
-    run1: Run1 = None,
-    run2: Run2 = None,
-    experiments_dir: Directory = Path("experiments"),
+    run1: Annotated[str | None, "The same as A."] = None,
+    run2: Annotated[str | None, "The same as B."] = None,
+    experiments_dir: flags.ExperimentsDir = Path("experiments"),
     json: flags.Json = False,
 ) -> int:
     """What differs between two runs: settings, means with n, paired changes with intervals, costs.

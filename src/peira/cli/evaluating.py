@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from peira import api
 from peira.cli.display import as_json, ending, note, remedy, report_dict, say, table, watcher
+from peira.cli.evaluate import Evaluate
 from peira.engine.plan import plan as planned_trials
 from peira.errors import InputError, PeiraError
 from peira.families.prompts import planning
 from peira.families.prompts.family import Prompts
-from peira.families.prompts.phases import ASKING, VIEWS, Choice
+from peira.families.prompts.phases import ASKING, VIEWS
 from peira.families.prompts.prepare import prepare, require_prepared
 from peira.families.prompts.settings import PromptsSettings
 from peira.families.prompts.slugs import decimal_label
 from peira.store.collect import collect
 from peira.store.records import RunView
 from peira.store.rundir import RunDir, list_runs
-from peira.study.dialects_eval import Changes, eval_config
+from peira.study.dialects_eval import eval_config
 from peira.study.reader import load_yaml
 
 DEFAULT = Path("config/eval_config.yaml")
@@ -34,35 +34,21 @@ FAMILY = "peira.families.prompts:Prompts"
 ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One command line."""
-
-    config: Path
-    changes: Changes
-    choice: Choice
-    run_id: str | None
-    resume: bool
-    archive: bool
-    experiments: Path | None
-    simulated: bool
-    budget: float | None
-    parallel: int | None
-    executor: str
-    json: bool
-
-
 class Evaluation:
     """A command line on its way through the phases."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Evaluate) -> None:
         self.request = request
-        self.phases = request.choice.phases
+        self.changes = request.changes
+        self.choice = request.choice
+        self.phases = self.choice.phases
         self.family = Prompts(self.phases & VIEWS)
         self.question = self._question()
         first = self.question.study
         paths = first.fixed.get("paths") or {}
-        self.experiments = request.experiments or Path(paths.get("experiments_dir", "experiments"))
+        self.experiments = request.experiments_dir or Path(
+            paths.get("experiments_dir", "experiments")
+        )
 
     def _question(self) -> api.Question:
         config = self.request.config
@@ -72,7 +58,7 @@ class Evaluation:
         data, source = load_yaml(config)
         if not isinstance(data, dict):
             raise InputError(f"{config}: not a config\n  allowed: a mapping with `prompt_sets`, …")
-        study, lines = eval_config(data, config, source, self.request.changes)
+        study, lines = eval_config(data, config, source, self.changes)
         return api.Question(study, lines, FAMILY, self.family, config.resolve().parent)
 
     # -- phases -----------------------------------------------------------------------------
@@ -88,11 +74,11 @@ class Evaluation:
 
     def _prepare(self) -> None:
         plan = _first_settings(self.question).data_plan
-        if "prepare" in self.request.choice.skipped:
+        if "prepare" in self.choice.skipped:
             require_prepared(plan)
         elif "prepare" in self.phases:
             loaded = prepare(plan)
-            if self.request.choice.only == "prepare":
+            if self.choice.only == "prepare":
                 say(f"{len(loaded.items)} items ready, {loaded.merged} duplicates merged")
 
     def _ask(self, target: RunDir) -> int:
@@ -131,7 +117,7 @@ class Evaluation:
 
     def _detached(self, report: api.RunReport) -> bool:
         """True if all there is left to do is the provider's: its jobs go on without us."""
-        asked = dict(self.request.changes.batch).get("detach", False)
+        asked = dict(self.changes.batch).get("detach", False)
         return bool(asked) and set(report.causes) == {"stopped"} and not report.tally.failed
 
     def _say_what_lacks(self, report: api.RunReport, partial: bool, code: int) -> None:

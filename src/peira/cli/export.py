@@ -12,7 +12,7 @@ from peira.cli import flags
 
 def command(
     run: flags.RunArgument,
-    what: Annotated[str, typer.Option("--what", help="trials, events or replies.")] = "trials",
+    what: Annotated[str, "trials, events or replies."] = "trials",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="FILE.csv, .jsonl or .parquet; default: in the run."),

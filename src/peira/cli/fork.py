@@ -13,35 +13,28 @@ if TYPE_CHECKING:
     from peira.api.forks import Forked
     from peira.store.records import Record
 
-Words = list[str] | None
-
 
 def command(
     trial: Annotated[str, typer.Argument(help="A trial's folder, or RUN and --trial.")],
-    turn: Annotated[int, typer.Option("--turn", min=1, help="The first turn that is new.")],
+    turn: Annotated[int, typer.Option(min=1, help="The first turn that is new.")],
+    limits: flags.Limits,
     name: Annotated[
         str | None, typer.Option("--trial", help="The trial, when RUN is given.")
     ] = None,
     seat: Annotated[
-        Words, typer.Option("--seat", metavar="SEAT=MODEL", help="Another subject in a seat.")
+        flags.Words, typer.Option(metavar="SEAT=MODEL", help="Another subject in a seat.")
     ] = None,
     set_: Annotated[
-        Words,
+        flags.Words,
         typer.Option(
             "--set",
             metavar="PATH=VALUE",
             help="A setting, or words in a seat: say.SEAT=…, action.SEAT=….",
         ),
     ] = None,
-    world: Annotated[
-        Path | None, typer.Option("--world", help="A file: the state of the world at that turn.")
-    ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Continuations.")] = 1,
-    control: Annotated[
-        bool, typer.Option("--control", help="As many unchanged ones, and the difference.")
-    ] = False,
-    budget: flags.BudgetFlag = None,
-    parallel: flags.Parallel = None,
+    world: Annotated[Path | None, "A file: the state of the world at that turn."] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Continuations.")] = 1,
+    control: Annotated[bool, "As many unchanged ones, and the difference."] = False,
     json: flags.Json = False,
 ) -> int:
     """Replay a finished trial up to a turn, free, and play on from there with a change. Forks stand
@@ -49,28 +42,23 @@ def command(
     from peira import api
     from peira.api.forks import fork
     from peira.cli.display import as_json, say
-    from peira.cli.negotiate import assignments
     from peira.cli.show import _places
     from peira.engine.fork import Branch
     from peira.store.records import RunView
 
     run, slug = _places(trial, name)
-    branch = Branch(
-        turn, {s: str(m) for s, m in assignments(seat).items()}, assignments(set_), _text(world),
-        samples, control,
-    )  # fmt: skip
+    seats = {s: str(m) for s, m in flags.assignments(seat).items()}
+    branch = Branch(turn, seats, flags.assignments(set_), _text(world), samples, control)
     with RunView(run) as view:
         simulated = bool(view.meta.get("simulated"))
-    options = api.Options(simulated=simulated, budget_usd=budget, parallel=parallel)
+    options = api.Options(simulated=simulated, budget_usd=limits.budget, parallel=limits.parallel)
     forked = fork(run, slug or "", branch, options)
     if json:
         as_json(_data(forked))
         return 0 if forked.done else 3
     for record in (*forked.changed, *forked.control):
-        ending = f"{record.state}" + (
-            f" ({record.cause}: {record.message})" if record.cause else ""
-        )
-        say(f"{record.slug}: {ending}, ${record.cost / 1e6:.4f}")
+        why = f" ({record.cause}: {record.message})" if record.cause else ""
+        say(f"{record.slug}: {record.state}{why}, ${record.cost / 1e6:.4f}")
     for line in differences(forked):
         say(f"  {line['outcome']}: changed - control {line['text']}")
     return 0 if forked.done else 3

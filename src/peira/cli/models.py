@@ -20,14 +20,10 @@ def command(
     pattern: Annotated[
         str | None, typer.Argument(help="Part of a name; a whole name shows all about it.")
     ] = None,
-    provider: Annotated[str | None, typer.Option("--provider", help="Only this provider.")] = None,
-    sort: Annotated[
-        str, typer.Option("--sort", help="name, price, mmlu_pro, arena_elo or params_b.")
-    ] = "name",
-    scored: Annotated[
-        str | None, typer.Option("--scored", help="Only models with this score.")
-    ] = None,
-    ready: Annotated[bool, typer.Option("--ready", help="Only models whose key is set.")] = False,
+    provider: Annotated[str | None, "Only this provider."] = None,
+    sort: Annotated[str, "name, price, mmlu_pro, arena_elo or params_b."] = "name",
+    scored: Annotated[str | None, "Only models with this score."] = None,
+    ready: Annotated[bool, "Only models whose key is set."] = False,
     json: flags.Json = False,
 ) -> int:
     """Models known by name, with route, price (US dollars per million tokens) and capability.

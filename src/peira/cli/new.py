@@ -13,19 +13,13 @@ from peira.cli import flags
 
 KINDS = ("study", "experiment", "scenario", "workspace")
 FAMILIES = ("negotiation", "prompts", "scenarios", "representations")
-Family = Annotated[
-    str, typer.Option("--family", help=f"study: {', '.join(FAMILIES[:-1])} or {FAMILIES[-1]}.")
-]
-Script = Annotated[
-    bool, typer.Option("--script", help="experiment: the representation guide's script.")
-]
 
 
 def command(
     kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     name: Annotated[str, typer.Argument(help="A name, or a directory for a workspace.")],
-    family: Family = "negotiation",
-    script: Script = False,
+    family: Annotated[str, f"study: {', '.join(FAMILIES[:-1])} or {FAMILIES[-1]}."] = "negotiation",
+    script: Annotated[bool, "experiment: the representation guide's script."] = False,
     directory: Annotated[Path, typer.Option("--dir", help="Where to write.")] = Path(),
     json: flags.Json = False,
 ) -> int:

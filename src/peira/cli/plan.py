@@ -5,34 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from peira.cli import flags
 
 if TYPE_CHECKING:
     from peira import api
 
-WriteConfigs = Annotated[
-    bool, typer.Option("--write-configs", help="Write configs/config_<i>.json, one a trial.")
-]
-
 
 def command(
-    study: Annotated[Path, typer.Argument(help="A study file (YAML or JSON).")],
+    study: flags.StudyArgument,
+    free: flags.Free,
     output_dir: flags.OutputDir = None,
-    subjects: flags.Subjects = None,
-    simulate: flags.Simulate = False,
-    write_configs: WriteConfigs = False,
+    write_configs: Annotated[bool, "Write configs/config_<i>.json, one a trial."] = False,
     json: flags.Json = False,
 ) -> int:
     """What a study would run and cost. Makes no call."""
     from peira import api
-    from peira.cli.display import note, say
+    from peira.cli.display import say
 
     question = api.ask(study)
-    for line in question.unasked():
-        note(line)
-    options = api.Options(run_dir=output_dir, simulated=flags.simulated(subjects, simulate))
+    options = api.Options(run_dir=output_dir, simulated=free.simulated)
     show(question, options, json)
     if write_configs:
         written = configs(question, options)
@@ -43,9 +34,11 @@ def command(
 def show(question: api.Question, options: api.Options, json: bool) -> int:
     """Print the forecast of a study. Raises InputError where `peira run` would."""
     from peira.api.checks import check_plan
-    from peira.cli.display import as_json, say, table
+    from peira.cli.display import as_json, note, say, table
     from peira.store.forecast import forecast
 
+    for line in question.unasked():
+        note(line)
     check_plan(question, options)
     data = forecast(question, options)
     if json:

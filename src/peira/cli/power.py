@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,39 +14,32 @@ if TYPE_CHECKING:
     from peira.report.planner import Planned
 
 
-def command(
-    study: Annotated[Path, typer.Argument(help="A study file (YAML or JSON).")],
-    effect: Annotated[
-        float | None, typer.Option("--effect", help="Smallest effect worth finding.")
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """What is asked of the study's size; each stands in `analysis: {power: …}` else."""
+
+    effect: Annotated[float | None, "Smallest effect worth finding."] = None
     design: Annotated[
         str | None,
-        typer.Option(
-            "--design",
-            help="paired, replicates, clusters, binary, noninferiority, rates, runs or models.",
-        ),
-    ] = None,
-    factor: Annotated[
-        str | None, typer.Option("--factor", help="The factor whose levels are compared.")
-    ] = None,
+        "paired, replicates, clusters, binary, noninferiority, rates, runs or models.",
+    ] = None
+    factor: Annotated[str | None, "The factor whose levels are compared."] = None
+    outcome: Annotated[str | None, "The pilot's outcome, e.g. score."] = None
+    power: Annotated[float | None, "Default 0.8."] = None
+    alpha: Annotated[float | None, "Default 0.05."] = None
+    budget_usd: Annotated[float | None, typer.Option("--budget", min=0, help="US dollars.")] = None
+
+
+def command(
+    study: flags.StudyArgument,
+    aim: Aim,
     pilot: Annotated[
-        str | None, typer.Option("--pilot", metavar="RUN", help="A run that tells the spread.")
-    ] = None,
-    outcome: Annotated[
-        str | None, typer.Option("--outcome", help="The pilot's outcome, e.g. score.")
+        str | None, typer.Option(metavar="RUN", help="A run that tells the spread.")
     ] = None,
     set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="sd, discordance, rate, margin … = NUMBER, as the design needs."
-        ),
+        flags.Words, "sd, discordance, rate, margin … = NUMBER, as the design needs."
     ] = None,
-    power: Annotated[float | None, typer.Option("--power", help="Default 0.8.")] = None,
-    alpha: Annotated[float | None, typer.Option("--alpha", help="Default 0.05.")] = None,
-    budget: Annotated[float | None, typer.Option("--budget", min=0, help="US dollars.")] = None,
-    figure: Annotated[
-        Path | None, typer.Option("--figure", help="Draw the power curve to FILE.png and .svg.")
-    ] = None,
+    figure: Annotated[Path | None, "Draw the power curve to FILE.png and .svg."] = None,
     json: flags.Json = False,
 ) -> int:
     """Plan a study's size: n for an effect, power and smallest detectable effect of the study as it
@@ -55,11 +49,7 @@ def command(
     from peira.report import planner
 
     question = api.ask(study)
-    stated = {
-        "effect": effect, "design": design, "factor": factor, "outcome": outcome, "power": power,
-        "alpha": alpha, "budget_usd": budget, **_numbers(set_),
-    }  # fmt: skip
-    ask = planner.asked(question.study, stated)
+    ask = planner.asked(question.study, {**asdict(aim), **_numbers(set_)})
     cells = [cell.factors for cell in question.cells()]
     with _pilot(pilot) as run:
         planned = planner.plan(question.study, cells, _trial_usd(question), ask, run)
@@ -74,11 +64,10 @@ def command(
     return 3 if planned.plan.flags or planned.plan.n is None else 0
 
 
-def _numbers(words: list[str] | None) -> dict[str, float]:
-    from peira.cli.negotiate import assignments
+def _numbers(words: flags.Words) -> dict[str, float]:
     from peira.errors import InputError
 
-    found = assignments(words)
+    found = flags.assignments(words)
     for name, value in found.items():
         if not isinstance(value, int | float):
             raise InputError(f"--set {name}={value}\n  allowed: a number")

@@ -10,7 +10,7 @@ import logging
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from peira.families.representations import catalogue, loading, tiny
 from peira.families.representations.settings import RepresentationSettings
 
 if TYPE_CHECKING:
+    from peira.cli.probe import Probe
     from peira.study.study import Study
 
 DIRECT = ("model", "n_contexts", "layers", "dtype", "device", "batch_size", "batch_tokens",
@@ -33,51 +34,34 @@ SEED = 42
 
 @dataclass(frozen=True)
 class Asked:
-    """A probe as asked for on the command line."""
+    """A probe as asked for on the command line: `fixed` is what its flags say of the settings."""
 
     experiment: str
     fixed: dict[str, Any]
-    conditions: tuple[str, ...] = ()
-    seed: int | None = None
-    output_dir: Path | None = None
+    told: Probe
     resume: Path | None = None
-    wandb: str | None = None
-    simulated: bool = False
-    fresh: bool = False
-    dry_run: bool = False
-    verbose: bool = False
-    json: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, experiment: str, given: Mapping[str, Any], words: Sequence[str]) -> Asked:
+    def of(cls, experiment: str, told: Probe, words: Sequence[str]) -> Asked:
         """From the flags given; `words` are what optional values left over."""
-        from peira.cli.flags import simulated
-
-        entry = catalogue.find(experiment)
+        entry, given = catalogue.find(experiment), told.given
         fixed: dict[str, Any] = {k: given[k] for k in DIRECT if k in given}
         left = list(words)
-        if given.get("save_activations"):
+        if told.save_activations:
             fixed["save_activations"] = next((w for w in left if w in ("means", "tokens")), "means")
             left = [w for w in left if w not in ("means", "tokens")]
-        path = Path(left.pop(0)) if given.get("resume") and left else None
+        path = Path(left.pop(0)) if told.resume and left else None
         if left:
             raise InputError(f"{left[0]}: unknown argument\n  remedy: peira probe --help")
-        if "window" in given:
-            fixed["window"] = _window(str(given["window"]))
-        if "null" in given:
-            fixed["null"] = [w for w in str(given["null"]).split(",") if w]
-        if "checkpoints" in given:
-            fixed["checkpoints"] = list(given["checkpoints"])
-        out = given.get("output_dir")
-        if given.get("resume") and path is None:
-            path = out or Path("results") / entry.name
-        return cls(
-            entry.name, fixed, tuple(given.get("condition") or ()), given.get("seed"), out, path,
-            given.get("wandb"), simulated(given.get("subjects"), bool(given.get("simulate"))),
-            bool(given.get("fresh")), bool(given.get("dry_run")), bool(given.get("verbose")),
-            bool(given.get("json")),
-        )  # fmt: skip
+        if told.window is not None:
+            fixed["window"] = _window(told.window)
+        if told.null is not None:
+            fixed["null"] = [w for w in told.null.split(",") if w]
+        if told.checkpoints:
+            fixed["checkpoints"] = list(told.checkpoints)
+        if told.resume and path is None:
+            path = told.output_dir or Path("results") / entry.name
+        return cls(entry.name, fixed, told, path)
 
 
 def _window(text: str) -> int:
@@ -96,16 +80,20 @@ def study_of(asked: Asked) -> Study:
     from peira.study.study import Study
 
     entry = catalogue.find(asked.experiment)
-    given = str(asked.fixed.get("model") or ("" if asked.simulated else loading.default_model()))
-    model = "sim:mixer" if asked.simulated and not given.startswith("sim:") else given
+    given = str(
+        asked.fixed.get("model") or ("" if asked.told.simulated else loading.default_model())
+    )
+    model = "sim:mixer" if asked.told.simulated and not given.startswith("sim:") else given
     fixed = {**asked.fixed, "experiment": entry.name, "model": model}
-    conditions = asked.conditions or (() if asked.fixed.get("graph") else entry.conditions)
+    conditions = tuple(asked.told.condition or ()) or (
+        () if asked.fixed.get("graph") else entry.conditions
+    )
     factors: dict[str, list[Any]] = {}
     if len(conditions) == 1:
         fixed["condition"] = conditions[0]
     elif conditions:
         factors["condition"] = list(conditions)
-    seed = SEED if asked.seed is None else asked.seed
+    seed = SEED if asked.told.seed is None else asked.told.seed
     normal = settings_of({**fixed, **({"condition": conditions[0]} if conditions else {})})
     stored = normal.model_dump(mode="json", exclude_defaults=True, exclude={"condition"})
     if "condition" in fixed:
@@ -139,8 +127,8 @@ def resumed_study(asked: Asked, run_dir: Path) -> Study:
         raise InputError(
             f"{run_dir}: a run of {before.fixed.get('experiment')}, not {asked.experiment}"
         )
-    if asked.seed is not None and [asked.seed] != before.trial_seeds:
-        raise InputError(f"seed: {asked.seed}, but this run was begun with {before.trial_seeds[0]}\n"
+    if asked.told.seed is not None and [asked.told.seed] != before.trial_seeds:
+        raise InputError(f"seed: {asked.told.seed}, but this run was begun with {before.trial_seeds[0]}\n"
                          "  remedy: another --output-dir, or --fresh")  # fmt: skip
     condition = before.factors.get("condition", [before.fixed.get("condition", "")])[0]
     normal = settings_of({**before.fixed, **asked.fixed, "condition": condition})
@@ -186,21 +174,22 @@ def probe(asked: Asked) -> int:
     from peira.cli.plan import show
     from peira.cli.run import execute
 
-    if asked.verbose:
+    told = asked.told
+    if told.verbose:
         logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
         logging.getLogger("peira").setLevel(logging.DEBUG)
     run_dir = place_of(asked.resume) if asked.resume else None
-    target = run_dir or asked.output_dir or Path("results") / asked.experiment
-    going_on = (target / "run.db").is_file() and not asked.fresh
+    target = run_dir or told.output_dir or Path("results") / asked.experiment
+    going_on = (target / "run.db").is_file() and not told.fresh
     study = resumed_study(asked, target) if going_on and run_dir else study_of(asked)
     question = api.ask(study)
-    if not asked.dry_run:
+    if not told.dry_run:
         loading.check_there(study.fixed["model"])
     note(model_line(study.fixed["model"], "model" in asked.fixed or run_dir is not None))
-    options = api.Options(run_dir=target, fresh=asked.fresh, simulated=asked.simulated,
-                          on_start=watcher(asked.json))  # fmt: skip
-    if asked.dry_run:
-        return show(question, options, asked.json)
+    options = api.Options(run_dir=target, fresh=told.fresh, simulated=told.simulated,
+                          on_start=watcher(told.json))  # fmt: skip
+    if told.dry_run:
+        return show(question, options, told.json)
     if going_on:
         check_same(target, question)
     spec = preflight(question)
@@ -208,11 +197,11 @@ def probe(asked: Asked) -> int:
     from peira.families.representations.extending import keeper
 
     with keeper(target):
-        code = execute(question, options, asked.json)
-    if asked.wandb:
+        code = execute(question, options, told.json)
+    if told.wandb:
         from peira.families.representations.tracking import log_run
 
-        note(log_run(target, asked.wandb))
+        note(log_run(target, told.wandb))
     return code
 
 

@@ -13,11 +13,7 @@ from peira.cli import flags
 def command(
     run: flags.RunArgument,
     summary: Annotated[
-        bool,
-        typer.Option(
-            "--summary",
-            help="Print the main points; for representations also write their summary page.",
-        ),
+        bool, "Print the main points; for representations also write their summary page."
     ] = False,
     wandb: Annotated[
         str | None,

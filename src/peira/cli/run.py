@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,52 +15,51 @@ if TYPE_CHECKING:
 
 
 def command(
-    study: Annotated[Path, typer.Argument(help="A study file (YAML or JSON).")],
-    parallel: flags.Parallel = None,
-    budget: flags.BudgetFlag = None,
-    executor: flags.ExecutorFlag = "local",
-    executor_option: flags.ExecutorOptions = None,
-    only: flags.Only = None,
-    output_dir: flags.OutputDir = None,
-    subjects: flags.Subjects = None,
-    simulate: flags.Simulate = False,
-    network: flags.Network = True,
-    resume: flags.Resume = False,
-    retry_failed: flags.RetryFailed = False,
-    fresh: flags.Fresh = False,
-    dry_run: flags.DryRun = False,
-    view: flags.ViewFlag = False,
-    json: flags.Json = False,
+    study: flags.StudyArgument,
+    how: flags.Playing,
+    executor: flags.Executor = "local",
+    executor_option: Annotated[
+        flags.Words,
+        typer.Option(
+            metavar="NAME=VALUE", rich_help_panel=flags.WORK, help="May be repeated: partition=gpu."
+        ),
+    ] = None,
+    only: Annotated[
+        flags.Words, "Trials to run: position, name or pattern; may be repeated.", flags.WORK
+    ] = None,
+    network: Annotated[
+        bool,
+        typer.Option(
+            "--network/--no-network",
+            rich_help_panel=flags.FREE,
+            help="Without: only models on this machine, else refused before the first call.",
+        ),
+    ] = True,
+    resume: Annotated[bool, "Insist that there is a run to go on with.", flags.WORK] = False,
 ) -> int:
     """Run a study file, or go on with it. Finished trials are never run again and no reply is ever
     bought twice; a killed or halted run is continued by the same command."""
     from peira import api
-    from peira.cli.display import note, watcher
 
     if not network:
         os.environ["HF_HUB_OFFLINE"] = "1"  # so that hf:NAME is looked for on this disk only
-    question = api.ask(study)
-    for line in question.unasked():
-        note(line)
-    options = api.Options(
-        run_dir=output_dir,
-        parallel=parallel,
-        budget_usd=budget,
-        executor=executor,
-        executor_options=flags.executor_options(executor_option),
-        only=tuple(only or ()),
-        retry_failed=retry_failed,
-        fresh=fresh,
-        must_exist=resume,
-        simulated=flags.simulated(subjects, simulate),
-        offline=not network,
-        on_start=watcher(json),
-    )
-    if dry_run:
-        from peira.cli.plan import show
+    return how.play(
+        api.ask(study), executor=executor, executor_options=_options(executor_option),
+        only=tuple(only or ()), must_exist=resume, offline=not network,
+    )  # fmt: skip
 
-        return show(question, options, json)
-    return execute(question, options, json, view)
+
+def _options(words: flags.Words) -> dict[str, str]:
+    """`--executor-option name=value` pairs. Raises InputError for a word without `=`."""
+    from peira.errors import InputError
+
+    found = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"--executor-option {word}: no value\n  allowed: name=value")
+        found[name.replace("-", "_")] = value
+    return found
 
 
 def execute(question: api.Question, options: api.Options, json: bool, view: bool = False) -> int:
@@ -70,6 +68,8 @@ def execute(question: api.Question, options: api.Options, json: bool, view: bool
     from peira.cli.display import as_json, ending, note, remedy, report_dict, say
     from peira.cli.finish import finish
 
+    for line in question.unasked():
+        note(line)
     if not options.simulated:
         question.family.check_start(question.settings(), view=view)
     with _viewing(question, options, view):

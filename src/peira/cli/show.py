@@ -13,9 +13,9 @@ from peira.cli import flags
 def command(
     run: flags.RunArgument,
     trial: Annotated[str | None, typer.Argument(help="Position, name or identity.")] = None,
-    seat: Annotated[str | None, typer.Option("--seat", help="Only this seat's calls.")] = None,
-    turn: Annotated[int | None, typer.Option("--turn", help="Only this turn or round.")] = None,
-    prompts: Annotated[bool, typer.Option("--prompts", help="Show the prompts sent, too.")] = False,
+    seat: Annotated[str | None, "Only this seat's calls."] = None,
+    turn: Annotated[int | None, "Only this turn or round."] = None,
+    prompts: Annotated[bool, "Show the prompts sent, too."] = False,
     limit: Annotated[int, typer.Option("--limit", min=1)] = 50,
     json: flags.Json = False,
 ) -> int:

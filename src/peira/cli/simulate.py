@@ -13,66 +13,38 @@ if TYPE_CHECKING:
     from peira.families.scenarios.settings import Scenario
     from peira.study.study import Study
 
-Words = list[str] | None
-
 
 def command(
     scenario: Annotated[Path, typer.Argument(help="A scenario folder.")],
-    turns: Annotated[int | None, typer.Option("--turns", min=1, help="Last turn.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Root of the seeds.")] = 0,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Trials, each with its seed.")] = 1,
+    how: flags.Playing,
+    turns: Annotated[int | None, typer.Option(min=1, help="Last turn.")] = None,
+    seed: Annotated[int, "Root of the seeds."] = 0,
+    runs: Annotated[int, typer.Option(min=1, help="Trials, each with its seed.")] = 1,
     model: Annotated[
-        Words, typer.Option("--model", metavar="SEAT=MODEL", help="Seat a model; all=MODEL: all.")
+        flags.Words, typer.Option(metavar="SEAT=MODEL", help="Seat a model; all=MODEL: all.")
     ] = None,
-    world_model: Annotated[
-        str | None, typer.Option("--world-model", help="= --model world=MODEL.")
-    ] = None,
-    human: Annotated[Words, typer.Option("--human", metavar="SEAT", help="Take a seat.")] = None,
+    world_model: Annotated[str | None, "= --model world=MODEL."] = None,
+    human: Annotated[flags.Words, typer.Option(metavar="SEAT", help="Take a seat.")] = None,
     set_: Annotated[
-        Words, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the scenario.")
+        flags.Words,
+        typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the scenario."),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Validate, print every seat's prompt; no call.")
-    ] = False,
-    parallel: flags.Parallel = None,
-    budget: flags.BudgetFlag = None,
-    output_dir: flags.OutputDir = None,
-    subjects: flags.Subjects = None,
-    simulate: flags.Simulate = False,
-    retry_failed: flags.RetryFailed = False,
-    fresh: flags.Fresh = False,
-    dry_run: flags.DryRun = False,
-    view: flags.ViewFlag = False,
-    json: flags.Json = False,
+    check: Annotated[bool, "Validate, print every seat's prompt; no call."] = False,
 ) -> int:
     """Play a scenario. The same command again goes on where it stopped and buys nothing twice."""
     from peira import api
-    from peira.cli.display import watcher
-    from peira.cli.plan import show
-    from peira.cli.run import execute
 
     models = [*(model or ()), *([f"world={world_model}"] if world_model else ())]
-    changes = _changes(scenario, models, human, set_, turns)
-    question = api.ask(_study(scenario, changes, seed, runs))
+    question = api.ask(_study(scenario, _changes(models, human, set_, turns), seed, runs))
     settings = question.cells()[0].settings
-    if check:
-        return _check(settings.scenario)
-    options = api.Options(
-        run_dir=output_dir, parallel=parallel, budget_usd=budget, retry_failed=retry_failed,
-        fresh=fresh, simulated=flags.simulated(subjects, simulate), on_start=watcher(json),
-    )  # fmt: skip
-    if dry_run:
-        return show(question, options, json)
-    return execute(question, options, json, view)
+    return _check(settings.scenario) if check else how.play(question)
 
 
 def _changes(
-    folder: Path, models: list[str], human: Words, set_: Words, turns: int | None
+    models: list[str], human: flags.Words, set_: flags.Words, turns: int | None
 ) -> dict[str, Any]:
     """`--set`, `--model`, `--human` and `--turns` as one map of paths into the scenario."""
-    from peira.cli.negotiate import assignments
-
-    changes = assignments(set_)
+    changes = flags.assignments(set_)
     for word in models:
         seat, equals, name = word.partition("=")
         if not equals or not name:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-import typer
-
 from peira.cli import flags
 
 
 def command(
     run: flags.RunArgument,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="List failed and halted trials.")
-    ] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh until the run ends.")] = False,
+    failed: Annotated[bool, "List failed and halted trials."] = False,
+    watch: Annotated[bool, "Refresh until the run ends."] = False,
     json: flags.Json = False,
 ) -> int:
     """Where a run stands. Exit code as the run's: 0 only if all planned trials are done."""

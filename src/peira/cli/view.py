@@ -18,13 +18,8 @@ def command(
         int | None,
         typer.Option("--port", min=0, max=65535, help="0: any. Default: 8321 or the next."),
     ] = None,
-    host: Annotated[
-        str,
-        typer.Option("--host", help="Where to listen; anything but loopback is seen by others."),
-    ] = "127.0.0.1",
-    no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Print the address; open nothing.")
-    ] = False,
+    host: Annotated[str, "Where to listen; anything but loopback is seen by others."] = "127.0.0.1",
+    no_browser: Annotated[bool, "Print the address; open nothing."] = False,
     json: flags.Json = False,
 ) -> int:
     """Serve a local page over a directory of runs, until Ctrl+C. It only reads, and needs the token
