@@ -71,7 +71,9 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as typer reads it: a parameter that is a dataclass stands for its fields, and a
     string beside a type is the help of a flag of that name."""
     hints = get_type_hints(function, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    groups: dict[str, Any] = {
+        name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)
+    }
     found: list[tuple[str, Any, Any]] = []
     for name, parameter in inspect.signature(function).parameters.items():
         if name in groups:
@@ -120,7 +122,7 @@ def build(name: str, function: Callable[..., Any]) -> Command:
         if param.metavar is None and not getattr(param, "is_flag", False):
             name = str(param.name)
             argument = param.param_type_name == "argument"
-            kind = kinds.get(name)
+            kind: Any = kinds.get(name)
             kind = kind.__origin__ if hasattr(kind, "__metadata__") else kind
             param.metavar = name.upper() if argument else _placeholder(kind)
     return command
