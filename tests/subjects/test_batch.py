@@ -8,7 +8,8 @@ from aiohttp import web
 
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
-from peira.subjects.batch.adapter import read_lines
+from peira.subjects.batch.adapter import Delivered, read_rows
+from peira.subjects.registry import open_model
 from peira.testing import Faults, FaultServer
 from peira.testing.jobs import Jobs
 from tests.subjects.test_end_to_end import outcomes, run, study
@@ -210,4 +211,25 @@ def test_the_trials_own_sampling_reaches_a_fireworks_job(tmp_path):
 
 def test_half_a_surrogate_pair_makes_no_row_of_a_result_file_torn():
     rows = b'{"custom_id": "a", "said": "x \\ud83d"}\n{"custom_id": "b", "sa\n'
-    assert read_lines(rows) == [{"custom_id": "a", "said": "x \ud83d"}]
+    read = read_rows(rows, lambda row: Delivered(row["custom_id"] + row["said"]))
+    assert [each.custom_id for each in read] == ["ax \ud83d"]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic", "fireworks"])
+def test_a_row_of_another_shape_is_one_row_not_delivered(kind):
+    subject = open_model(
+        "m",
+        {"base_url": "http://x/v1", "model": "m", "price": "free", "wire": KINDS[kind],
+         "batch": {"kind": kind, **QUICK}},
+    )  # fmt: skip
+    rows = b"""
+[]
+"x"
+3
+{"custom_id": "a", "result": "x", "response": "y"}
+{"custom_id": "b", "result": {"type": "succeeded"}, "response": {"status_code": "many"}}
+{"custom_id": "c", "result": {"type": "errored", "error": "bad"}, "response": 3}
+"""
+    read = read_rows(rows, subject.batch.adapter._delivered)
+    assert {each.custom_id for each in read} <= {"a", "b", "c"}
+    assert all(each.reply is None for each in read)

@@ -24,6 +24,16 @@ def test_a_cost_is_the_sum_over_kinds_of_tokens():
     assert PRICE.cost(Reply("", usage=usage)) == round(500 * 2.5 + 400 * 1.25 + 100 * 3 + 100 * 10)
 
 
+@given(st.text(max_size=300), st.integers(1, 500), st.text(max_size=600))
+def test_a_reply_without_usage_costs_a_token_for_each_byte_and_never_more_than_the_worst(
+    text, most, answer
+):
+    request = ask(text, most)
+    cost = PRICE.cost(Reply(answer), request)
+    assert 0 < cost <= PRICE.worst(request)
+    assert cost > PRICE.cost(Reply(answer, usage=Usage(1, 0)), request)
+
+
 @given(st.text(max_size=300), st.integers(1, 500), st.data())
 def test_the_worst_case_bounds_every_cost(text, most, data):
     request = ask(text, most)

@@ -214,7 +214,7 @@ class Seat:
         asked, start = time.time(), time.perf_counter()
         reply = storable(await self.route.wire.send(request))
         seconds, price = time.perf_counter() - start, self.route.price
-        cost = reply.cost if price is None else price.cost(reply)
+        cost = reply.cost if price is None else price.cost(reply, request)
         return reply.bought(asked, seconds, cost)
 
     async def _wait(self, attempt: int, error: TransientError) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from peira.errors import InputError
-from peira.subjects.subject import Reply, Request
+from peira.subjects.subject import Reply, Request, Usage
 
 MESSAGE_OVERHEAD = 16  # tokens a chat template may add to each message, generously
 PROMPT_OVERHEAD = 64
@@ -121,8 +121,14 @@ class TokenPrice:
         output = self.output_bound(request)
         return math.ceil(max(rates.worst(tokens, output) for rates in self.rates))
 
-    def cost(self, reply: Reply) -> int:
-        """From the usage the provider reported."""
+    def cost(self, reply: Reply, request: Request | None = None) -> int:
+        """From the usage the provider reported. Where it reports none, a token for each byte: a
+        budget must hold there too."""
+        if request is not None and not reply.usage.total_tokens:
+            answered = len(f"{reply.text}{reply.reasoning}".encode())
+            most = request.sampling.max_tokens or answered
+            usage = Usage(self.prompt_bound(request), min(answered, most))
+            reply = replace(reply, usage=usage)
         return round(self._rates_at(reply.asked_at).cost(reply))
 
     def batched(self) -> TokenPrice:

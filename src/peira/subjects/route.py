@@ -23,8 +23,8 @@ class Price(Protocol):
         """An upper bound before the call: prompt tokens plus the most it may answer."""
         ...
 
-    def cost(self, reply: Reply) -> int:
-        """The real cost, from the usage the provider reported."""
+    def cost(self, reply: Reply, request: Request | None = None) -> int:
+        """The real cost, from the usage the provider reported; without any, from the request."""
         ...
 
 
@@ -62,7 +62,7 @@ class FixedPrice:
     def worst(self, request: Request) -> int:
         return self.most
 
-    def cost(self, reply: Reply) -> int:
+    def cost(self, reply: Reply, request: Request | None = None) -> int:
         return self.each
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -186,16 +187,13 @@ def _form(fields: Mapping[str, str], name: str, data: bytes) -> Any:
     return form
 
 
-def read_lines(data: bytes) -> list[dict[str, Any]]:
-    """The objects of a JSONL file; a torn line is left out (its row counts as not delivered)."""
+def read_rows(data: bytes, read: Callable[[Any], Delivered]) -> list[Delivered]:
+    """The rows of a JSONL file; a line that is torn or of another shape is left out (its row counts
+    as not delivered)."""
     found = []
     for line in data.splitlines():
-        try:
-            row = Answer(200, {}, line).json()
-        except TransientError:
-            continue
-        if isinstance(row, dict):
-            found.append(row)
+        with suppress(TransientError, AttributeError, KeyError, TypeError, ValueError):
+            found.append(read(Answer(200, {}, line).json()))
     return found
 
 

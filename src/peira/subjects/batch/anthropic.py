@@ -19,7 +19,7 @@ from peira.subjects.batch.adapter import (
     Line,
     Unsure,
     delivered,
-    read_lines,
+    read_rows,
 )
 from peira.subjects.options import BatchOptions
 
@@ -57,13 +57,15 @@ class AnthropicBatches:
 
     async def results(self, job: str, status: JobStatus) -> list[Delivered]:
         data = await self.desk.raw(f"/messages/batches/{job}/results")
-        return [self._delivered(row) for row in read_lines(data)]
+        return read_rows(data, self._delivered)
 
     def _delivered(self, row: dict[str, Any]) -> Delivered:
         result = row.get("result") or {}
         kind = result.get("type")
         if kind == "succeeded":
-            return delivered(self.desk.dialect, row["custom_id"], 200, result["message"], "")
+            return delivered(
+                self.desk.dialect, str(row.get("custom_id")), 200, result["message"], ""
+            )
         error = result.get("error") or {}
         inner = error.get("error") or error
         status = STATUS_OF.get(str(inner.get("type")), 500) if kind == "errored" else 500

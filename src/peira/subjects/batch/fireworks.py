@@ -22,7 +22,7 @@ from peira.subjects.batch.adapter import (
     Line,
     delivered,
     joined,
-    read_lines,
+    read_rows,
 )
 from peira.subjects.options import BatchOptions
 
@@ -118,7 +118,7 @@ class FireworksBatches:
             except ProviderStop:
                 return found  # a job that failed at once leaves no output dataset
             for url in (answer.get("filenameToSignedUrls") or {}).values():
-                found += [self._delivered(row) for row in read_lines(await self.desk.raw(url))]
+                found += read_rows(await self.desk.raw(url), self._delivered)
         return found
 
     def _delivered(self, row: dict[str, Any]) -> Delivered:

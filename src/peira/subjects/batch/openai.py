@@ -14,7 +14,7 @@ from peira.subjects.batch.adapter import (
     Line,
     delivered,
     joined,
-    read_lines,
+    read_rows,
 )
 from peira.subjects.options import BatchOptions
 
@@ -65,10 +65,9 @@ class OpenAIBatches:
         )
 
     async def results(self, job: str, status: JobStatus) -> list[Delivered]:
-        found = []
+        found: list[Delivered] = []
         for file in status.files:
-            for row in read_lines(await self.desk.raw(f"/files/{file}/content")):
-                found.append(self._delivered(row))
+            found += read_rows(await self.desk.raw(f"/files/{file}/content"), self._delivered)
         return found
 
     def _delivered(self, row: dict[str, Any]) -> Delivered:

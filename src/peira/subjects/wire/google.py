@@ -21,7 +21,7 @@ THINKING_TOKENS = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192, "high
 FINISH: dict[str, Finish] = {
     "STOP": "stop", "MAX_TOKENS": "length", "SAFETY": "refusal", "RECITATION": "refusal",
     "PROHIBITED_CONTENT": "refusal", "BLOCKLIST": "refusal", "SPII": "refusal",
-    "IMAGE_SAFETY": "refusal", "LANGUAGE": "refusal",
+    "IMAGE_SAFETY": "refusal", "LANGUAGE": "refusal", "OTHER": "length",
 }  # fmt: skip
 
 
