@@ -22,6 +22,7 @@ import numpy as np
 from peira.stats import (
     StopRule,
     benjamini_hochberg,
+    bootstrap_ratings,
     capability_slope,
     cluster_mean,
     crossed_slope,
@@ -206,6 +207,34 @@ def mixed_models(runs: int, rng: np.random.Generator) -> Iterator[Row]:
         yield rate("crossed slope: coverage", f"M={models}", covered, few, COVERAGE)
 
 
+def ratings(runs: int, rng: np.random.Generator) -> Iterator[Row]:
+    """Bradley-Terry abilities of equal models. Every pair has a taste of its own (models
+    reweighted), or models do better in some scenarios than in others (scenarios reweighted)."""
+    for models, scenarios in ((6, 0), (8, 0), (12, 0), (20, 0), (6, 8), (6, 20)):
+        played = list(permutations(range(models), 2)) * (scenarios or 4)
+        first, second = np.array(played).T
+        scenario = np.arange(first.size) // (models * (models - 1))
+        shares = []
+        for _ in range(max(50, runs // 8)):
+            taste = np.triu(rng.normal(0, 0.7, (models, models)), 1)
+            knack = rng.normal(0, 0.5, (scenarios + 4, models))
+            own = knack[scenario, first] - knack[scenario, second]
+            lean = own if scenarios else (taste - taste.T)[first, second]
+            won = (rng.random(first.size) < 1 / (1 + np.exp(-0.3 - lean))).astype(float)
+            found = bootstrap_ratings(
+                first, second, won, seed=rng, scenario=scenario if scenarios else None,
+                reference=0, resamples=400,
+            )  # fmt: skip
+            inside = [low <= 0 <= high for low, high in found.limits()]
+            shares.append((sum(inside) - 1) / (models - 1))  # the reference itself is no news
+        error = float(np.std(shares)) / math.sqrt(len(shares))
+        by, where = (
+            ("scenarios", f"{scenarios} scenarios") if scenarios else ("models", f"M={models}")
+        )
+        name = f"ratings, {by} reweighted: coverage"
+        yield Row(name, where, float(np.mean(shares)), error, *COVERAGE)
+
+
 def continuous_looks(runs: int, rng: np.random.Generator) -> Iterator[Row]:
     """Sequential rules looked at after every pair."""
     count = 4 * runs
@@ -237,6 +266,7 @@ GATES: tuple[Callable[[int, np.random.Generator], Iterator[Row]], ...] = (
     false_discoveries,
     mixed_models,
     continuous_looks,
+    ratings,
 )
 
 
@@ -244,11 +274,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of runs")
     parser.add_argument("--seed", type=int, default=20261121)
+    parser.add_argument("--only", choices=[gate.__name__ for gate in GATES], help="one part of it")
     args = parser.parse_args()
     runs, started, failed = max(50, round(4000 * args.scale)), time.process_time(), 0
     print("| promise | at | value | MC se | bar | |")
     print("|---|---|---|---|---|---|")
     for i, gate in enumerate(GATES):
+        if args.only not in (None, gate.__name__):
+            continue
         for row in gate(runs, np.random.default_rng([args.seed, i])):
             failed += not row.ok
             bar = f"{row.low:g} to {row.high:g}"

@@ -247,7 +247,7 @@ def _of_estimate(e: ps.Estimate, path: str) -> list[str]:
     bad = []
     if e.p is not None and not 0 < e.p <= 1:
         bad.append(f"{path}.p is {e.p}")
-    if e.reason is not None and e.reason not in {*ps.REASONS, "before_first_look"}:
+    if e.reason is not None and e.reason not in ps.REASONS:
         bad.append(f"{path}.reason is {e.reason}")
     if None not in (e.low, e.high) and not (e.low < e.high or "bounds" in e.flags):
         bad.append(f"{path} is [{e.low}, {e.high}]")

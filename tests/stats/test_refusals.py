@@ -46,7 +46,8 @@ NONSENSE = {
     "effect unknown": (lambda: ps.Goal(NAN), "effect must be finite"),
     "price below zero": (lambda: ps.Goal(0.1, unit_cost=-1), "unit cost must be positive"),
     "test of pairs": (lambda: ps.PairedBinary(0.2, test="chi2"), "test must be"),
-    "icc": (lambda: ps.ClusteredPairs(0.3, 4, -0.9), "design effect must be positive"),
+    "design effect": (lambda: ps.ClusteredPairs(0.3, 4, -0.9), "design effect must be positive"),
+    "icc": (lambda: ps.ClusteredPairs(0.3, 4, 3), "icc <= 1"),
     "no replicates": (lambda: ps.PairedMean(0.3, replicates=0), "replicates must be positive"),
     "rate": (lambda: ps.TwoRates(1.2), "control rate must lie"),
     "one level": (lambda: ps.ScenarioRuns(1.0, 1), "at least two levels"),
@@ -92,6 +93,8 @@ def test_a_curve_through_every_model_says_nothing_of_its_error():
     fit = ps.fit_form("linear", X, 2 * X)
     assert fit.exact
     assert fit.aicc is None
+    compared = ps.compare_forms(X, 2 * X, ("constant", "linear"))
+    assert (compared.weights, compared.identified) == ({}, None)
     assert ps.band(fit, [0.5]) == "zero_variance"
     for found in (
         ps.parameter_interval("linear", "slope", X, 2 * X),

@@ -90,7 +90,11 @@ class ClusteredPairs:
     fewest: int = 6
 
     def __post_init__(self) -> None:
-        check_positive(sd=self.sd, cluster_size=self.cluster_size, design_effect=self.design_effect)
+        if self.cluster_size < 1 or not -1 <= self.icc <= 1:
+            raise ValueError(
+                f"need cluster size >= 1 and -1 <= icc <= 1; got {self.cluster_size}, {self.icc}"
+            )
+        check_positive(sd=self.sd, design_effect=self.design_effect)
 
     @property
     def design_effect(self) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,16 +66,18 @@ class Games:
 
     def components(self) -> int:
         """Number of groups of models not linked by any game."""
-        parent = list(range(len(self.models)))
+        return components(len(self.models), self.first, self.second)
 
-        def root(i: int) -> int:
-            while parent[i] != i:
-                i = parent[i]
-            return i
 
-        for i, j in zip(self.first.tolist(), self.second.tolist(), strict=True):
-            parent[root(i)] = root(j)
-        return len({root(i) for i in range(len(parent))})
+def components(
+    size: int, start: Ints, end: Ints, connection: Literal["weak", "strong"] = "weak"
+) -> int:
+    """Number of weak or strong components of a graph of directed edges."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = csr_array((np.ones(start.size), (start, end)), shape=(size, size))
+    return int(connected_components(graph, connection=connection)[0])
 
 
 def games(first: Labels, second: Labels, y: ArrayLike | Sequence[float | None]) -> Games:

@@ -81,7 +81,7 @@ def standardised_difference(
 def cliffs_delta(first: Values, second: Values, level: float = 0.95) -> Estimate:
     """Cliff's delta of two independent samples: P(X > Y) - P(X < Y) over all cross pairs.
 
-    Interval: Cliff's consistent variance with Feng & Cliff's asymmetric limits (2004). For
+    Interval: DeLong's variance (1988) with Feng & Cliff's asymmetric limits (2004). For
     matched pairs use `dominance`, which is another quantity.
     """
     given = unit_means(first)[0], unit_means(second)[0]
@@ -126,7 +126,7 @@ def _dominance_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def _delta_variance(rows: Floats, columns: Floats, delta: float) -> float:
-    """Consistent variance of delta from its two projections (delta method of a U statistic)."""
+    """Variance of delta from its two projections (DeLong, DeLong & Clarke-Pearson 1988)."""
     first = float(((rows - delta) ** 2).sum()) / (rows.size * (rows.size - 1))
     second = float(((columns - delta) ** 2).sum()) / (columns.size * (columns.size - 1))
     return first + second
@@ -143,8 +143,8 @@ def dominance(treatment: Values, control: Values | None = None, level: float = 0
         "method": "sign statistic + Tango score",
         "estimand": "share of units that gain less share that lose",
     }
-    if data.reason in (EMPTY, MISSING_ARM):
-        return undefined(data.reason or EMPTY, **about)
+    if data.absent:
+        return undefined(data.absent, **about)
     whole, _ = tie_grid(data.differences)
     gains, losses, n = int((whole > 0).sum()), int((whole < 0).sum()), whole.size
     about["extra"] = about["extra"] | {

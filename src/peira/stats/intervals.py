@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Labels, check_level, floats, same_length, unit_means
+from peira.stats._arrays import Floats, Labels, check_level, complete, unit_means
 from peira.stats._solve import bisect
 from peira.stats.result import (
     EMPTY,
@@ -76,6 +76,13 @@ def t_interval(values: ArrayLike | Sequence[float | None], level: float = 0.95) 
         return base.with_(reason=ZERO_VARIANCE)
     se = float(seen.std(ddof=1)) / math.sqrt(n)
     return from_t(base, se, n - 1)
+
+
+def from_normal(base: Estimate, se: float) -> Estimate:
+    """`base` with the normal interval that its standard error gives."""
+    assert base.estimate is not None
+    half = normal_quantile(base.level) * se
+    return base.with_(low=base.estimate - half, high=base.estimate + half, se=se)
 
 
 def from_t(base: Estimate, se: float, df: float) -> Estimate:
@@ -287,14 +294,13 @@ def correlation(
     """
     if kind not in ("pearson", "spearman"):
         raise ValueError(f"kind must be 'pearson' or 'spearman'; got {kind!r}")
-    same_length(x=x, y=y)
-    both = np.column_stack([floats(x), floats(y)])
-    pairs: Floats = both[np.isfinite(both).all(axis=1)]
+    columns, missing = complete(x=x, y=y)
+    pairs: Floats = np.column_stack(columns)
     n = len(pairs)
     about: dict[str, Any] = {
         "level": check_level(level),
         "n": n,
-        "missing": len(both) - n,
+        "missing": missing,
         "method": f"{kind} with Fisher z",
         "estimand": f"{kind} correlation",
     }

@@ -10,11 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import check_level, floats, same_length
-from peira.stats.intervals import check_share, normal_quantile
+from peira.stats._arrays import check_level, complete
+from peira.stats.intervals import check_share, from_normal, normal_quantile
 from peira.stats.result import (
     EMPTY,
     NOT_IDENTIFIED,
@@ -87,24 +86,21 @@ def prediction_powered_mean(
     mean(judge, all) + mean(human - judge, labelled): unbiased however bad the judge, and the
     better the judge the narrower. `judged` are the items without a human label.
     """
-    wide, few, human = floats(judged), floats(judged_labelled), floats(human_labelled)
-    same_length(judged_labelled=few, human_labelled=human)
-    wide_seen = wide[np.isfinite(wide)]
-    both = np.isfinite(few) & np.isfinite(human)
-    gap = (human - few)[both]
+    (wide,), lost = complete(judged=judged)
+    (few, human), unlabelled = complete(
+        judged_labelled=judged_labelled, human_labelled=human_labelled
+    )
+    gap = human - few
     about: dict[str, Any] = {
         "level": check_level(level),
         "n": gap.size,
-        "n_rows": wide_seen.size + gap.size,
-        "missing": wide.size - wide_seen.size + int((~both).sum()),
+        "n_rows": wide.size + gap.size,
+        "missing": lost + unlabelled,
         "method": "prediction-powered mean, normal",
         "estimand": "mean human score",
     }
-    if gap.size < 2 or wide_seen.size < 2:
-        return undefined(TOO_FEW_UNITS if gap.size + wide_seen.size else EMPTY, **about)
-    mean = float(wide_seen.mean() + gap.mean())
-    variance = float(wide_seen.var(ddof=1) / wide_seen.size + gap.var(ddof=1) / gap.size)
-    if variance == 0:
-        return Estimate(mean, reason=ZERO_VARIANCE, **about)
-    half = normal_quantile(level) * math.sqrt(variance)
-    return Estimate(mean, mean - half, mean + half, se=math.sqrt(variance), **about)
+    if gap.size < 2 or wide.size < 2:
+        return undefined(TOO_FEW_UNITS if gap.size + wide.size else EMPTY, **about)
+    base = Estimate(float(wide.mean() + gap.mean()), **about)
+    variance = float(wide.var(ddof=1) / wide.size + gap.var(ddof=1) / gap.size)
+    return from_normal(base, math.sqrt(variance)) if variance else base.with_(reason=ZERO_VARIANCE)

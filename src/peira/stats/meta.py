@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, check_level, floats, same_length
-from peira.stats.intervals import from_t, normal_quantile, t_quantile
+from peira.stats._arrays import Floats, check_level, complete, floats, same_length
+from peira.stats.intervals import from_normal, from_t, t_quantile
 from peira.stats.result import EMPTY, SINGLE_UNIT, ZERO_VARIANCE, Estimate, undefined
 
 
@@ -31,26 +31,21 @@ def macro_average(means: ArrayLike, errors: ArrayLike) -> Estimate:
 
 
 def _average(means: ArrayLike, errors: ArrayLike, sizes: Floats, kind: str) -> Estimate:
-    y, se = floats(means), floats(errors)
-    same_length(means=y, errors=se, sizes=sizes)
-    seen = np.isfinite(y) & np.isfinite(se) & np.isfinite(sizes) & (sizes > 0)
-    if (se[seen] < 0).any() or (sizes[np.isfinite(sizes)] < 0).any():
+    (y, se, n), missing = complete(means=means, errors=errors, sizes=sizes)
+    if (se < 0).any() or (n < 0).any():
         raise ValueError("errors and sizes must not be negative")
     about: dict[str, Any] = {
-        "n": int(seen.sum()),
-        "missing": int((~seen).sum()),
+        "n": y.size,
+        "missing": missing,
         "method": f"{kind} average, normal",
         "estimand": f"{kind} average over groups",
     }
-    if not seen.any():
+    if not n.sum():
         return undefined(EMPTY, **about)
-    weights = sizes[seen] / sizes[seen].sum()
-    mean = float(weights @ y[seen])
-    error = math.sqrt(float((weights**2) @ (se[seen] ** 2)))
-    if error == 0:
-        return Estimate(mean, reason=ZERO_VARIANCE, **about)
-    half = normal_quantile(0.95) * error
-    return Estimate(mean, mean - half, mean + half, se=error, **about)
+    weights = n / n.sum()
+    base = Estimate(float(weights @ y), **about)
+    error = math.sqrt(float((weights**2) @ (se**2)))
+    return from_normal(base, error) if error else base.with_(reason=ZERO_VARIANCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +97,10 @@ def meta_analysis(
         return MetaAnalysis(nothing, nothing, None, None, None, None, None, name)
     w = 1 / v
     fixed = float(w @ y / w.sum())
+    plain = Estimate(fixed, method="fixed effect, normal", **about)
+    plain = from_normal(plain, 1 / math.sqrt(float(w.sum())))
     q = float(w @ (y - fixed) ** 2)
     tau2 = _dersimonian_laird(w, q) if tau == "DL" else _reml(y, v)
-    half = normal_quantile(level) / math.sqrt(float(w.sum()))
-    plain = Estimate(
-        fixed,
-        fixed - half,
-        fixed + half,
-        se=1 / math.sqrt(float(w.sum())),
-        method="fixed effect, normal",
-        **about,
-    )
     w = 1 / (v + tau2)
     mean, normal_se = float(w @ y / w.sum()), 1 / math.sqrt(float(w.sum()))
     df = y.size - 1

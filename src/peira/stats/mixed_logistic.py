@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from peira.stats._arrays import Floats, Labels, check_level, floats, kept, passes, same_length
-from peira.stats.intervals import normal_quantile
+from peira.stats.intervals import from_normal, normal_quantile
 from peira.stats.mixed import Sparse, factorised, indicator, second_differences
 from peira.stats.result import (
     EMPTY,
@@ -87,10 +87,7 @@ def logistic_random_intercept(
 def _wald(beta: float, se: float, about: dict[str, Any]) -> Estimate:
     from scipy.special import ndtr
 
-    half = normal_quantile(about["level"]) * se
-    return Estimate(
-        beta, beta - half, beta + half, p=float(2 * ndtr(-abs(beta / se))), se=se, **about
-    )
+    return from_normal(Estimate(beta, p=float(2 * ndtr(-abs(beta / se))), **about), se)
 
 
 def _why_not(y: Floats, t: Floats, levels: int) -> str | None:

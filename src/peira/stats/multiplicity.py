@@ -1,19 +1,21 @@
-"""Adjusting p values of a declared family of hypotheses.
+"""Adjusting p values of a declared family of hypotheses, and several arms against one control.
 
 Invariant: m counts the hypotheses that were planned. A p value that is missing (a planned test
-that could not be run) still counts in m and has no adjusted value of its own.
+that could not be run) still counts in m and has no adjusted value of its own. A shared control
+makes contrasts correlated: they are never corrected as if they were independent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, floats
+from peira.stats._arrays import Floats, Seed, floats, generator, unit_means
+from peira.stats.result import EMPTY, MISSING_ARM, TOO_FEW_UNITS, ZERO_VARIANCE, Estimate, undefined
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +159,61 @@ def benjamini_yekutieli(
         return _step_up(p, harmonic * m / np.arange(1.0, p.size + 1))
 
     return _adjust(p_values, planned, alpha, "Benjamini-Yekutieli", rule)
+
+
+def dunnett(
+    treatments: Mapping[str, ArrayLike | Sequence[float | None]],
+    control: ArrayLike | Sequence[float | None],
+    *,
+    seed: Seed,
+    level: float = 0.95,
+) -> dict[str, Estimate]:
+    """Dunnett's single-step test of independent arms, simultaneous intervals.
+
+    Difference of means, treatment - control; p and limits adjusted over all treatments. The
+    multivariate t is integrated by quasi-Monte Carlo from `seed`.
+    """
+    from scipy.stats import dunnett as library
+
+    arms = {name: unit_means(values)[0] for name, values in treatments.items()}
+    base = unit_means(control)[0]
+    if not arms:
+        return {}
+    seen = {name: a[np.isfinite(a)] for name, a in arms.items()}
+    baseline = base[np.isfinite(base)]
+    missing = sum(a.size for a in (*arms.values(), base))
+    missing -= sum(a.size for a in (*seen.values(), baseline))
+    everything = [baseline, *seen.values()]
+    reason = _why_no_contrast(everything)
+    about: dict[str, Any] = {
+        "level": level,
+        "missing": missing,
+        "method": "Dunnett single step",
+        "estimand": "difference of means, treatment - control",
+    }
+    if reason:
+        return {name: undefined(reason, n=a.size, **about) for name, a in seen.items()}
+    result: Any = library(*seen.values(), control=baseline, rng=generator(seed))
+    limits: Any = result.confidence_interval(level)
+    return {
+        name: Estimate(
+            float(a.mean() - baseline.mean()),
+            float(limits.low[i]),
+            float(limits.high[i]),
+            p=min(1.0, max(float(result.pvalue[i]), 1e-12)),
+            n=a.size + baseline.size,
+            extra={"t": float(result.statistic[i])},
+            **about,
+        )
+        for i, (name, a) in enumerate(seen.items())
+    }
+
+
+def _why_no_contrast(arms: Sequence[np.ndarray]) -> str | None:
+    if not any(a.size for a in arms):
+        return EMPTY
+    if any(a.size == 0 for a in arms):
+        return MISSING_ARM
+    if any(a.size < 2 for a in arms):
+        return TOO_FEW_UNITS
+    return ZERO_VARIANCE if all(np.ptp(a) == 0 for a in arms) else None

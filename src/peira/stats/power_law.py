@@ -157,12 +157,12 @@ def power_law_interval(
     about["method"] = f"offset power law, bootstrap over models ({resamples} resamples)"
     if fit.exponent is None or fit.amplitude is None or fit.offset is None:
         return Estimate(None, reason=fit.reason, **about)
-    log_c, log_y = np.log(floats(compute) / fit.unit), np.log(floats(loss))
-    seen = np.flatnonzero(np.isfinite(log_c) & np.isfinite(log_y))
+    (c, y), _ = complete(compute=compute, loss=loss)
+    log_c, log_y = np.log(c / fit.unit), np.log(y)
     start = np.array([math.log(fit.amplitude), fit.exponent, math.log(fit.offset)])
     rng, exponents = generator(seed), []
     for _ in range(resamples):
-        rows = rng.choice(seen, size=seen.size)
+        rows = rng.choice(c.size, size=c.size)
         if np.unique(log_c[rows]).size > 4:
             exponents.append(float(_descend(start, log_c[rows], log_y[rows], delta)[1][1]))
     low, high = percentile_limits(np.array(exponents), level)

@@ -18,9 +18,7 @@ from peira.stats.paired import Pairs, Values, pairs
 from peira.stats.permutation import sign_flip_p, subset_sum_distribution, two_sided_subset_p
 from peira.stats.result import (
     ALL_TIED,
-    EMPTY,
     INTERVAL_UNRELIABLE,
-    MISSING_ARM,
     SINGLE_UNIT,
     ZERO_VARIANCE,
     Estimate,
@@ -52,8 +50,8 @@ def sign_flip(
         "method": "sign-flip",
         "estimand": "mean paired difference",
     }
-    if data.reason in (EMPTY, MISSING_ARM):
-        return undefined(data.reason or EMPTY, **about)
+    if data.absent:
+        return undefined(data.absent, **about)
     test = sign_flip_p(data.differences, seed)
     return Estimate(
         float(data.differences.mean()),
@@ -85,8 +83,8 @@ def wilcoxon(
         "method": f"Wilcoxon signed rank, zeros {'ranked (Pratt)' if zeros == 'pratt' else zeros}",
         "estimand": "matched rank-biserial correlation (W+ - W-)/(W+ + W-)",
     }
-    if data.reason in (EMPTY, MISSING_ARM):
-        return undefined(data.reason or EMPTY, **about)
+    if data.absent:
+        return undefined(data.absent, **about)
     whole, _ = tie_grid(data.differences)
     doubled = _doubled_midranks(whole, zeros)
     plus, minus = int(doubled[whole > 0].sum()), int(doubled[whole < 0].sum())
@@ -146,8 +144,8 @@ def hodges_lehmann(
         "method": "Hodges-Lehmann, Walsh order statistics",
         "estimand": "pseudomedian of the paired difference",
     }
-    if data.reason in (EMPTY, MISSING_ARM):
-        return undefined(data.reason or EMPTY, **about)
+    if data.absent:
+        return undefined(data.absent, **about)
     averages = WalshAverages(data.differences)
     estimate = averages.median()
     if data.reason in (SINGLE_UNIT, ZERO_VARIANCE):

@@ -17,7 +17,8 @@ import numpy as np
 
 from peira.stats._arrays import Floats, Labels, Seed, codes, floats, generator, kept, same_length
 from peira.stats.clustered import FEWEST_CLUSTERS
-from peira.stats.dyads import Games, games
+from peira.stats.dyads import Games, components, games
+from peira.stats.intervals import normal_quantile, t_quantile
 from peira.stats.result import (
     EMPTY,
     NOT_IDENTIFIED,
@@ -37,7 +38,8 @@ class Ratings:
     `covariance` is that of the abilities (reference row and column zero). `order` is the logit
     advantage of going first. `log_nu` is Davidson's tie parameter. `reason` is set when there
     is no rating; `penalised` when Jeffreys half-wins were needed; `errors` says what the
-    covariance takes as independent: games, scenarios or models.
+    covariance takes as independent: games, scenarios or models, and `df` the t that goes with it
+    (None: normal).
     """
 
     models: tuple[Any, ...]
@@ -52,6 +54,7 @@ class Ratings:
     penalised: bool = False
     reason: str | None = None
     errors: str = "games"
+    df: int | None = None
 
     @property
     def se(self) -> tuple[float, ...]:
@@ -63,9 +66,14 @@ class Ratings:
         """Ability in Elo points: 400/ln 10 per logit."""
         return tuple(a * ELO_PER_LOGIT for a in self.ability)
 
+    def limits(self, level: float = 0.95) -> tuple[tuple[float, float], ...]:
+        """Interval of each ability against the reference."""
+        at = normal_quantile(level) if self.df is None else t_quantile(level, self.df)
+        return tuple((a - at * s, a + at * s) for a, s in zip(self.ability, self.se, strict=True))
+
     def to_dict(self) -> dict[str, Any]:
         """Strict-JSON-safe mapping."""
-        numbers = ("order", "order_se", "log_nu", "log_nu_se", "log_likelihood")
+        numbers = ("order", "order_se", "log_nu", "log_nu_se", "log_likelihood", "df")
         return {
             "models": [str(m) for m in self.models],
             "ability": [json_number(a) for a in self.ability],
@@ -142,7 +150,7 @@ def bootstrap_ratings(
     Each draw weighs every scenario by an exponential variate (Bayesian bootstrap, Rubin 1981) and
     fits again, so that no draw loses a model; without `scenario` a game weighs the product of its
     two models' variates (Owen & Eckles 2012). The covariance of the draws is times (G + 1)/(G - 1),
-    exact for a mean of G clusters. Below six clusters, and for a star by models (whose ratings do
+    exact for a mean of G clusters, and its t has G - 1 degrees of freedom. Below six clusters, and for a star by models (whose ratings do
     not depend on who else played), there is a reason instead.
     """
     plain = bradley_terry(first, second, first_won, order_effect=order_effect, reference=reference)
@@ -166,7 +174,8 @@ def bootstrap_ratings(
     covariance *= (len(names) + 1) / (len(names) - 1)
     fit = (plain.log_likelihood or 0.0, order_effect, plain.penalised)
     packed = _pack(data, reference, _coefficients(plain, reference), covariance, fit)
-    return replace(packed, errors="models" if by_model else "scenarios")
+    errors = "models" if by_model else "scenarios"
+    return replace(packed, errors=errors, df=len(names) - 1)
 
 
 def _coefficients(ratings: Ratings, reference: Any) -> Floats:
@@ -231,15 +240,10 @@ def _half_wins(data: Games, width: int, reference: Any) -> tuple[Floats, Floats]
 
 def _strongly_connected(data: Games) -> bool:
     """True if every model has beaten every other through some chain: the MLE is finite."""
-    m = len(data.models)
-    beats = np.zeros((m, m), dtype=bool)
-    for i, j, y in zip(data.first, data.second, data.y, strict=True):
-        beats[i, j] |= y > 0
-        beats[j, i] |= y < 1
-    reach = beats | np.eye(m, dtype=bool)
-    for k in range(m):
-        reach |= reach[:, k : k + 1] & reach[k : k + 1, :]
-    return bool(reach.all())
+    won, lost = data.y > 0, data.y < 1
+    winner = np.concatenate([data.first[won], data.second[lost]])
+    loser = np.concatenate([data.second[won], data.first[lost]])
+    return components(len(data.models), winner, loser, "strong") == 1
 
 
 def logistic_regression(
@@ -362,7 +366,8 @@ class RankInterval:
 def simultaneous_ranks(
     ratings: Ratings, *, seed: Seed, level: float = 0.95, draws: int = 20_000
 ) -> list[RankInterval]:
-    """Joint rank intervals from all pairwise differences (single-step max-T on the covariance).
+    """Joint rank intervals from all pairwise differences (single-step max-T on the covariance, with
+    the t of its errors).
 
     A model is surely above another when their difference exceeds the joint critical value.
     """
@@ -374,7 +379,10 @@ def simultaneous_ranks(
     deviations = np.sqrt(np.maximum(variances, 1e-300))
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    noise = generator(seed).standard_normal((draws, len(ability))) @ root.T
+    rng = generator(seed)
+    noise = rng.standard_normal((draws, len(ability))) @ root.T
+    if ratings.df is not None:
+        noise /= np.sqrt(rng.chisquare(ratings.df, draws) / ratings.df)[:, None]
     largest = (np.abs(noise[:, i] - noise[:, j]) / deviations).max(axis=1)
     critical = float(np.quantile(largest, level))
     sure = np.zeros((len(ability), len(ability)), dtype=bool)

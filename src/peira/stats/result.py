@@ -29,6 +29,7 @@ TOO_FEW_MODELS: Final = "too_few_models"
 NOT_CONVERGED: Final = "not_converged"
 UNBOUNDED: Final = "unbounded"
 NOT_REACHED: Final = "not_reached"
+BEFORE_FIRST_LOOK: Final = "before_first_look"
 
 REASONS: Final[Mapping[str, str]] = {
     EMPTY: "no units were observed",
@@ -47,6 +48,7 @@ REASONS: Final[Mapping[str, str]] = {
     NOT_CONVERGED: "the fit did not converge",
     UNBOUNDED: "the quantity is infinite",
     NOT_REACHED: "the event was not reached within the observation",
+    BEFORE_FIRST_LOOK: "the stop rule has not looked yet",
 }
 
 # Flags: the number stands, but the reader must know this.

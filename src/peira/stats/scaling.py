@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Labels, Seed, codes, floats, generator, kept, same_length
+from peira.stats._arrays import Floats, Labels, Seed, codes, complete, floats, generator
 from peira.stats._solve import bisect
 from peira.stats.intervals import is_constant, t_quantile
 from peira.stats.result import (
@@ -40,14 +40,14 @@ def model_means(
 
     Games without x or y are left out; a model without any is not in the result.
     """
-    capability, outcome = floats(x), floats(y)
-    same_length(model=model, x=capability, y=outcome)
-    seen = np.isfinite(capability) & np.isfinite(outcome)
-    group, names = codes(kept(model, seen))
+    coded, labels = codes(model)
+    (at, capability, outcome), _ = complete(model=coded, x=x, y=y)
+    group, present = codes(at.astype(np.int64))
+    names = [labels[i] for i in present]
     xs, ys, errors = (np.empty(len(names)) for _ in range(3))
     for g in range(len(names)):
-        rows = outcome[seen][group == g]
-        xs[g], ys[g] = capability[seen][group == g].mean(), rows.mean()
+        rows = outcome[group == g]
+        xs[g], ys[g] = capability[group == g].mean(), rows.mean()
         errors[g] = rows.std(ddof=1) / math.sqrt(rows.size) if rows.size > 1 else np.nan
     return names, xs, ys, errors
 
@@ -144,10 +144,7 @@ def fit_form(form: str, x: ArrayLike, y: ArrayLike | Sequence[float | None]) -> 
     parameters. Non-linear forms start from a grid and keep the two best distinct optima.
     """
     known = _form(form)
-    capability, outcome = floats(x), floats(y)
-    same_length(x=capability, y=outcome)
-    seen = np.isfinite(capability) & np.isfinite(outcome)
-    capability, outcome = capability[seen], outcome[seen]
+    (capability, outcome), _ = complete(x=x, y=y)
     n, k = capability.size, len(known.parameters) + 1
     reason = None if n >= known.fewest else TOO_FEW_MODELS if n else EMPTY
     if reason is None and is_constant(capability) and len(known.parameters) > 1:
@@ -309,6 +306,8 @@ def compare_forms(
     """Fit several forms to model means and weigh them. Refused forms take no weight."""
     fits = {name: fit_form(name, x, y) for name in forms}
     scores = {name: fit.aicc for name, fit in fits.items() if fit.aicc is not None}
+    if any(fit.exact for fit in fits.values()):
+        scores = {}  # no likelihood weighs a curve through every model against others
     best = min(scores.values(), default=0.0)
     raw = {name: math.exp(-(score - best) / 2) for name, score in scores.items()}
     total = sum(raw.values())
@@ -335,11 +334,8 @@ def lofo_rmse(
     Larger than `lomo_rmse` when models of one family err alike, so that a model's siblings had
     given its residual away. None when the form is refused, or there are not two families.
     """
-    capability, outcome = floats(x), floats(y)
-    same_length(x=capability, y=outcome, family=family)
-    seen = np.isfinite(capability) & np.isfinite(outcome)
-    capability, outcome = capability[seen], outcome[seen]
-    group, names = codes(kept(family, seen))
+    (coded, capability, outcome), _ = complete(family=codes(family)[0], x=x, y=y)
+    group, names = codes(coded)
     fewest = 6 if form == "isotonic" else _form(form).fewest
     if capability.size < fewest or len(names) < 2:
         return None
@@ -403,7 +399,8 @@ def parameter_interval(
         half = t_quantile(level, fit.df) * se
         about["method"] = f"{form} fit over models, t"
         return Estimate(value, value - half, value + half, se=se, df=fit.df, **about)
-    low, high = (_profile_side(fit, at, se * side, floats(x), floats(y), level) for side in (-1, 1))
+    (x, y), _ = complete(x=x, y=y)
+    low, high = (_profile_side(fit, at, se * side, x, y, level) for side in (-1, 1))
     flags = ("one_sided_interval",) if None in (low, high) else ()
     reason = NOT_IDENTIFIED if low is None and high is None else None
     return Estimate(value, low, high, se=se, flags=flags, reason=reason, **about)
@@ -412,14 +409,13 @@ def parameter_interval(
 def _profile_side(
     fit: ScalingFit, at: int, step: float, x: Floats, y: Floats, level: float
 ) -> float | None:
-    seen = np.isfinite(x) & np.isfinite(y)
     form, theta = FORMS[fit.form], np.array(list(fit.parameters.values()))
     assert fit.rss is not None
     threshold = fit.rss * (1 + t_quantile(level, fit.df) ** 2 / fit.df)
 
     def rss_at(value: float) -> float:
         def residuals(free: Floats) -> Floats:
-            return y[seen] - form.curve(x[seen], np.insert(free, at, value))
+            return y - form.curve(x, np.insert(free, at, value))
 
         return best_of_starts(residuals, [np.delete(theta, at)])[1]
 
@@ -448,11 +444,10 @@ def bootstrap_parameters(
     fit = fit_form(form, x, y)
     if fit.reason:
         return {name: undefined(fit.reason, n=fit.n) for name in FORMS[form].parameters}
-    capability, outcome = floats(x), floats(y)
-    seen = np.flatnonzero(np.isfinite(capability) & np.isfinite(outcome))
+    (capability, outcome), _ = complete(x=x, y=y)
     rng, drawn = generator(seed), []
     for _ in range(resamples):
-        rows = rng.choice(seen, size=seen.size)
+        rows = rng.choice(capability.size, size=capability.size)
         if np.unique(capability[rows]).size > len(fit.parameters):
             drawn.append(_solve_near(form, capability[rows], outcome[rows], fit))
     values, tail = np.array(drawn), (1 - level) / 2

@@ -126,16 +126,11 @@ def isotonic(x: Floats, y: Floats, *, increasing: bool = True) -> Floats:
 
     Fitted values are in the order of the input. No extrapolation beyond the observed x.
     """
-    sign = 1.0 if increasing else -1.0
-    levels, inverse = np.unique(x, return_inverse=True)
-    weights = np.bincount(inverse).astype(float)
-    means = np.bincount(inverse, weights=sign * y) / weights
-    blocks: list[tuple[float, float, int]] = []
-    for mean, weight in zip(means, weights, strict=True):
-        blocks.append((float(mean), float(weight), 1))
-        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
-            (m2, w2, c2), (m1, w1, c1) = blocks.pop(), blocks.pop()
-            blocks.append(((m1 * w1 + m2 * w2) / (w1 + w2), w1 + w2, c1 + c2))
-    fitted = np.repeat([b[0] for b in blocks], [b[2] for b in blocks])
-    assert fitted.size == levels.size
-    return np.asarray(sign * fitted[inverse])
+    from scipy.optimize import isotonic_regression
+
+    levels, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    means = np.bincount(inverse, weights=y) / counts
+    if not levels.size:
+        return means
+    fitted = isotonic_regression(means, weights=counts, increasing=increasing)
+    return np.asarray(fitted.x[inverse])

@@ -35,6 +35,7 @@ from peira.stats.group_sequential import (
 )
 from peira.stats.intervals import is_constant
 from peira.stats.result import (
+    BEFORE_FIRST_LOOK,
     EMPTY,
     INTERVAL_AND_TEST_DISAGREE,
     NOT_IDENTIFIED,
@@ -172,7 +173,7 @@ def _by_group_sequential(rule: StopRule, d: Floats, missing: int) -> Decision:
             d.size >= rule.units,
             "planned end" if d.size >= rule.units else None,
             d.size,
-            _nothing(rule, d, missing, ZERO_VARIANCE if is_constant(d) else "before_first_look"),
+            _nothing(rule, d, missing, ZERO_VARIANCE if is_constant(d) else BEFORE_FIRST_LOOK),
         )
     k = reached[-1]
     return Decision(False, None, sizes[k], _repeated(bounds, k, d[: sizes[k]], missing))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, check_level, floats, same_length
+from peira.stats._arrays import Floats, check_level, complete, passes
 from peira.stats.intervals import normal_quantile
 from peira.stats.result import EMPTY, NOT_REACHED, Estimate, undefined
 
@@ -49,10 +49,8 @@ def kaplan_meier(
     Variance by Greenwood, limits on the log(-log) scale (Kalbfleisch & Prentice); the median's
     limits invert them (Brookmeyer & Crowley 1982).
     """
-    t, marks = floats(time), floats(happened)
-    same_length(time=t, happened=marks)
-    seen = np.isfinite(t) & np.isfinite(marks)
-    t, event, missing = t[seen], marks[seen] > 0, int((~seen).sum())
+    (t, marks), missing = complete(time=time, happened=passes(happened))
+    event = marks > 0
     check_level(level)
     if not t.size:
         nothing = undefined(EMPTY, missing=missing, estimand="median time to the event")
