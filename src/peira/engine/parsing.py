@@ -45,7 +45,7 @@ def read_json(
 ) -> Parsed:
     """Climb the ladder until a rung gives an object with every `required` field."""
     body = without_thinking(text).strip()
-    if value := _accept(_strict(body), required):
+    if value := _accept(_strict(body), required, body):
         return Parsed(value, "strict")
     for block in FENCE.findall(body):
         if value := _accept(_strict(block.strip()), required):
@@ -74,10 +74,13 @@ def _strict(text: str) -> Any:
         return None
 
 
-def _accept(value: Any, required: Sequence[str]) -> dict[str, Any] | None:
-    if not isinstance(value, dict) or any(name not in value for name in required):
+def _accept(value: Any, required: Sequence[str], text: str | None = None) -> dict[str, Any] | None:
+    """The value, if it is an object with every required field that does not nest too deep. Of strict
+    JSON (`text`) with few brackets that is sure without a walk."""
+    if not isinstance(value, dict) or not all(map(value.__contains__, required)):
         return None
-    return value if _shallow(value) else None
+    few = text is not None and text.count("{") + text.count("[") <= MAX_DEPTH
+    return value if few or _shallow(value) else None
 
 
 def _shallow(value: Any) -> bool:

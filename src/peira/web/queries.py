@@ -298,7 +298,7 @@ def observed(run: RunView, name: str, path: str) -> Observed:
     )
     values: dict[int, list[float]] = defaultdict(list)
     for cell, value in rows:
-        if isinstance(value, int | float):
+        if isinstance(value, (int, float)):
             values[cell].append(value)
     ended = run.query(
         "SELECT cell, SUM(state IN ('done', 'failed', 'halted')) FROM trials INDEXED BY trials_by_cell"

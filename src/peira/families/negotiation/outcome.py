@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import add
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +17,7 @@ from peira.families.negotiation.game import Allocation, Game, payoff
 from peira.families.negotiation.protocol import Proposal, Tally
 from peira.families.negotiation.settings import NegotiationSettings
 from peira.families.negotiation.yardsticks import Yardsticks, measure
+from peira.subjects.subject import Reply
 
 COUNTS = ("illegal_offers", "repairs", "missing_votes", "truncated", "refusals", "reasks")
 SPENT = ("calls", "prompt_tokens", "completion_tokens", "reasoning_tokens", "cost")
@@ -85,23 +85,23 @@ class Book:
 
     rounds: list[RoundResult] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    amounts: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    calls: list[tuple[str, str, Reply]] = field(default_factory=list)  # phase, seat, answer
 
     def count(self, seat: str, what: str) -> None:
         """One more of `what` (one of COUNTS) for a seat."""
         self.counts.setdefault(seat, dict.fromkeys(COUNTS, 0))[what] += 1
 
-    def spend(self, phase: str, seat: str, amounts: Sequence[int]) -> None:
-        """Add one call's amounts, in the order of SPENT."""
-        before = self.amounts.get((phase, seat))
-        self.amounts[phase, seat] = list(amounts if before is None else map(add, before, amounts))
-
     @property
     def spent(self) -> dict[str, dict[str, dict[str, int]]]:
-        """Phase → seat → amounts by name."""
+        """Phase → seat → calls, tokens, cost."""
         told: dict[str, dict[str, dict[str, int]]] = {}
-        for (phase, seat), row in self.amounts.items():
-            told.setdefault(phase, {})[seat] = dict(zip(SPENT, row, strict=True))
+        for phase, seat, reply in self.calls:
+            row = told.setdefault(phase, {}).setdefault(seat, dict.fromkeys(SPENT, 0))
+            row["calls"] += 1
+            row["prompt_tokens"] += reply.usage.prompt_tokens
+            row["completion_tokens"] += reply.usage.completion_tokens
+            row["reasoning_tokens"] += reply.usage.reasoning_tokens
+            row["cost"] += reply.cost
         return told
 
     def close_round(

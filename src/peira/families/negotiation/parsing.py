@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from peira.engine.parsing import Parsed, Rung, read_json
 from peira.families.negotiation.game import Allocation
@@ -46,8 +46,7 @@ class Names:
         return cls(agents, items, tuple(agent_labels), tuple(item_names))
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """A parsed proposal; `allocation` is None when it is illegal, and `fault` says why."""
 
     allocation: Allocation | None
@@ -56,8 +55,7 @@ class Offer:
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ballot:
+class Ballot(NamedTuple):
     """A parsed vote on each proposal in order; None where it is missing."""
 
     votes: tuple[bool | None, ...]
@@ -66,8 +64,7 @@ class Ballot:
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Private thinking. Text that is no JSON is kept whole as `reasoning` (rung `none`)."""
 
     reasoning: str

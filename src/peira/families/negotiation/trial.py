@@ -278,19 +278,18 @@ class Play:
     def keep(self, seat: int, call: Call) -> None:
         """Put a call into the transcript and the book. The prompt is left out of the transcript,
         since the events before it give it."""
-        reply, usage, name = call.reply, call.reply.usage, seat_name(seat)
+        reply, name = call.reply, seat_name(seat)
         self.lab.emit(
             "call", seat=name, label=label_of(call.round, call.phase), round=call.round,
             phase=call.phase, lap=call.lap, ask=call.ask, model=self.models[seat],
             served_model=reply.served_model, reply=reply.text, reasoning=reply.reasoning,
-            finish=reply.finish, rung=call.rung, fault=call.fault, usage=usage, cost=reply.cost,
+            finish=reply.finish, rung=call.rung, fault=call.fault, usage=reply.usage, cost=reply.cost,
             seconds=reply.seconds, asked_at=reply.asked_at, request_id=reply.request_id,
         )  # fmt: skip
         if (room := self.rooms[seat]) is not None:
             # What the prompt had to fit into, so that the same prompt can be built again.
             self.lab.events[-1]["room"] = room
-        amounts = (1, usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens)
-        self.book.spend(call.phase, name, (*amounts, reply.cost))
+        self.book.calls.append((call.phase, name, reply))
         if reply.finish != "stop":
             self.book.count(name, "truncated" if reply.finish == "length" else "refusals")
         if call.rung in ("repaired", "labelled"):

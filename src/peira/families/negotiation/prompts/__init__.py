@@ -54,12 +54,13 @@ def render(name: str, **values: Any) -> str:
 
 def told(macro: str, *values: str | int) -> str:
     """One entry of the public record or of private notes, as a macro of `history.md` writes it."""
-    return _pattern(macro, tuple([value != "" for value in values])).format(*values)
+    empty = tuple([k for k, value in enumerate(values) if value == ""]) if "" in values else ()
+    return _pattern(macro, len(values), empty).format(*values)
 
 
 @cache
-def _pattern(macro: str, given: tuple[bool, ...]) -> str:
-    """The macro as a format string, for arguments given or empty: filling it in costs a quarter of
+def _pattern(macro: str, arguments: int, empty: tuple[int, ...]) -> str:
+    """The macro as a format string, some arguments being empty: filling it in costs a quarter of
     calling the macro, which a game does a hundred times."""
-    holes = [f"{{{k}}}" if full else "" for k, full in enumerate(given)]
+    holes = ["" if k in empty else f"{{{k}}}" for k in range(arguments)]
     return str(getattr(template("history").module, macro)(*holes))
