@@ -350,6 +350,27 @@ def test_conditions_are_compared_over_the_same_walks(
     assert (tmp_path / "h.png").stat().st_size > 5000
 
 
+def test_runs_are_compared_over_the_contexts_they_share(css: Path, tmp_path: Path) -> None:
+    from peira.families import load_family
+    from peira.families.representations.files import read_npz
+    from peira.store.compare import compare, load_side
+
+    noisy = ["--model", MIXER + ",sigma=1", "--n-contexts", "4", "--output-dir"]
+    assert peira(["probe", "css", *noisy, str(tmp_path / "same")]) == 0
+    assert peira(["probe", "css", *noisy, str(tmp_path / "other"), "--seed", "7"]) == 0
+    own, same, other = (load_side(str(d), tmp_path, load_family)
+                        for d in (css, tmp_path / "same", tmp_path / "other"))  # fmt: skip
+    changes = compare(own, same).changes
+    assert {c.first.labels.get("layer") for c in changes} == {"layer 0", "layer 1", "layer 2", ""}
+    energy = {c.first.labels["layer"]: c for c in changes if c.first.quantity == "dirichlet_energy"}
+    a, b = (read_npz((d / "contexts.npz").read_bytes())["natural.dirichlet_energy"][:, 2, -1]
+            for d in (css, tmp_path / "same"))  # fmt: skip
+    told = energy["layer 2"].change
+    assert told is not None and told.n == 4 and energy["layer 2"].q is not None
+    assert told.estimate == pytest.approx(float((b - a).mean()), abs=1e-6)
+    assert all(c.change is None for c in compare(own, other).changes)
+
+
 MIXER_32 = "sim:mixer,d=16,layers=32"
 LOO = "experiments/core/run_multilayer_loo_experiment.py"
 GUIDE_LINES = (  # in the guide's order; the model is replaced, and the numbers at the end make it small

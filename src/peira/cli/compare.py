@@ -61,7 +61,8 @@ def show(found: Comparison) -> None:
         say("  the settings are the same")
     if found.changes:
         table(
-            "means with n, and the paired change (exploratory: p is not corrected)", ("quantity", a, b, "change [95 %]", "n", "p"),
+            "means with n, and the paired change (exploratory; q: false discovery rate over these rows)",
+            ("quantity", a, b, "change [95 %]", "n", "p", "q"),
             [_row(change) for change in found.changes[:SHOWN]],
         )  # fmt: skip
     else:
@@ -78,10 +79,10 @@ def _row(change: Change) -> tuple[Any, ...]:
 
     first, second, found = change.first, change.second, change.change
     told = "no shared units" if found is None else estimate(found)
+    tests = (None if found is None else found.p, change.q)
     return (
         first.title, _mean(first.mean, first.n), _mean(second.mean, second.n), told,
-        "" if found is None else found.n,
-        "" if found is None or found.p is None else p_value(found.p),
+        "" if found is None else found.n, *("" if p is None else p_value(p) for p in tests),
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from peira.families.representations.comparing import compare_runs
 from peira.store.rundir import find_run, write_file
 
 Flags = dict[str, dict[str, Any]]
@@ -43,20 +42,8 @@ def _command(words: Sequence[str]) -> int:
 
 def compare_experiments(words: Sequence[str]) -> int:
     """`--results A B C`: settings that differ, and shared quantities paired where contexts are."""
-    from peira.cli.display import say
-    from peira.report.tables import to_markdown
-
-    args = _asked(
-        words, compare_experiments.__doc__, {"--results": {"nargs": "+", "required": True}}
-    )
-
-    def work() -> None:
-        first, *others = [find_run(path).path for path in args.results]
-        for other in others:
-            for table in compare_runs(first, other):
-                say("\n" + to_markdown(table))
-
-    return _told(work)
+    flags = {"--results": {"nargs": "+", "required": True}}
+    return _command(["compare", *_asked(words, compare_experiments.__doc__, flags).results])
 
 
 def compare_loo_metrics(words: Sequence[str]) -> int:

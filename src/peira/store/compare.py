@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from peira.errors import InputError, StoreError
+from peira.stats.multiplicity import benjamini_hochberg
 from peira.stats.paired import paired_difference
 from peira.stats.result import Estimate
 from peira.store.exports import flattened
@@ -76,11 +77,13 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One quantity in both runs; `change` is second minus first on the units they share."""
+    """One quantity in both runs; `change` is second minus first on the units they share, `q` its p
+    after Benjamini-Hochberg over all quantities compared."""
 
     first: Series
     second: Series
     change: Estimate | None
+    q: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class Comparison:
                 {
                     "quantity": c.first.title, "kind": c.first.kind, "first_mean": c.first.mean,
                     "first_n": c.first.n, "second_mean": c.second.mean, "second_n": c.second.n,
-                    "change": None if c.change is None else c.change.to_dict(),
+                    "change": None if c.change is None else c.change.to_dict(), "q": c.q,
                 }
                 for c in self.changes
             ],
@@ -120,11 +123,11 @@ def compare(first: Side, second: Side) -> Comparison:
     ours, theirs, matched = _aligned(ours, theirs)
     notes += matched
     index = {_key(series): series for series in theirs}
-    changes = tuple(
+    changes = _corrected([
         Change(series, index[_key(series)], _change(series, index[_key(series)]))
         for series in ours
         if _key(series) in index and series.n + index[_key(series)].n
-    )
+    ])  # fmt: skip
     if first.simulated != second.simulated:
         notes.append("one of the runs is simulated")
     unknown = [side.name for side in (first, second) if not side.config]
@@ -132,6 +135,15 @@ def compare(first: Side, second: Side) -> Comparison:
         notes.append(f"the settings of {' and '.join(unknown)} are not known")
     differences = () if unknown else tuple(_differences(first, second))
     return Comparison(first, second, differences, changes, tuple(notes))
+
+
+def _corrected(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Changes with their q."""
+    p = [None if c.change is None else c.change.p for c in changes]
+    if all(value is None for value in p):
+        return tuple(changes)
+    adjusted = benjamini_hochberg(p).adjusted
+    return tuple(replace(c, q=q) for c, q in zip(changes, adjusted, strict=True))
 
 
 def _key(series: Series) -> tuple[Any, ...]:

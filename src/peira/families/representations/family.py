@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from peira.engine.journal import Journal
     from peira.report.analysis import Analysis
+    from peira.store.compare import Series
     from peira.store.records import RunView, TrialView
     from peira.subjects.simulated import Answerer
 
@@ -135,6 +136,11 @@ class Representations(Family[RepresentationSettings, RepresentationOutcome]):
         from peira.families.representations.analysis import analyse
 
         return analyse(run)
+
+    def comparables(self, run: RunView) -> Iterable[Series]:
+        from peira.families.representations.comparing import comparables
+
+        return comparables(run)
 
     def figures(self, run: RunView) -> Mapping[str, Callable[[], Figure]]:
         from peira.families.representations.figures import figures

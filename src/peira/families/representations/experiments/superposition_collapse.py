@@ -290,12 +290,12 @@ def trajectories(outcome: Mapping[str, Any], axes: Any) -> str:
             plots.band(ax, range(len(told["mean"])), told, color=plots.PALETTE[k], marker="")
         if at is not None:
             ax.axvline(at, color="#444444", linestyle="--", linewidth=0.8)
-        ax.set_title("never decided" if at is None else f"decided from word {at} on")
+        ax.set_title("never decided" if at is None else f"decided from {at}")
         ax.set_xlabel("word of the walk")
         ax.set_ylim(-0.6, 0.9)
     axes[0].set_ylabel("commitment to the truth")
     layer = f"layer {plots.layers(outcome)[able[-1]]}" if able else "no separable layer"
-    return f"{layer}; ½ is a hypothesis fully held. {plots.BAND}"
+    return f"{layer}; ½ is a hypothesis fully held; dashed: the deciding step comes here or soon after. {plots.BAND}"
 
 
 @plots.figure(7.0, 2.8, 1, 2, width_ratios=(1.3, 1))
