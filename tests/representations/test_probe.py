@@ -77,6 +77,9 @@ def test_every_experiment_ends_with_the_guides_fields(
     chosen, folder = chosen_conditions(name), finished(name)
     found = strict(folder / "results.json")
     assert found["label"] == "simulated" and found["config"]["n_contexts"] == 4
+    assert {"peira", "numpy"} <= {
+        n for n, v in strict(folder / "config.json")["versions"].items() if v
+    }
     assert set(chosen) == set(found["conditions"])
     for cell in found["results"].values():
         assert all(field in cell for field in GUIDE)

@@ -18,6 +18,8 @@ from peira.families.representations.summary import plain
 from peira.families.representations.trial import Spec, forward
 from peira.store.manifest import versions
 
+COMPUTING = ("peira", "numpy", "torch", "transformers")
+
 
 def describe(spec: Spec, began: float) -> dict[str, Any]:
     """What reproducing needs of the model and the data."""
@@ -55,7 +57,7 @@ def told(spec: Spec, summary: Any, began: float) -> dict[str, Any]:
         "null": list(spec.null), "config": config, "answer": summary.answer,
         "results": summary.results, "findings": [f.to_dict() for f in summary.findings],
         "diagnostics": summary.diagnostics, "reasons": summary.reasons, "curves": summary.curves,
-        "details": describe(spec, began), "versions": {name: versions().get(name) for name in ("peira", "numpy", "torch", "transformers")},
+        "details": describe(spec, began), "versions": dict.fromkeys(COMPUTING) | versions(COMPUTING),
     })  # fmt: skip
     return data
 
