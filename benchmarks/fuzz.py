@@ -39,7 +39,7 @@ watched = (
     else contextlib.nullcontext()
 )
 with watched:
-    from tests.strategies import VALUES, files, replies
+    from tests.strategies import VALUES, files, recordings, replies
 
     from peira import api
     from peira.errors import PeiraError
@@ -49,7 +49,8 @@ with watched:
     from peira.families.prompts.scoring import ScoringRules, score
     from peira.families.scenarios import parse
     from peira.families.scenarios.load import load_scenario
-    from peira.importers import KINDS, importer
+    from peira.importers import importer
+    from peira.importers.base import Notes
     from peira.store.records import RunView
     from peira.study.grid import count
 
@@ -57,11 +58,6 @@ FOLDER = Path(tempfile.mkdtemp(prefix="peira-fuzz-"))
 NAMES = parsing.Names.of(("Agent 1", "Agent 2"), ("Apple", "Jewel"))
 RULES = ScoringRules(AbstentionDetector())
 ITEM = Item("fuzz", "1", "What?", ("Paris", "the city of light"), context="Paris is a city.")
-SHAPES = {  # what each importer looks for
-    "bargain": ("game/experiment_results.json", "game/all_interactions.json"),
-    "icl-influence": ("run/results.json", "run/config.json"),
-    "iclr-induction": ("sequence.json", "accuracies.npz"),
-}
 
 
 # -- targets: each takes one drawn value and may raise only PeiraError ------------------------
@@ -107,13 +103,14 @@ def scenarios(drawn: tuple[str, Any]) -> None:
     load_scenario(folder)
 
 
-def imports(drawn: tuple[str, list[Any]]) -> None:
-    kind, values = drawn
-    for name, value in zip(SHAPES[kind], values, strict=False):
-        path = FOLDER / kind / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value))
-    list(importer(kind).read(FOLDER / kind))
+def imports(drawn: tuple[str, dict[str, str]]) -> None:
+    kind, files = drawn
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        for name, text in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        list(importer(kind).read(Path(folder), Notes()))
 
 
 def databases(drawn: tuple[int, bytes]) -> None:
@@ -158,7 +155,7 @@ TARGETS: dict[str, tuple[Callable[[Any], None], st.SearchStrategy[Any]]] = {
     "forms": (forms, replies()),
     "scores": (scores, replies()),
     "scenarios": (scenarios, st.tuples(SCENARIO_FILES, VALUES)),
-    "imports": (imports, st.tuples(st.sampled_from(sorted(KINDS)), st.lists(VALUES, max_size=2))),
+    "imports": (imports, recordings()),
     "databases": (
         databases,
         st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=200)),
@@ -200,7 +197,7 @@ def search(name: str, seconds: float) -> dict[str, str]:
 def site(error: Exception) -> str:
     """Our innermost line on the way to an error."""
     ours = [f for f in traceback.extract_tb(error.__traceback__) if "/peira/" in f.filename]
-    frame = ours[-1]
+    frame = ours[-1] if ours else traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno} {frame.name}: {type(error).__name__}"
 
 

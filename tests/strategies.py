@@ -77,3 +77,103 @@ def replies(draw) -> str:
         )
     )  # fmt: skip
     return before + text + after
+
+
+# -- what other tools recorded ------------------------------------------------------------------
+GAME = {
+    "experiment_id": "e", "consensus_reached": False, "final_round": 2, "timestamp": 1.0,
+    "config": {"t_rounds": 2, "gamma_discount": 0.9, "competition_level": 0.5, "random_seed": 1,
+               "agents": ["a_1", "b_2"], "items": [{"name": "Apple"}, {"name": "Jewel"}]},
+    "final_utilities": {"a_1": 0.0, "b_2": 0.0},
+    "agent_performance": {"a_1": {"model": "a"}, "b_2": {"model": "b"}},
+    "conversation_logs": [
+        {"phase": "proposal", "round": 1, "from": "a_1", "content": "x", "agent_id": "a_1",
+         "proposal": {"allocation": {"a_1": [0], "b_2": [1]}}},
+    ],
+}  # fmt: skip
+SAYS = "0: Apple → 5.00/10\n1: Jewel → 3.00/10\n  0: Apple (your value: 5.0)\n  1: Jewel (your value: 3.0)"
+CALLS = [
+    {"timestamp": 1.0, "experiment_id": "e", "agent_id": agent, "phase": phase, "round": number,
+     "prompt": SAYS, "response": '{"allocation": {"a_1": [0], "b_2": [1]}}'}
+    for agent in ("a_1", "b_2")
+    for phase, number in (("preference_assignment", 0), ("proposal_round_1", 1))
+]  # fmt: skip
+STATE = {
+    "scenario_name": "s",
+    "current_turn": 2,
+    "turns": 2,
+    "status": "completed",
+    "actors": {"regulator": {"short_name": "regulator", "llm_model": "m"}},
+    "world_state": {"turns": [{"turn": 1, "content": "w"}]},
+    "actor_decisions": [{"turn": 1, "actor": "regulator", "action": "x", "reasoning": "y"}],
+    "execution_metadata": {"seed": 1, "start_time": "2026-01-01T00:00:00", "end_time": None},
+}
+ROW = ("custom_id,dataset,item_id,condition,temp,sample_index,type,request_id,finish_reason,"
+       "response_text,prompt_tokens,completion_tokens,total_tokens\n"
+       "nq|1|control,nq,q1,control,0.0,0,closed,r,stop,Rome,9,3,12\n"
+       "nq|1|treatment,nq,q1,treatment,0.0,0,closed,r,stop,Paris,9,3,12\n")  # fmt: skip
+SLUG = "run_r1/gpt-operational_only-tp1-tk50-mx1024-1024"
+RECORDED = {  # importer -> the files of a sound recording; text stays text
+    "bargain": {"game/experiment_results.json": GAME, "game/all_interactions.json": CALLS},
+    "scenario-lab": {
+        "batch-config.yaml": {
+            "experiment_name": "x", "base_scenario": "scenarios/test-regulation-negotiation",
+            "variations": [{"type": "actor_model", "actor": "regulator", "values": ["m", "n"]}],
+        },
+        "batch-state.json": {
+            "variations": [{"variation_id": 1, "description": "d",
+                            "modifications": {"actor_models": {"regulator": "m"}}}],
+            "failed_runs": [{"run_id": "var-001-run-002", "error": "e"}],
+        },
+        "batch-costs.json": {"run_costs": [{"run_id": "var-001-run-001", "cost": 0.1}]},
+        "runs/var-001-run-001/scenario-state.json": STATE,
+        "runs/var-001-run-001/metrics.json": {
+            "metrics_by_turn": {"1": {"level": 2}}, "definitions": {"level": {"type": "int"}},
+        },
+        "runs/var-001-run-001/costs.json": {
+            "total_cost": 0.1, "costs_by_actor": {"regulator": 0.1}, "by_turn": [0.1],
+        },
+    },
+    "excellence": {
+        f"{SLUG}/results/predictions.csv": ROW,
+        f"{SLUG}/results/costs.json": {"usd": 0.5},
+        "run_r1/multi_trial_manifest.json": {
+            "trials": [{"slug": SLUG.partition("/")[2], "model_id": "m", "prompt_set": "p"}]},
+        f"{SLUG}/effective_config.yaml": {
+            "model_id": "m", "paths": {"prepared_dir": "data/prepared"}, "temps": [0.0],
+            "prompt_sets": {"p": {"control": "c.txt"}}},
+        "data/prepared/closed_book.jsonl": {
+            "dataset": "nq", "id": "q1", "question": "?", "answers": ["Paris"], "context": None,
+            "is_unanswerable": False},
+    },
+    "icl-influence": {
+        "run/results.json": {
+            "model": "gpt2", "experiment": "css", "config": {"n_contexts": 2, "layers": [0]},
+            "results": {"layer_0": {"css_per_token": [0.1, 0.2], "dirichlet_energy": 0.4,
+                                    "cluster_separation": 2.0}}},
+        "run/config.json": {"model": "gpt2", "seed": 1, "n_contexts": 2},
+    },
+    "iclr-induction": {"sequence.json": ["a", "b"], "pca.npz": "x", "accuracies.npz": "x"},
+}  # fmt: skip
+
+
+@st.composite
+def recordings(draw) -> tuple[str, dict[str, str]]:
+    """(importer, file -> text): a sound recording, one place in up to two files replaced by anything."""
+    kind = draw(st.sampled_from(sorted(RECORDED)))
+    files = dict(RECORDED[kind])
+    for name in draw(st.lists(st.sampled_from(sorted(files)), max_size=2, unique=True)):
+        picks = draw(st.lists(st.integers(0, 20), max_size=5))
+        files[name] = _replaced(files[name], picks, draw(VALUES))
+    return kind, {n: v if isinstance(v, str) else json.dumps(v) for n, v in files.items()}
+
+
+def _replaced(tree, picks: list[int], value):
+    """The tree with `value` where the picks lead: the n-th child of each level."""
+    if not picks or not isinstance(tree, dict | list) or not tree:
+        return value
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree))
+    key = keys[picks[0] % len(keys)]
+    changed = tree.copy()
+    changed[key] = _replaced(tree[key], picks[1:], value)
+    return changed

@@ -1,16 +1,21 @@
 """An imported run is a run: every reader works on it, and nothing unfit gets in."""
 
+import contextlib
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
 
 from peira import api
 from peira.cli.main import run as peira
 from peira.errors import InputError
-from peira.importers.base import ImportedTrial, write_run
+from peira.importers import importer
+from peira.importers.base import ImportedTrial, Notes, write_run
 from peira.store.frames import LoadedRun
 from peira.store.records import RunView
+from tests.strategies import RECORDED, recordings
 
 TOY = f"{Path(__file__).parents[1] / 'engine' / 'toy.py'}:Toy"
 
@@ -91,3 +96,26 @@ def test_nothing_and_twice_the_same_are_refused(tmp_path):
 def test_an_unknown_kind_or_folder_is_refused(tmp_path, capsys):
     assert peira(["import", "bargin", str(tmp_path)]) == 2
     assert "bargain" in capsys.readouterr().err
+
+
+def read(folder: Path, kind: str, files: dict[str, str]) -> tuple[list[ImportedTrial], list[str]]:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    notes = Notes()
+    return list(importer(kind).read(folder, notes)), notes.warnings
+
+
+@pytest.mark.parametrize("kind", sorted(set(RECORDED) - {"iclr-induction"}))
+def test_a_sound_recording_is_read_whole(tmp_path, kind):
+    files = {n: v if isinstance(v, str) else json.dumps(v) for n, v in RECORDED[kind].items()}
+    trials, warnings = read(tmp_path, kind, files)
+    assert len(trials) >= 1 and warnings == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(recordings())
+def test_any_recording_is_read_left_out_or_refused_in_words(drawn):
+    with TemporaryDirectory() as folder, contextlib.suppress(InputError):
+        trials, warnings = read(Path(folder), *drawn)
+        assert trials or warnings

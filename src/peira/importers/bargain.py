@@ -87,15 +87,12 @@ def read(directory: Path, notes: Notes) -> Iterator[ImportedTrial]:
     there is none."""
     taken: set[tuple[Any, ...]] = set()
     for number, path in enumerate(results(directory)):
-        try:
+        with notes.leaving_out(path):
             game = read_game(path)
-        except InputError as error:
-            notes.damaged(error)
-            continue
-        key = (game.models, game.level, game.seed)
-        seed = game.seed if game.seed is not None and key not in taken else 100_000 + number
-        taken.add(key)
-        yield trial_of(game, seed)
+            key = (game.models, game.level, game.seed)
+            seed = game.seed if game.seed is not None and key not in taken else 100_000 + number
+            taken.add(key)
+            yield trial_of(game, seed)
 
 
 def results(directory: Path) -> list[Path]:

@@ -87,9 +87,30 @@ class Notes:
         found = self.json(path)
         return found if isinstance(found, Mapping) else {}
 
+    @contextlib.contextmanager
+    def leaving_out(self, path: Path) -> Iterator[None]:
+        """What is read inside is left out with a warning, if it is not as it should be."""
+        try:
+            with as_described(path):
+                yield
+        except InputError as error:
+            self.damaged(error)
+
     def damaged(self, error: InputError) -> None:
         """Warn of a file that is left out."""
         self.warnings.append(f"left out: {str(error).splitlines()[0]}")
+
+
+@contextlib.contextmanager
+def as_described(path: Path) -> Iterator[None]:
+    """Data of another shape than the reader inside takes it to have is bad input, not a bug."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        told = str(error).partition("\n")[0]
+        raise InputError(
+            f"{path}: not as described ({type(error).__name__}: {told})\n  remedy: mend its files"
+        ) from error
 
 
 def write_run(

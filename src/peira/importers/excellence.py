@@ -45,20 +45,18 @@ Key = tuple[str, str, str, float, int]  # dataset, item, arm, temperature, sampl
 
 
 def read(directory: Path, notes: Notes) -> Iterator[ImportedTrial]:
-    """Every trial with predictions; a damaged one is left out with a warning. Raises InputError when
-    there is none, or no prepared items to score them by."""
+    """Every trial with predictions; one that is damaged, or whose prepared items are not here to
+    score it by, is left out with a warning. Raises InputError when there is none."""
     found = sorted(directory.rglob("predictions.csv"))
     if not found:
         inputs = next(directory.rglob("batch_inputs"), None)
         why = "batch inputs only: nothing was answered" if inputs else "no predictions.csv below"
         raise InputError(f"{directory}: {why}\n  allowed: {ABOUT}")
     for number, path in enumerate(found):
-        told = Told.of(path, directory, notes)
-        items = prepared(told.config, path)
-        try:
+        with notes.leaving_out(path):
+            told = Told.of(path, directory, notes)
+            items = prepared(told.config, path)
             yield Recorded.read(path, items, notes).trial(told, number, notes)
-        except InputError as error:
-            notes.damaged(error)
 
 
 # -- the items -----------------------------------------------------------------------------------

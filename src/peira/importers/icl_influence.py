@@ -31,10 +31,8 @@ def read(directory: Path, notes: Notes) -> Iterator[ImportedTrial]:
     """Every results.json below a folder; one without layers is left out with a warning."""
     files = sorted(directory.rglob("results.json")) if directory.is_dir() else [directory]
     for number, path in enumerate(files):
-        try:
+        with notes.leaving_out(path):
             yield trial(path, number)
-        except InputError as error:
-            notes.damaged(error)
 
 
 def trial(path: Path, number: int) -> ImportedTrial:

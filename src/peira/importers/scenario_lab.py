@@ -27,7 +27,7 @@ from peira.families.scenarios.outcome import ScenarioOutcome
 from peira.families.scenarios.settings import BASE, SHORT_NAME, UNITS, Metric, Scenario
 from peira.families.scenarios.state import Decision, Measure, Turn, World
 from peira.families.scenarios.variations import describe, target
-from peira.importers.base import ImportedTrial, Notes
+from peira.importers.base import ImportedTrial, Notes, as_described
 from peira.study.dialects_batch import Variation, scenario_folder
 
 FAMILY = "scenarios"
@@ -44,17 +44,19 @@ def read(directory: Path, notes: Notes) -> Iterator[ImportedTrial]:
     folders = {p.name: p for p in sorted((directory / "runs").glob("*")) if RUN.fullmatch(p.name)}
     if not folders:
         raise InputError(f"{directory}: no runs/var-…-run-… here\n  allowed: {ABOUT}")
-    batch = Batch.read(directory, notes)
+    with as_described(directory):
+        batch = Batch.read(directory, notes)
     notes.fixed |= {"variations": batch.specs, "base_scenario": batch.base}
     last: Scenario | None = None
     for name in [*folders, *(n for n in batch.ended if n not in folders)]:
-        run = Run.read(directory / "runs" / name, batch, notes)
-        scenario = run.scenario(last)
-        if scenario is None:
-            notes.warnings.append(f"left out: {name}: its state does not say who played")
-            continue
-        last = scenario
-        yield run.trial(scenario)
+        with notes.leaving_out(directory / "runs" / name):
+            run = Run.read(directory / "runs" / name, batch, notes)
+            scenario = run.scenario(last)
+            if scenario is None:
+                notes.warnings.append(f"left out: {name}: its state does not say who played")
+                continue
+            last = scenario
+            yield run.trial(scenario)
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,7 @@ def scenario_folder(text: str, config: Path | None) -> Path:
     candidates = [Path(text)]
     if config is not None and not Path(text).is_absolute():
         candidates += [parent / text for parent in config.resolve().parents[:1]]
-    found = dict.fromkeys(p.resolve() for p in candidates if (p / "scenario.yaml").is_file())
+    found = dict.fromkeys(p.resolve() for p in candidates if _holds_scenario(p))
     if len(found) > 1:
         both = " and ".join(str(p) for p in found)
         raise InputError(
@@ -243,6 +243,13 @@ def scenario_folder(text: str, config: Path | None) -> Path:
             "  remedy: correct the path, or `peira new scenario NAME` writes one"
         )
     return next(iter(found))
+
+
+def _holds_scenario(folder: Path) -> bool:
+    try:
+        return (folder / "scenario.yaml").is_file()
+    except (OSError, ValueError):  # no name of a file: too long, or with a NUL
+        return False
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
