@@ -17,7 +17,7 @@ import orjson
 from peira.engine.states import State
 from peira.store import exports
 from peira.store.records import Filter, Record, RunView, TrialView
-from peira.store.rundir import dumps, streamed, write_file, write_stream
+from peira.store.rundir import dumps, streamed, write_file
 
 
 class Projector(Protocol):
@@ -38,7 +38,8 @@ def collect(run: RunView, family: Projector, *, since: float | None = None) -> i
         written = sum(1 for _ in _trial_folders(run, family, since))
     sums = _write_results(run)
     write_file(run.path / "summary.json", dumps(sums.summary(run)))
-    write_stream(run.path / "costs.json", _costs_parts(run))
+    with streamed(run.path / "costs.json") as costs:
+        costs.writelines(_costs_parts(run))
     write_file(run.path / "manifest.json", dumps(run.meta.get("manifest", {})))
     write_file(run.path / "study.yaml", study_yaml(run))
     for name, data in family.run_files(run):

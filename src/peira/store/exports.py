@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
-from peira.errors import InputError, MissingExtra, StoreError
+from peira.errors import InputError, MissingExtra
+from peira.store.rundir import streamed
 
 if TYPE_CHECKING:
     from peira.store.records import Record, RunView
@@ -123,42 +122,30 @@ def write_table(rows: Rows, target: Path) -> int:
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
     if target.suffix not in writers:
         raise InputError(f"{target}: unknown form\n  allowed: {', '.join(writers)}")
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        count = writers[target.suffix](rows, aside)
-        aside.replace(target)
-    except OSError as error:
-        raise StoreError(
-            f"{target}: cannot be written ({error.strerror})\n  remedy: free space or permissions"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-    return count
+    with streamed(target, then="") as handle:
+        return writers[target.suffix](rows, handle)
 
 
-def _write_jsonl(rows: Rows, path: Path) -> int:
-    count = 0
-    with path.open("wb") as handle:
-        for row in rows():
-            handle.write(orjson.dumps(row) + b"\n")
-            count += 1
-    return count
+def _write_jsonl(rows: Rows, handle: IO[bytes]) -> int:
+    return _lines(handle, (orjson.dumps(row) + b"\n" for row in rows()))
 
 
-def _write_csv(rows: Rows, path: Path) -> int:
+def _write_csv(rows: Rows, handle: IO[bytes]) -> int:
     line = CsvLine(list(kinds(rows())))
+    handle.write(line.header())
+    return _lines(handle, map(line.of, rows()))
+
+
+def _lines(handle: IO[bytes], lines: Iterable[bytes]) -> int:
+    """Write them all; returns how many there were."""
     count = 0
-    with path.open("wb") as handle:
-        handle.write(line.header())
-        for row in rows():
-            handle.write(line.of(row))
-            count += 1
+    for line in lines:
+        handle.write(line)
+        count += 1
     return count
 
 
-def _write_parquet(rows: Rows, path: Path) -> int:
+def _write_parquet(rows: Rows, handle: IO[bytes]) -> int:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -168,7 +155,7 @@ def _write_parquet(rows: Rows, path: Path) -> int:
     found = kinds(rows())
     schema = pyarrow.schema([(n, types.get(kind, pyarrow.string())) for n, kind in found.items()])
     count = 0
-    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+    with pyarrow.parquet.ParquetWriter(handle, schema) as writer:
         for part in batched(rows()):
             fitted = [
                 {name: _fitted(row.get(name), kind) for name, kind in found.items()} for row in part

@@ -169,14 +169,14 @@ class RunView:
     def meta(self) -> dict[str, Any]:
         """What the driver wrote about the run: study, family, versions, label, times."""
         with self._reading():
-            rows = self._query("SELECT key, value FROM meta WHERE key NOT LIKE 'failing/%'")
+            rows = self.query("SELECT key, value FROM meta WHERE key NOT LIKE 'failing/%'")
             return {key: orjson.loads(value) for key, value in rows}
 
     @property
     def live(self) -> dict[str, Any]:
         """The driver's last heartbeat, fresh at each call; empty before the first."""
         with self._reading():
-            rows = self._query("SELECT value FROM meta WHERE key='live'")
+            rows = self.query("SELECT value FROM meta WHERE key='live'")
             return orjson.loads(rows[0][0]) if rows else {}
 
     @cached_property
@@ -199,7 +199,7 @@ class RunView:
     @cached_property
     def simulated(self) -> bool:
         """True if any trial that ran had a simulated subject."""
-        return bool(self._query("SELECT 1 FROM trials WHERE simulated=1 LIMIT 1")) or bool(
+        return bool(self.query("SELECT 1 FROM trials WHERE simulated=1 LIMIT 1")) or bool(
             self.meta.get("simulated")
         )
 
@@ -207,7 +207,7 @@ class RunView:
     def tally(self) -> Tally:
         """Counts of planned trials, fresh at each call."""
         return tally_of(
-            self._query(
+            self.query(
                 "SELECT state, COUNT(*) FROM trials WHERE position IS NOT NULL GROUP BY state"
             )
         )
@@ -215,7 +215,7 @@ class RunView:
     def causes(self) -> dict[str, int]:
         """How many planned trials failed or halted, by cause."""
         return dict(
-            self._query(
+            self.query(
                 "SELECT cause, COUNT(*) FROM trials WHERE position IS NOT NULL"
                 " AND state IN ('failed', 'halted') GROUP BY cause ORDER BY 2 DESC"
             )
@@ -223,7 +223,7 @@ class RunView:
 
     def spend(self) -> tuple[int, int]:
         """(settled, unsettled) micro-dollars over everything ever bought in this run."""
-        rows = self._query(
+        rows = self.query(
             "SELECT COALESCE(SUM(cost),0), COALESCE(SUM(worst),0) FROM replies"
             " WHERE cost > 0 OR worst > 0"
         )
@@ -231,7 +231,7 @@ class RunView:
 
     def by_model(self) -> list[dict[str, Any]]:
         """Replies, cost and unsettled per model."""
-        rows = self._query(
+        rows = self.query(
             "SELECT model, COUNT(*), SUM(cost), SUM(worst) FROM replies GROUP BY model ORDER BY 1"
         )
         return [
@@ -256,7 +256,7 @@ class RunView:
 
     def record(self, slug: str) -> Record:
         """One trial by slug, identity (or its beginning) or position. Raises InputError."""
-        rows = self._query(
+        rows = self.query(
             "SELECT slug FROM trials WHERE slug=? OR id LIKE ? OR CAST(position AS TEXT)=? LIMIT 2",
             (slug, f"{slug}%" if len(slug) >= 6 else slug, slug),
         )
@@ -273,14 +273,14 @@ class RunView:
     def events(self, number: int) -> list[dict[str, Any]]:
         """The transcript of a trial's last attempt."""
         with self._reading():
-            rows = self._query("SELECT events FROM transcripts WHERE trial=?", (number,))
+            rows = self.query("SELECT events FROM transcripts WHERE trial=?", (number,))
             return orjson.loads(decompress(rows[0][0])) if rows else []
 
     def artifacts(self, number: int) -> dict[str, bytes]:
         """What a trial saved, by name."""
         sql = "SELECT name, data FROM artifacts WHERE trial=? ORDER BY name"
         with self._reading():
-            return {name: decompress(data) for name, data in self._query(sql, (number,))}
+            return {name: decompress(data) for name, data in self.query(sql, (number,))}
 
     def artifact(self, number: int, name: str) -> bytes | None:
         """One thing that a trial saved; None if it did not."""
@@ -299,16 +299,13 @@ class RunView:
     # -- plumbing ---------------------------------------------------------------------------
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a read-only query on run.db; for pages that need their own view."""
-        return self._query(sql, values)
+        with self._reading():
+            return self._connection.execute(sql, values).fetchall()
 
     def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         """The same, row by row, for results that do not fit in memory."""
         with self._reading():
             yield from self._connection.execute(sql, values)
-
-    def _query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._reading():
-            return self._connection.execute(sql, values).fetchall()
 
     def _reading(self) -> contextlib.AbstractContextManager[None]:
         return reading(self.dir.database)
@@ -317,7 +314,7 @@ class RunView:
         if number not in cells:
             if len(cells) >= CELLS_KEPT:
                 cells.clear()
-            rows = self._query("SELECT settings, factors FROM cells WHERE number=?", (number,))
+            rows = self.query("SELECT settings, factors FROM cells WHERE number=?", (number,))
             cells[number] = (orjson.loads(rows[0][0]), orjson.loads(rows[0][1]))
         return cells[number]
 

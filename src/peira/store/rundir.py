@@ -223,28 +223,16 @@ def loads_or_none(path: Path) -> Any | None:
 
 def write_file(path: Path, data: bytes | str) -> None:
     """Write aside and rename in, so that readers see the old file or the new one, whole."""
-    payload = data.encode("utf-8", "replace") if isinstance(data, str) else data
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(payload)
-        aside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise unwritten(path, error) from error
-
-
-def write_stream(path: Path, parts: Iterator[bytes]) -> None:
-    """Like `write_file` for content that does not fit in memory."""
     with streamed(path) as handle:
-        for part in parts:
-            handle.write(part)
+        handle.write(data.encode("utf-8", "replace") if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def streamed(path: Path) -> Iterator[IO[bytes]]:
-    """A file to be written bit by bit, renamed in at the end if all went well."""
+def streamed(
+    path: Path, then: str = ", then peira collect rebuilds every file"
+) -> Iterator[IO[bytes]]:
+    """A file to be written bit by bit, renamed in at the end if all went well. `then`: what follows
+    once there is room for it again."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,13 +243,8 @@ def streamed(path: Path) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise unwritten(path, error) from error
+            raise StoreError(
+                f"{path}: cannot be written ({error.strerror})\n"
+                f"  remedy: free space or permissions{then}"
+            ) from error
         raise
-
-
-def unwritten(path: Path, error: OSError) -> StoreError:
-    """Why a projection could not be written, and what to do."""
-    return StoreError(
-        f"{path}: cannot be written ({error.strerror})\n"
-        "  remedy: free space or permissions, then peira collect rebuilds every file"
-    )
