@@ -42,10 +42,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "analyse": ("peira analyse quickstart", "peira analyse quickstart --by competition_level"),
     "report": ("peira report quickstart", "peira report quickstart --summary"),
-    "plot": (
-        "peira plot quickstart --list",
-        "peira plot quickstart scaling --output scaling.svg",
-    ),
+    "plot": ("peira plot quickstart --list", "peira plot quickstart scaling --output scaling.svg"),
     "view": ("peira view", "peira view experiments/quickstart --no-browser"),
     "compare": ("peira compare run_a run_b",),
     "collect": ("peira collect quickstart",),

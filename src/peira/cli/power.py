@@ -20,8 +20,7 @@ class Aim:
 
     effect: Annotated[float | None, "Smallest effect worth finding."] = None
     design: Annotated[
-        str | None,
-        "paired, replicates, clusters, binary, noninferiority, rates, runs or models.",
+        str | None, "paired, replicates, clusters, binary, noninferiority, rates, runs or models."
     ] = None
     factor: Annotated[str | None, "The factor whose levels are compared."] = None
     outcome: Annotated[str | None, "The pilot's outcome, e.g. score."] = None

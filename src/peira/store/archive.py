@@ -151,10 +151,7 @@ def _put_in_place(aside: Path, target: Path) -> None:
 
 def _backup(source: Path, copy: Path) -> None:
     uri = f"{source.resolve().as_uri()}?mode=ro"
-    with (
-        closing(sqlite3.connect(uri, uri=True)) as live,
-        closing(sqlite3.connect(copy)) as sealed,
-    ):
+    with closing(sqlite3.connect(uri, uri=True)) as live, closing(sqlite3.connect(copy)) as sealed:
         live.backup(sealed)
         sealed.execute("PRAGMA journal_mode=DELETE")
 

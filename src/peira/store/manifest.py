@@ -15,7 +15,7 @@ from peira.store.rundir import utc_now
 from peira.study.study import Study
 from peira.subjects.route import Route
 
-PACKAGES = (
+PACKAGES = [
     "numpy",
     "scipy",
     "statsmodels",
@@ -24,7 +24,7 @@ PACKAGES = (
     "genai-prices",
     "torch",
     "transformers",
-)
+]
 
 
 def frozen(

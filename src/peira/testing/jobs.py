@@ -78,7 +78,11 @@ class Jobs:
         line = f"{request.method} {request.path}"
         for pattern, handler in self._paths:
             if match := pattern.match(line):
-                return await handler(request, *match.groups())
+                try:
+                    return await handler(request, *match.groups())
+                except KeyError as missing:
+                    words = {"error": {"message": f"no such object: {missing.args[0]}"}}
+                    return web.json_response(words, status=404)
         return None
 
     # -- running a job --------------------------------------------------------------------------
@@ -112,8 +116,6 @@ class Jobs:
         return web.json_response({"id": identity, "object": "file"})
 
     async def _content(self, request: web.Request, identity: str) -> web.Response:
-        if identity not in self.files:
-            return _missing(identity)
         return web.Response(body=self.files[identity], content_type="application/jsonl")
 
     async def _openai_create(self, request: web.Request) -> web.Response:
@@ -135,9 +137,7 @@ class Jobs:
         return {**data, **job.outputs}
 
     async def _openai_status(self, request: web.Request, identity: str) -> web.Response:
-        job = self.jobs.get(identity)
-        if job is None:
-            return _missing(identity)
+        job = self.jobs[identity]
         if not self._ended(job):
             return web.json_response(self._openai(job, "in_progress"))
         if not job.outputs:
@@ -159,7 +159,7 @@ class Jobs:
         for name, lines in (("output_file_id", good), ("error_file_id", bad)):
             if lines:
                 job.outputs[name] = f"{name}-{job.id}"
-                self.files[job.outputs[name]] = b"\n".join(map(orjson.dumps, lines)) + b"\n"
+                self.files[job.outputs[name]] = _jsonl(lines)
 
     async def _openai_list(self, request: web.Request) -> web.Response:
         data = [self._openai(job, "in_progress") for job in reversed(self.jobs.values())]
@@ -181,18 +181,13 @@ class Jobs:
         }  # fmt: skip
 
     async def _anthropic_status(self, request: web.Request, identity: str) -> web.Response:
-        job = self.jobs.get(identity)
-        if job is None:
-            return _missing(identity)
-        return web.json_response(
-            self._anthropic(job, "ended" if self._ended(job) else "in_progress")
-        )
+        return web.json_response(self._anthropic_now(self.jobs[identity]))
+
+    def _anthropic_now(self, job: Job) -> dict[str, Any]:
+        return self._anthropic(job, "ended" if self._ended(job) else "in_progress")
 
     async def _anthropic_list(self, request: web.Request) -> web.Response:
-        jobs = [
-            self._anthropic(job, "ended" if self._ended(job) else "in_progress")
-            for job in reversed(self.jobs.values())
-        ]
+        jobs = list(map(self._anthropic_now, reversed(self.jobs.values())))
         return web.json_response({"data": jobs, "has_more": False})
 
     async def _anthropic_results(self, request: web.Request, identity: str) -> web.Response:
@@ -206,7 +201,7 @@ class Jobs:
             {"custom_id": row.custom_id, "result": {"type": "errored", "error": error}}
             for row in failed
         ]
-        return web.Response(body=b"\n".join(map(orjson.dumps, lines)) + b"\n")
+        return web.Response(body=_jsonl(lines))
 
     # -- Fireworks --------------------------------------------------------------------------------
     async def _fireworks_dataset(self, request: web.Request) -> web.Response:
@@ -222,8 +217,7 @@ class Jobs:
         return web.json_response({})
 
     async def _fireworks_dataset_state(self, request: web.Request, identity: str) -> web.Response:
-        if identity not in self.files:
-            return _missing(identity)
+        _ = self.files[identity]
         return web.json_response({"name": identity, "state": "READY"})
 
     async def _fireworks_create(self, request: web.Request) -> web.Response:
@@ -241,9 +235,7 @@ class Jobs:
         return web.json_response({"name": identity, "state": "JOB_STATE_CREATING"})
 
     async def _fireworks_status(self, request: web.Request, identity: str) -> web.Response:
-        job = self.jobs.get(identity)
-        if job is None:
-            return _missing(identity)
+        job = self.jobs[identity]
         state = "JOB_STATE_COMPLETED" if self._ended(job) else "JOB_STATE_RUNNING"
         return web.json_response({"name": identity, "state": state, "outputDatasetId": job.file})
 
@@ -251,10 +243,10 @@ class Jobs:
         job = next(job for job in self.jobs.values() if job.file == identity)
         answered, _ = self._run(job)
         lines = [{"custom_id": row.custom_id, "response": body} for row, body in answered]
-        self.files[f"{identity}.jsonl"] = b"\n".join(map(orjson.dumps, lines)) + b"\n"
+        self.files[f"{identity}.jsonl"] = _jsonl(lines)
         url = f"{self.server.url}/signed/{identity}.jsonl"
         return web.json_response({"filenameToSignedUrls": {f"{identity}.jsonl": url}})
 
 
-def _missing(identity: str) -> web.Response:
-    return web.json_response({"error": {"message": f"no such object: {identity}"}}, status=404)
+def _jsonl(lines: list[dict[str, Any]]) -> bytes:
+    return b"\n".join(map(orjson.dumps, lines)) + b"\n"
