@@ -15,16 +15,10 @@ from peira.store.rundir import utc_now
 from peira.study.study import Study
 from peira.subjects.route import Route
 
-PACKAGES = [
-    "numpy",
-    "scipy",
-    "statsmodels",
-    "pydantic",
-    "aiohttp",
-    "genai-prices",
-    "torch",
-    "transformers",
-]
+PACKAGES = (
+    "numpy", "scipy", "statsmodels", "pydantic",
+    "aiohttp", "genai-prices", "torch", "transformers",
+)  # fmt: skip
 
 
 def frozen(

@@ -12,20 +12,10 @@ from typing import Any
 
 import orjson
 
-WORDS = [
-    "amber",
-    "birch",
-    "cedar",
-    "delta",
-    "ember",
-    "flint",
-    "grove",
-    "heath",
-    "inlet",
-    "jasper",
-    "kelp",
-    "larch",
-]
+WORDS = (
+    "amber", "birch", "cedar", "delta", "ember", "flint",
+    "grove", "heath", "inlet", "jasper", "kelp", "larch",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
