@@ -286,7 +286,7 @@ class RunView:
         """One thing that a trial saved; None if it did not."""
         sql = "SELECT data FROM artifacts WHERE trial=? AND name=?"
         with self._reading():
-            return next((decompress(data) for (data,) in self._query(sql, (number, name))), None)
+            return next((decompress(data) for (data,) in self.query(sql, (number, name))), None)
 
     def frame(self, which: Filter | None = None) -> pandas.DataFrame:
         """Tidy frame, one row a trial: identity, factors, flat outcome, cost, tokens, time."""
