@@ -1,6 +1,7 @@
 """Tables tell the same everywhere, keep hostile text inert, and never print an undefined number."""
 
 import csv
+import dataclasses
 import io
 import math
 import re
@@ -195,6 +196,23 @@ def test_no_width_of_a_terminal_cuts_a_value_off():
     whole = text(made.rows[0], columns[1])
     for width in range(40, 110):
         assert drawn(made, width).count(whole) == 4, width
+
+
+@pytest.mark.parametrize("width", [72, 80, 100, 120])
+def test_texts_fold_before_a_number_beside_them_is_cut(width):
+    columns = (Column("a", "comparison", kind="text"), Column("b", "metric", kind="text"),
+               Column("turn", "mean at turn 3"), Column("v", "difference, arm − reference", kind="estimate"),
+               Column("end", "ended earlier", digits=0))  # fmt: skip
+    value = Estimate(-0.2, -0.624, 0.321, n=5, missing=3, method="t")
+    rows = [{"a": "treatment (closed)", "b": f"false answer rate {k}", "turn": 4.0, "end": 12,
+             "v": dataclasses.replace(value, n=5 + k)} for k in range(3)]  # fmt: skip
+    told = drawn(table(*rows, columns=columns), width)
+    assert max(map(len, told.splitlines())) <= width
+    words = told.split()
+    for k in range(3):
+        assert f"−0.200 [−0.624, 0.321] (n {5 + k}, 3 missing)" in told
+    for word in ("earlier", "reference", "treatment"):
+        assert word in words, told
 
 
 def test_a_long_table_is_cut_in_markdown_and_says_so():

@@ -261,7 +261,11 @@ def _finding_table(name: str, title: str, findings: list[Finding], note: str) ->
     ]  # fmt: skip
     always = ("claim", "value", "method", "unit")
     columns = [c for c in wanted if c.key in always or any(row.get(c.key) for row in rows)]
-    return Table(name, title, tuple(columns), rows, note)
+    # What all rows share is said once, below.
+    shared = [c for c in columns if c.key in ("family", "method", "unit") and len(rows) > 1
+              and len({row[c.key] for row in rows}) == 1]  # fmt: skip
+    told = "".join(f" {c.label.capitalize()}: {rows[0][c.key]}." for c in shared)
+    return Table(name, title, tuple(c for c in columns if c not in shared), rows, note + told)
 
 
 def _finding_row(finding: Finding) -> dict[str, Any]:

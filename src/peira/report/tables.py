@@ -371,12 +371,16 @@ def to_rich(table: Table, width: int = 10_000) -> list[RenderableType]:
 def grids(columns: list[Drawn], width: int) -> list[rich.table.Table]:
     """Columns as one grid, turned, or several: whichever breaks no number in this width."""
     width -= EDGES
-    if not columns or sum(column.least + GAP for column in columns) <= width + GAP:
-        return [_grid(columns)]
+    if not columns or _fit(columns, width):
+        return [_grid(columns, width)]
     turned = _turned(columns)
-    if sum(column.least + GAP for column in turned) <= width + GAP:
-        return [_grid(turned)]
-    return [_grid(part) for part in _parts_of(columns, width)]
+    if _fit(turned, width):
+        return [_grid(turned, width)]
+    return [_grid(part, width) for part in _parts_of(columns, width)]
+
+
+def _fit(columns: list[Drawn], width: int) -> bool:
+    return sum(column.least + GAP for column in columns) <= width + GAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +391,17 @@ class Drawn:
     head: str
     cells: tuple[str, ...]
     left: bool
+
+    @property
+    def most(self) -> int:
+        """The width at which nothing is folded."""
+        return max(map(len, (self.head, *self.cells)))
+
+    @property
+    def word(self) -> int:
+        """The width at which no short word is broken."""
+        words = [word for text in (self.head, *self.cells) for word in text.split()]
+        return max([1, *(min(len(word), PROSE) for word in words)])
 
     @property
     def least(self) -> int:
@@ -434,15 +449,29 @@ def _keys(columns: list[Drawn]) -> list[Drawn]:
     return columns[: min(3, len(columns) - 1)]
 
 
-def _grid(columns: list[Drawn]) -> rich.table.Table:
+def _widths(columns: list[Drawn], width: int) -> list[int]:
+    """Each column's own: what it needs at least, and more from the left on as far as there is room;
+    beside a number too wide for them, texts are folded further."""
+    texts = [column.least if _fit(columns, width) or not column.left else column.word
+             for column in columns]  # fmt: skip
+    spare = width + GAP - sum(least + GAP for least in texts)
+    found = []
+    for column, least in zip(columns, texts, strict=True):
+        more = max(0, min(column.most - least, spare))
+        spare -= more
+        found.append(least + more)
+    return found
+
+
+def _grid(columns: list[Drawn], width: int) -> rich.table.Table:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
+    for column, own in zip(columns, _widths(columns, width), strict=True):
         side: Literal["left", "right"] = "left" if column.left else "right"
-        grid.add_column(Text(column.head), justify=side, overflow="fold", min_width=column.least)
+        grid.add_column(Text(column.head), justify=side, overflow="fold", width=own)
     for cells in zip(*(column.cells for column in columns), strict=True):
         grid.add_row(*map(Text, cells))
     return grid
