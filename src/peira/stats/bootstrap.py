@@ -136,6 +136,24 @@ def _row_mean(rows: Floats) -> Floats:
     return np.asarray(rows.mean(axis=-1))
 
 
+def refits(
+    data: tuple[Floats, Floats],
+    fit: Callable[[Floats, Floats], Floats],
+    distinct: int,
+    resamples: int,
+    seed: Seed,
+) -> Floats:
+    """Parameters of a curve refitted to resampled points (x, y), one draw a row; draws with no more
+    than `distinct` different x are left out."""
+    x, y = data
+    rng, drawn = generator(seed), []
+    for _ in range(resamples):
+        rows = rng.choice(x.size, size=x.size)
+        if np.unique(x[rows]).size > distinct:
+            drawn.append(fit(x[rows], y[rows]))
+    return np.array(drawn)
+
+
 def percentile_limits(replicates: Floats, level: float) -> tuple[float, float]:
     """Plain percentile limits. Not a small-sample method: below 200 units prefer bootstrap-t."""
     tail = (1 - level) / 2

@@ -96,12 +96,11 @@ def _design(d: Floats, group: Ints, sizes: Floats) -> dict[str, float | int | st
     }
 
 
-def cluster_se_of_mean(d: Floats, group: Ints, sizes: Floats, *, corrected: bool = True) -> float:
-    """Clustered standard error of a mean: Miller's sum (CR0), times G/(G-1) if corrected."""
+def cluster_se_of_mean(d: Floats, group: Ints, sizes: Floats) -> float:
+    """Clustered standard error of a mean: Miller's sum (CR0) times G/(G-1)."""
     sums = np.bincount(group, weights=d - d.mean(), minlength=sizes.size)
     variance = float((sums**2).sum()) / d.size**2
-    factor = sizes.size / (sizes.size - 1) if corrected else 1.0
-    return math.sqrt(variance * factor)
+    return math.sqrt(variance * (sizes.size / (sizes.size - 1)))
 
 
 def cluster_sums(values: Floats, group: Ints) -> Floats:

@@ -158,18 +158,13 @@ def empirical_bernstein_sequence(
     x = _within_unit(values, bounds)
     lambdas, means = _predictable(x, 2 / alpha, cap=0.5)
     before = np.concatenate([[0.5], means[:-1]])
-    penalty = (-np.log1p(-lambdas) - lambdas) / 4 * 4 * (x - before) ** 2
+    penalty = (-np.log1p(-lambdas) - lambdas) * (x - before) ** 2
     total = np.cumsum(lambdas)
     centre = np.cumsum(lambdas * x) / total
     radius = (math.log(2 / alpha) + np.cumsum(penalty)) / total
-    scale = high - low
-    return _running(
-        np.maximum(centre - radius, 0.0) * scale + low,
-        np.minimum(centre + radius, 1.0) * scale + low,
-        centre * scale + low,
-        1 - alpha,
-        "predictable empirical Bernstein",
-    )
+    lows, highs = np.maximum(centre - radius, 0.0), np.minimum(centre + radius, 1.0)
+    lows, highs, centre = (part * (high - low) + low for part in (lows, highs, centre))
+    return _running(lows, highs, centre, 1 - alpha, "predictable empirical Bernstein")
 
 
 def _within_unit(values: ArrayLike, bounds: tuple[float, float]) -> Floats:
@@ -223,8 +218,6 @@ def betting_sequence(
         inside = np.flatnonzero(alive)
         first, last = (inside[0], inside[-1]) if inside.size else (grid, 0)
         lows[i], highs[i] = m[max(first - 1, 0)], m[min(last + 1, grid)]
-    scale = high - low
     centre = np.cumsum(x) / np.arange(1, x.size + 1)
-    return _running(
-        lows * scale + low, highs * scale + low, centre * scale + low, 1 - alpha, "betting"
-    )
+    lows, highs, centre = (part * (high - low) + low for part in (lows, highs, centre))
+    return _running(lows, highs, centre, 1 - alpha, "betting")

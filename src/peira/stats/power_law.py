@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Seed, complete, floats, generator
-from peira.stats.bootstrap import percentile_limits
+from peira.stats._arrays import Floats, Seed, complete, floats
+from peira.stats.bootstrap import percentile_limits, refits
 from peira.stats.intervals import is_constant
 from peira.stats.result import (
     EMPTY,
@@ -77,11 +77,10 @@ def fit_power_law(
     starts = _starts(log_y)
     ends = sorted((_descend(start, log_c, log_y, delta) for start in starts), key=lambda e: e[0])
     best, theta = ends[0]
-    others = [value for value, _ in ends if value > best * (1 + 1e-6) + 1e-15]
     if not math.isfinite(best):
         return PowerLaw(None, None, None, base, None, None, len(starts), c.size, NOT_CONVERGED)
     a, alpha, e = theta
-    second = others[0] if others else None
+    second = next((value for value, _ in ends if value > best * (1 + 1e-6) + 1e-15), None)
     return PowerLaw(math.exp(a), float(alpha), math.exp(e), base, best, second, len(starts), c.size)
 
 
@@ -160,13 +159,9 @@ def power_law_interval(
     (c, y), _ = complete(compute=compute, loss=loss)
     log_c, log_y = np.log(c / fit.unit), np.log(y)
     start = np.array([math.log(fit.amplitude), fit.exponent, math.log(fit.offset)])
-    rng, exponents = generator(seed), []
-    for _ in range(resamples):
-        rows = rng.choice(c.size, size=c.size)
-        if np.unique(log_c[rows]).size > 4:
-            exponents.append(float(_descend(start, log_c[rows], log_y[rows], delta)[1][1]))
-    low, high = percentile_limits(np.array(exponents), level)
-    extra = {"failed": resamples - len(exponents), "second_best": fit.second_best}
+    drawn = refits((log_c, log_y), lambda x, y: _descend(start, x, y, delta)[1], 4, resamples, seed)
+    low, high = percentile_limits(drawn[:, 1], level)
+    extra = {"failed": resamples - len(drawn), "second_best": fit.second_best}
     if high - low <= 1e-9 * abs(fit.exponent):
         return Estimate(fit.exponent, reason=ZERO_VARIANCE, extra=extra, **about)
     return Estimate(fit.exponent, low, high, extra=extra, **about)
@@ -205,11 +200,10 @@ def fit_success_curve(
     (at, k, n), _ = complete(x=x, successes=successes, trials=trials)
     if (k < 0).any() or (k > n).any() or (n < 1).any() or not 0 <= floor < 1:
         raise ValueError("need 0 <= successes <= trials, at least one trial, and 0 <= floor < 1")
-    if at.size < 4:
-        reason = TOO_FEW_UNITS if at.size else EMPTY
+    too_few = TOO_FEW_UNITS if at.size else EMPTY
+    reason = too_few if at.size < 4 else ZERO_VARIANCE if is_constant(at) else None
+    if reason:
         return SuccessCurve(None, None, floor, 0.0, None, None, 0, None, at.size, reason)
-    if is_constant(at):
-        return SuccessCurve(None, None, floor, 0.0, None, None, 0, None, at.size, ZERO_VARIANCE)
     constant = float((gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)).sum())
 
     def loss(theta: Floats) -> float:

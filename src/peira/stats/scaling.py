@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peira.stats._arrays import Floats, Labels, Seed, codes, complete, floats, generator
+from peira.stats._arrays import Floats, Labels, Seed, codes, complete, floats
 from peira.stats._solve import bisect
+from peira.stats.bootstrap import percentile_limits, refits
 from peira.stats.intervals import is_constant, t_quantile
 from peira.stats.result import (
     EMPTY,
@@ -445,20 +447,17 @@ def bootstrap_parameters(
     if fit.reason:
         return {name: undefined(fit.reason, n=fit.n) for name in FORMS[form].parameters}
     (capability, outcome), _ = complete(x=x, y=y)
-    rng, drawn = generator(seed), []
-    for _ in range(resamples):
-        rows = rng.choice(capability.size, size=capability.size)
-        if np.unique(capability[rows]).size > len(fit.parameters):
-            drawn.append(_solve_near(form, capability[rows], outcome[rows], fit))
-    values, tail = np.array(drawn), (1 - level) / 2
+    near = partial(_solve_near, form, fit=fit)
+    drawn = refits((capability, outcome), near, len(fit.parameters), resamples, seed)
     reason = None if len(drawn) > resamples / 2 else NOT_CONVERGED
     reason = ZERO_VARIANCE if fit.exact else reason
-    limits = np.quantile(values, [tail, 1 - tail], axis=0) if reason is None else None
-    return {
-        name: Estimate(
+    found = {}
+    for i, name in enumerate(fit.parameters):
+        low, high = (None, None) if reason else percentile_limits(drawn[:, i], level)
+        found[name] = Estimate(
             fit.parameters[name],
-            float(limits[0, i]) if limits is not None else None,
-            float(limits[1, i]) if limits is not None else None,
+            low,
+            high,
             level,
             n=fit.n,
             method=f"{form} fit, bootstrap over models ({resamples} resamples, percentile)",
@@ -466,8 +465,7 @@ def bootstrap_parameters(
             reason=reason,
             extra={"failed": resamples - len(drawn)},
         )
-        for i, name in enumerate(fit.parameters)
-    }
+    return found
 
 
 def _solve_near(form: str, x: Floats, y: Floats, fit: ScalingFit) -> Floats:
