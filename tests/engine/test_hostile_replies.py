@@ -15,7 +15,7 @@ from peira.families.prompts.scoring import ScoringRules, score
 from peira.families.scenarios import parse
 from peira.report.tables import prose
 from peira.subjects.subject import Reply
-from peira.subjects.wire.http import Answer
+from peira.subjects.wire.client import Answer
 from peira.testing.hostile import MARK, TEXTS
 from tests.strategies import replies
 

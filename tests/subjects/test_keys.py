@@ -6,7 +6,8 @@ from peira.errors import InputError, TransientError
 from peira.subjects import keys
 from peira.subjects.subject import Reply
 from peira.subjects.wire import DIALECTS
-from peira.subjects.wire.http import Answer, error_of, read_reply
+from peira.subjects.wire.client import Answer
+from peira.subjects.wire.http import error_of, read_reply
 
 KEY = "sk-planted-ABCDEFGHIJ0123456789"
 

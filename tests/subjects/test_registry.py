@@ -111,9 +111,9 @@ def test_two_names_of_one_served_model_are_one_subject():
 def test_a_key_is_never_sent_to_another_address(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789abcdef0123456789")
     route = open_model("gpt-4o", {"base_url": "http://127.0.0.1:9/v1"})
-    assert "Authorization" not in route.wire._headers
+    assert "Authorization" not in route.wire.headers
     named = {"base_url": "http://127.0.0.1:9/v1", "api_key_env": "OPENAI_API_KEY"}
-    assert "Authorization" in open_model("gpt-4o", named).wire._headers
+    assert "Authorization" in open_model("gpt-4o", named).wire.headers
     assert "sk-0123" not in repr(open_model("gpt-4o", named))
 
 

@@ -9,8 +9,9 @@ from peira.errors import InputError, ProviderStop, RateLimited, TransientError, 
 from peira.subjects.registry import Outlets, open_model
 from peira.subjects.subject import Message, Reply, Request, Sampling, Usage
 from peira.subjects.wire import DIALECTS
+from peira.subjects.wire.client import Answer
 from peira.subjects.wire.dialect import Endpoint, Fit, split_thinking
-from peira.subjects.wire.http import Answer, error_of, read_reply, refusal_or_raise, retry_after
+from peira.subjects.wire.http import error_of, read_reply, refusal_or_raise, retry_after
 from peira.testing import Faults, FaultServer
 
 FULL = Sampling(0.5, 0.9, 40, 77, ("END",), 7, "low", True)

@@ -87,7 +87,7 @@ def _extras() -> list[Check]:
 async def _endpoints() -> list[Check]:
     """Every provider's list of models, which costs nothing and needs a valid key."""
     from peira.subjects.catalogue import catalogue
-    from peira.subjects.wire.http import HttpClient
+    from peira.subjects.wire.client import HttpClient
 
     client = HttpClient()
     try:

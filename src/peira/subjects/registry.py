@@ -23,8 +23,9 @@ from peira.subjects.route import Route
 from peira.subjects.scripted import open_replay, open_script
 from peira.subjects.wire import DIALECTS
 from peira.subjects.wire.bridge import open_bridge
+from peira.subjects.wire.client import HttpClient
 from peira.subjects.wire.dialect import Endpoint, Fit
-from peira.subjects.wire.http import HttpClient, HttpWire
+from peira.subjects.wire.http import HttpWire
 
 __all__ = ["Card", "Outlets", "capability", "describe_model", "open_model", "stays_here"]
 

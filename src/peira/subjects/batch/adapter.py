@@ -19,8 +19,9 @@ import orjson
 from peira.errors import PeiraError, TransientError
 from peira.subjects.keys import scrub_reply
 from peira.subjects.subject import Reply, Request
+from peira.subjects.wire.client import Answer, HttpClient
 from peira.subjects.wire.dialect import Dialect, Endpoint
-from peira.subjects.wire.http import Answer, HttpClient, error_of, read_reply, refusal_or_raise
+from peira.subjects.wire.http import error_of, read_reply, refusal_or_raise
 
 if TYPE_CHECKING:
     from peira.subjects.options import BatchOptions

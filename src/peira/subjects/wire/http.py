@@ -1,22 +1,12 @@
-"""One HTTP client for all wires: send, read, and turn every misfortune into one of our errors.
-
-aiohttp with our own thin dialects: 0.2 ms of CPU a request, flat in the number of connections.
-Invariants: one attempt per `send` (the engine retries); a request that may have been charged and
-whose answer did not arrive whole is marked `lost`; no error text holds a key.
-"""
+"""A model behind an HTTP dialect: send, read, and turn every refusal into one of our errors."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from time import time
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any
 
 import orjson
 
@@ -29,13 +19,10 @@ from peira.errors import (
 )
 from peira.subjects.keys import scrub, scrub_reply
 from peira.subjects.subject import Reply, Request
+from peira.subjects.wire.client import EXCERPT, Answer, HttpClient, excerpt
 from peira.subjects.wire.dialect import Dialect, Endpoint
+from peira.subjects.wire.lane import Lane
 
-if TYPE_CHECKING:
-    import aiohttp
-
-CONNECT_SECONDS = 15.0
-EXCERPT = 400
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-goog-request-id", "cf-ray")
 OUT_OF_CREDIT = (
     "insufficient_quota",
@@ -50,131 +37,6 @@ TOO_LONG = (
 BLOCKED = ("content_policy_violation", "content_filter", "ResponsibleAIPolicyViolation")
 
 
-class HttpClient:
-    """The shared session, opened at first use inside the running loop."""
-
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-        self._closed = False
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        """Unlimited connections: pace decides how many calls are in flight."""
-        if self._closed:
-            raise TransientError("the run is over: its connections are closed")
-        if self._session is None or self._session.closed:
-            import aiohttp
-
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ttl_dns_cache=300),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": "peira"},
-            )
-        return self._session
-
-    async def close(self) -> None:
-        """For good: what still runs must not open another session behind the run's back."""
-        self._closed = True
-        if self._session is not None and not self._session.closed:
-            await self._session.close()
-        self._session = None
-
-    async def send(
-        self, method: str, url: str, *, headers: Mapping[str, str], data: Any = None, timeout: float
-    ) -> Answer:
-        """One exchange, read to its last byte. Raises TransientError for anything the network
-        does; `lost` unless it failed before the request went out."""
-        import aiohttp
-
-        try:
-            response = await self.session.request(
-                method, url, headers=headers, data=data, timeout=_limits(timeout), proxy=_proxy(url)
-            )
-            try:
-                return Answer(response.status, response.headers, await response.read())
-            finally:
-                response.release()
-        except aiohttp.InvalidURL as error:
-            raise ProviderStop(f"not a usable address: {scrub(str(error))}") from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise TransientError(f"cannot connect to {_why(url, error)}") from error
-        except TimeoutError as error:
-            raise TransientError(f"timed out after {timeout:g} s", lost=True) from error
-        except (aiohttp.ClientError, OSError) as error:
-            name = scrub(str(error)) or type(error).__name__
-            raise TransientError(f"connection broken: {name}", lost=True) from error
-
-
-def _why(url: str, error: OSError) -> str:
-    """Host and reason, without aiohttp's own phrase around them."""
-    inner: OSError = getattr(error, "os_error", error)
-    number = inner.errno or 0
-    reason = os.strerror(number) if number > 0 else str(inner)
-    return scrub(f"{urlsplit(url).netloc}: {reason}")
-
-
-@lru_cache(maxsize=64)
-def _limits(timeout: float) -> aiohttp.ClientTimeout:
-    import aiohttp
-
-    return aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_SECONDS, timeout))
-
-
-@lru_cache(maxsize=64)
-def _proxy(url: str) -> str | None:
-    """The proxy of the environment (HTTPS_PROXY, NO_PROXY). Once for each address: aiohttp's own
-    `trust_env` looks it up in a thread at every call."""
-    parts = urlsplit(url)
-    proxies = getproxies()
-    if not proxies or proxy_bypass(parts.hostname or ""):
-        return None
-    return proxies.get(parts.scheme)
-
-
-def _loads(body: bytes) -> Any:
-    """A body as JSON. A model may utter half of a surrogate pair, which only the standard library
-    reads; the ledger replaces it. Raises ValueError."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        if b"\\u" not in body:
-            raise
-    try:
-        return json.loads(body)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-class Answer:
-    """A whole HTTP answer."""
-
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-
-    def json(self) -> Any:
-        """The body as JSON. Raises TransientError (lost: it was charged) if it is not."""
-        try:
-            return _loads(self.body)
-        except ValueError as error:
-            kind = self.headers.get("Content-Type", "no content type")
-            raise TransientError(
-                f"HTTP {self.status} with a body that is not JSON ({kind}): {self.excerpt()}",
-                lost=self.status < 300,
-            ) from error
-
-    def excerpt(self) -> str:
-        return _excerpt(self.body[: 4 * EXCERPT].decode("utf-8", "replace"))
-
-
-def _excerpt(text: str) -> str:
-    """The head of a text without keys: hidden first, cut then, so that no cut leaves half a key."""
-    return scrub(text).strip()[:EXCERPT]
-
-
 class HttpWire:
     """A model behind an HTTP dialect. Implements `Wire`."""
 
@@ -186,18 +48,13 @@ class HttpWire:
         self.endpoint = endpoint
         self.dialect = dialect
         self.client = client
-        self._url = dialect.url(endpoint)
-        self._headers = {"Content-Type": "application/json", **headers}
+        self.headers = {"Content-Type": "application/json", **headers}
+        self._lane = Lane(client, dialect.url(endpoint), self.headers)
 
     async def send(self, request: Request) -> Reply:
         """One attempt."""
-        answer = await self.client.send(
-            "POST",
-            self._url,
-            headers=self._headers,
-            data=orjson.dumps(self.dialect.body(request, self.endpoint)),
-            timeout=self.endpoint.timeout,
-        )
+        body = orjson.dumps(self.dialect.body(request, self.endpoint))
+        answer = await self._lane.post(body, self.endpoint.timeout)
         if answer.status >= 300:
             return refusal_or_raise(answer)
         reply = read_reply(self.dialect, answer.json())
@@ -217,7 +74,7 @@ def read_reply(dialect: Dialect, data: Any) -> Reply:
     try:
         return dialect.reply(data)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        text = _excerpt(f"{data!s:.{4 * EXCERPT}}")
+        text = excerpt(f"{data!s:.{4 * EXCERPT}}")
         raise TransientError(f"an answer of an unknown shape: {text}", lost=True) from error
 
 
