@@ -156,12 +156,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows of the table, and how many there are in all."""
+    """Some rows of the table, which page of how many that is, and how many rows there are in all."""
 
     rows: list[Row]
     total: int
-    wish: Wish
+    page: int
     pages: int
+
+    @property
+    def first(self) -> int:
+        """Number of the first row, from 1."""
+        return (self.page - 1) * PER_PAGE + 1
 
 
 def trials(run: RunView, wish: Wish, found: Sequence[Cell], numeric: Mapping[str, str]) -> Page:
@@ -180,7 +185,7 @@ def trials(run: RunView, wish: Wish, found: Sequence[Cell], numeric: Mapping[str
     place = {number: at for at, number in enumerate(chosen)}
     rows.sort(key=lambda row: place[row[0]])
     factors, first = {cell.number: cell.factors for cell in found}, tuple(headlines(run))
-    return Page([_row(row, factors, first) for row in rows], total, wish, pages)
+    return Page([_row(row, factors, first) for row in rows], total, page, pages)
 
 
 def _chosen(

@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from peira.families.negotiation.rows import AXIS_LABELS, Games
-from peira.report.figures import (
-    FAINT,
-    plain,
-)
+from peira.report.figures import FAINT, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,9 +16,8 @@ def label_of(games: Games, model: str) -> str:
     score = games.score(model)
     name = model.removeprefix("sim:")
     name = name if len(name) <= 26 else name[:25] + "…"
-    return (
-        plain(name) if score == float("inf") or "skill" in name else plain(f"{name} ({score:.3g})")
-    )
+    known = score != float("inf") and "skill" not in name
+    return plain(f"{name} ({score:.3g})" if known else name)
 
 
 def pair_label(games: Games, pair: tuple[str, str]) -> str:

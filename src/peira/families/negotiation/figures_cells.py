@@ -57,10 +57,8 @@ def heatmap(games: Games, name: str) -> Figure:
             done = sum(row.done for row in rows)
             if found.estimate is not None:
                 values[i, j] = found.estimate
-                lost = len(rows) - done
-                words[i, j] = f"{round(found.estimate, 1) + 0.0:.1f}\nn {done}" + (
-                    f", {lost} missing" if lost else ""
-                )
+                lost = f", {len(rows) - done} missing" if done < len(rows) else ""
+                words[i, j] = f"{round(found.estimate, 1) + 0.0:.1f}\nn {done}{lost}"
     with style():
         figure, axes = canvas(
             1.9 + 1.05 * max(3, len(games.levels)), 1.0 + 0.42 * max(2, len(pairs))
@@ -71,11 +69,8 @@ def heatmap(games: Games, name: str) -> Figure:
         axes.set_xlabel("competition level (cosine of the value vectors)")
         axes.set_title(title)
         figure.colorbar(drawn, ax=axes, label="points", shrink=0.9)
-        more = (
-            f" The first {MOST_PAIRS} of {len(games.pairs)} pairs."
-            if len(games.pairs) > MOST_PAIRS
-            else ""
-        )
+        more = f" The first {MOST_PAIRS} of {len(games.pairs)} pairs."
+        more = more if len(games.pairs) > MOST_PAIRS else ""
         scales = (
             " Instances differ in what all items are worth: points do not compare across them."
             if unlike_scales(games) else ""
@@ -102,13 +97,9 @@ def _cells(
 
     known = values[np.isfinite(values)]
     top = float(np.abs(known).max()) if known.size else 1.0
-    low, high = (
-        (-top, top)
-        if symmetric
-        else (float(known.min()), float(known.max()))
-        if known.size
-        else (0.0, 1.0)
-    )
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if symmetric:
+        low, high = -top, top
     low = low if floor is None else floor
     norm = Normalize(low, high if high > low else low + 1.0)
     drawn = axes.imshow(values, cmap=colours, norm=norm, aspect="auto")

@@ -40,15 +40,8 @@ def convergence(games: Games) -> Figure:
             done = sum(row.done for row in rows)
             axes.step(rounds, [v.estimate for _, v in curve], where="post", color=colour,
                       marker=MARKERS[k % len(MARKERS)], markersize=3.5, label=f"c = {level:g} (n {done})")  # fmt: skip
-            axes.fill_between(
-                rounds,
-                [v.low for _, v in curve],
-                [v.high for _, v in curve],
-                step="post",
-                color=colour,
-                alpha=0.12,
-                linewidth=0,
-            )
+            axes.fill_between(rounds, [v.low for _, v in curve], [v.high for _, v in curve],
+                              step="post", color=colour, alpha=0.12, linewidth=0)  # fmt: skip
         axes.set_xlabel("round")
         axes.set_ylabel("share of games without a deal")
         axes.set_ylim(-0.02, 1.04)
@@ -67,15 +60,12 @@ def tokens(games: Games) -> Figure:
     models = [m for m in games.models if any(row["model"] == m for row in table.rows)]
     with style():
         figure, panels = canvas(7.2, 1.3 + 0.34 * len(models), 1, 2, sharey=True)
-        for axes, key, title in zip(
-            panels, ("out", "in"), ("Tokens written", "Tokens read"), strict=True
-        ):
-            left = np.zeros(len(models))
+        keys = (("out", "Tokens written"), ("in", "Tokens read"))
+        for axes, (key, title) in zip(panels, keys, strict=True):
+            left, places = np.zeros(len(models)), range(len(models))
             for k, phase in enumerate(PHASES):
                 width = np.array([_phase_mean(table.rows, m, phase, key) for m in models])
-                axes.barh(
-                    range(len(models)), width, left=left, color=PALETTE[k], height=0.66, label=phase
-                )
+                axes.barh(places, width, left=left, color=PALETTE[k], height=0.66, label=phase)
                 left += width
             axes.set_title(title)
             axes.set_xlabel("tokens a seat and game (mean)")
@@ -88,10 +78,8 @@ def tokens(games: Games) -> Figure:
 
 
 def _phase_mean(rows: Sequence[Mapping[str, Any]], model: str, phase: str, key: str) -> float:
-    found = next(
-        (row[key] for row in rows if row["model"] == model and row["phase"] == phase), None
-    )
-    return 0.0 if found is None or found.estimate is None else float(found.estimate)
+    mine = (row[key].estimate for row in rows if (row["model"], row["phase"]) == (model, phase))
+    return float(next(mine, None) or 0.0)
 
 
 def pareto(games: Games) -> Figure:
@@ -129,36 +117,16 @@ def _pareto_panel(axes: Axes, rows: Sequence[Row]) -> None:
         if key not in seen:
             seen.add(key)
             _frontier_line(axes, row, flip)
-    points = np.array(
-        [_weak_strong(row.outcome["raw"], row) for row in rows if row.deal and row.outcome]
-    )
-    if len(points):
-        points = points + rng.uniform(-0.5, 0.5, points.shape)
-        axes.plot(
-            points[:, 0],
-            points[:, 1],
-            "o",
-            color=PALETTE[0],
-            markersize=2.6,
-            alpha=0.55,
-            label="deals",
-        )
-    nash = np.array(
-        [_weak_strong(row.outcome["yardsticks"]["nash"], row) for row in rows if row.outcome]
-    )
+    played = [(row, row.outcome) for row in rows if row.outcome]
+    deals = np.array([_weak_strong(told["raw"], row) for row, told in played if row.deal])
+    nash = np.array([_weak_strong(told["yardsticks"]["nash"], row) for row, told in played])
+    if len(deals):
+        deals = deals + rng.uniform(-0.5, 0.5, deals.shape)
+        axes.plot(*deals.T, "o", color=PALETTE[0], markersize=2.6, alpha=0.55, label="deals")
     if len(nash):
-        axes.plot(
-            nash[:, 0],
-            nash[:, 1],
-            "*",
-            color=PALETTE[1],
-            markersize=6,
-            alpha=0.8,
-            label="Nash points",
-        )
-    if len(points):
-        mean = points.mean(axis=0)
-        axes.plot(*mean, "P", color=INK, markersize=7, label="mean deal")
+        axes.plot(*nash.T, "*", color=PALETTE[1], markersize=6, alpha=0.8, label="Nash points")
+    if len(deals):
+        axes.plot(*deals.mean(axis=0), "P", color=INK, markersize=7, label="mean deal")
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=0.5, linestyle=":")
     axes.set_xlim(-4, 104)
     axes.set_ylim(-4, 104)
@@ -189,4 +157,4 @@ def _frontier_line(axes: Axes, row: Row, flip: bool) -> None:
     points = 100.0 * frontier.utilities / [_totals(row, 0), _totals(row, 1)]
     points = points[:, ::-1] if flip else points
     points = points[points[:, 0].argsort()]
-    axes.plot(points[:, 0], points[:, 1], "-", color="#9a9a9a", linewidth=0.5, alpha=0.5, zorder=1)
+    axes.plot(*points.T, "-", color="#9a9a9a", linewidth=0.5, alpha=0.5, zorder=1)

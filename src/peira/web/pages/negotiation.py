@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from peira.families.negotiation.game import Game, payoff
@@ -94,45 +94,30 @@ class _Reader:
                 read(event, self.found[-1])
         return self.found
 
-    def _say(self, event: Mapping[str, Any], title: str, private: bool) -> Said:
-        seat = self.seats[event["seat"]]
-        text = str(event.get("text", ""))
-        return Said(
-            event["n"], "call", seat.label, seat.colour, title, cut(text), private=private,
-            facts=self._facts.get((event["seat"], title), ()),
-        )  # fmt: skip
-
-    _facts: Mapping[tuple[int, str], tuple[tuple[str, str], ...]] = {}
-
     def _statement(self, event: Mapping[str, Any], into: Round) -> None:
-        into.talk.append(self._say(event, "says", private=False))
+        seat, private = self.seats[event["seat"]], event["kind"] in PRIVATE
+        title, text = PRIVATE.get(event["kind"], "says"), cut(str(event.get("text", "")))
+        into.talk.append(
+            Said(event["n"], "call", seat.label, seat.colour, title, text, private=private)
+        )
 
-    def _thinking(self, event: Mapping[str, Any], into: Round) -> None:
-        into.talk.append(self._say(event, PRIVATE["thinking"], private=True))
-
-    def _reflection(self, event: Mapping[str, Any], into: Round) -> None:
-        into.talk.append(self._say(event, PRIVATE["reflection"], private=True))
+    _thinking = _reflection = _statement
 
     def _call(self, event: Mapping[str, Any], into: Round) -> None:
         """Reasoning a model kept to itself, and calls that went wrong."""
         name = str(event.get("seat", ""))
-        colour = (
-            int(name.split()[-1]) - 1 if name.split()[-1:] and name.split()[-1].isdecimal() else 0
-        )
+        number = name.rpartition(" ")[2]
+        seat = int(number) - 1 if number.isdecimal() else 0
+        label = self.seats[seat].label if 0 <= seat < len(self.seats) else name
         reasoning = str(event.get("reasoning") or "")
         if reasoning:
             into.talk.append(Said(
-                event["n"], "call", self._label(colour, name), colour % SEATS,
+                event["n"], "call", label, seat % SEATS,
                 f"reasoning before {event.get('phase', 'the reply')}", cut(reasoning),
                 private=True, facts=tuple(call_facts(event)),
             ))  # fmt: skip
         if event.get("fault"):
-            into.faults.append(
-                f"{self._label(colour, name)}, {event.get('phase', '')}: {event['fault']}"
-            )
-
-    def _label(self, seat: int, name: str) -> str:
-        return self.seats[seat].label if 0 <= seat < len(self.seats) else name
+            into.faults.append(f"{label}, {event.get('phase', '')}: {event['fault']}")
 
     def _illegal_offer(self, event: Mapping[str, Any], into: Round) -> None:
         into.faults.append(f"{self.seats[event['seat']].label}: illegal offer left out")
@@ -142,8 +127,7 @@ class _Reader:
         into.faults.append(f"{where}: no readable vote, counted as a rejection")
 
     def _proposals(self, event: Mapping[str, Any], into: Round) -> None:
-        for proposal in event["proposals"]:
-            into.offers.append(self._offer(proposal))
+        into.offers += [self._offer(proposal) for proposal in event["proposals"]]
 
     def _offer(self, proposal: Mapping[str, Any]) -> Offer:
         seat, owners = self.seats[proposal["seat"]], proposal["allocation"]
@@ -155,8 +139,6 @@ class _Reader:
         )  # fmt: skip
 
     def _votes(self, event: Mapping[str, Any], into: Round) -> None:
-        from dataclasses import replace
-
         votes = event["votes"]
         into.offers = [
             replace(offer, votes=tuple(bool(row[i]) if i < len(row) else None for row in votes))
@@ -164,8 +146,6 @@ class _Reader:
         ]
 
     def _deal(self, event: Mapping[str, Any], into: Round) -> None:
-        from dataclasses import replace
-
         into.offers = [replace(o, won=o.number == event["number"]) for o in into.offers]
 
 
