@@ -8,6 +8,7 @@ from peira.errors import InputError
 from peira.families.scenarios.human import Question
 from peira.families.scenarios.parse import FORMS
 from peira.subjects.subject import system, user
+from peira.web import live
 from peira.web.app import make_app
 from peira.web.desk import BrowserDesk, Mailbox, as_waiting, read_form
 from peira.web.guard import Door
@@ -108,3 +109,18 @@ def test_looking_never_makes_a_mailbox(house, app):
 def test_an_answer_beyond_all_bounds_is_refused(app):
     body = b"question=" + b"x" * 300_000
     assert ask(app, "/desk/deep/inside/plain", method="POST", headers=OWN, body=body).status == 400
+
+
+@pytest.mark.parametrize(("known", "events"), [
+    ("7", ["hello"]), (None, ["hello"]), ("6", ["hello", "desk"]),
+])  # fmt: skip
+def test_a_question_put_between_page_and_stream_is_told_at_once(known, events):
+    async def heard():
+        return [name async for name in live.watch(lambda: ("run", 7), lambda: True, known)]
+
+    assert asyncio.run(heard()) == events
+
+
+def test_the_desk_page_says_what_it_knew(app, house):
+    text = ask(app, "/desk/deep/inside/plain").text
+    assert 'sse-connect="/events/deep/inside/plain?desk=0"' in text

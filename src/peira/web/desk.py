@@ -59,6 +59,11 @@ class Mailbox:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
 
+    @property
+    def stamp(self) -> int:
+        """What changes with every question and answer."""
+        return self.path.stat().st_mtime_ns if self.path.is_file() else 0
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
-from peira.web.desk import FILE as DESK
+from peira.web.desk import Mailbox
 from peira.web.house import House, stamp
 
 LOOK_EVERY = 1.0  # seconds between looks
@@ -24,14 +24,18 @@ SLOWLY = 8  # looks between two `slow` events, for parts that take longer to mak
 def home_events(request: Request) -> StreamingResponse:
     """`changed` whenever any run below the directory does."""
     house: House = request.app.state.house
-    return _stream(_watch(house_state(house), request.app.state.closing))
+    return _stream(watch(house_state(house), request.app.state.closing))
 
 
 def run_events(request: Request) -> StreamingResponse:
-    """`changed` with every step of a run, `slow` now and then, `desk` for a person's questions."""
+    """`changed` with every step of a run, `slow` now and then, `desk` for a person's questions: at
+    once where they are not those that the page knew (`desk=…` in the address)."""
     house: House = request.app.state.house
-    look = run_state(house.find(request.path_params["key"]))
-    return _stream(_watch(look, request.app.state.closing))
+    look, known = (
+        run_state(house.find(request.path_params["key"])),
+        request.query_params.get("desk"),
+    )
+    return _stream(watch(look, request.app.state.closing, known))
 
 
 def house_state(house: House) -> Callable[[], tuple[Hashable, Hashable]]:
@@ -46,22 +50,24 @@ def run_state(run: RunDir) -> Callable[[], tuple[Hashable, Hashable]]:
         with RunView(run) as view:
             live = view.live
         driven = run.driven(live)
-        desk = run.path / DESK
-        asked = desk.stat().st_mtime_ns if desk.is_file() else 0
         beat = (live["done"], live["failed"], live["halted"], live["in_flight"], live["spent_usd"],
                 tuple((each["trial"], each["at"]) for each in live["active"])) if driven else stamp(run.path)  # fmt: skip
-        return (beat, driven), asked
+        return (beat, driven), Mailbox(run.path).stamp
 
     return look
 
 
-async def _watch(
-    look: Callable[[], tuple[Hashable, Hashable]], closing: Callable[[], bool]
+async def watch(
+    look: Callable[[], tuple[Hashable, Hashable]],
+    closing: Callable[[], bool],
+    known: str | None = None,
 ) -> AsyncIterator[str]:
     """Event names, for as long as somebody listens and the view is open."""
     seen, asked = await asyncio.to_thread(look)
     told, rounds = seen, 0
     yield "hello"
+    if known not in (None, str(asked)):
+        yield "desk"
     while not closing():
         await asyncio.sleep(LOOK_EVERY)
         now, questions = await asyncio.to_thread(look)

@@ -24,11 +24,11 @@ CELLS_SHOWN = 200
 
 def frame(key: str, view: RunView) -> dict[str, Any]:
     """What every page of a run says above its own matter."""
-    live, counts = view.live, queries.counts(view)
+    live, counts, box = view.live, queries.counts(view), Mailbox(view.path)
     return {
         "key": key, "name": view.name, "family": view.study.family, "live": live,
         "simulated": is_simulated(view.meta), "driven": view.dir.driven(live), "counts": counts,
-        "tally": _tally(counts), "waiting": len(Mailbox(view.path).waiting()),
+        "tally": _tally(counts), "asked": str(box.stamp), "waiting": len(box.waiting()),
     }  # fmt: skip
 
 
