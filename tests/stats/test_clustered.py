@@ -19,6 +19,7 @@ from peira.stats import (
     cluster_mean,
     contrast_t,
     davidson,
+    dyadic_errors,
     half_win_logit,
     model_scores,
     optimal_replicates,
@@ -151,6 +152,11 @@ def test_unlinked_star_and_tiny_designs_say_so():
         capability_slope(["a"], ["b"], [1.0], {"a": 1.0})
     with pytest.raises(ValueError, match="itself"):
         model_scores(["a"], ["a"], [1.0])
+
+
+def test_one_pair_of_models_has_no_sandwich():
+    first, second = ["a", "b", "a", "b"], ["b", "a", "b", "a"]
+    assert dyadic_errors(first, second, [1, -0.5, 2, -1], [1, -1, 1, -1]) == "single_unit"
 
 
 def test_a_clean_sweep_is_finite_and_marked(refs):

@@ -192,3 +192,20 @@ def test_default_path_mirrors_under_arm_swap_and_ignores_a_shift_of_both_arms(n,
         assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
         assert one.low <= one.estimate <= one.high
         assert (moved.low, moved.high) == pytest.approx((one.low, one.high), abs=1e-9)
+
+
+@given(st.integers(20, 60), st.integers(0, 10_000), st.sampled_from([1e-3, 7.0, 1e4]))
+def test_default_path_follows_the_unit_of_scores_and_not_the_order_of_rows(n, seed, factor):
+    rng = np.random.default_rng(seed)
+    t, c = rng.integers(-50, 50, n) / 10, rng.integers(-50, 50, n) / 10
+    one = paired_difference(t, c, seed=3, resamples=400)
+    scaled = paired_difference(factor * t, factor * c, seed=3, resamples=400)
+    assert scaled.p == pytest.approx(one.p)
+    order = rng.permutation(n)
+    moved = paired_difference(t[order], c[order], seed=3, resamples=400)
+    assert (moved.estimate, moved.p, moved.se) == pytest.approx((one.estimate, one.p, one.se))
+    if one.low is not None:
+        limits = (one.low * factor, one.high * factor)
+        assert (scaled.low, scaled.high) == pytest.approx(limits, rel=1e-6, abs=1e-9 * factor)
+        # The order only changes which draws are made.
+        assert abs(moved.low - one.low) < one.high - one.low

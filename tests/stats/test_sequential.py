@@ -24,6 +24,7 @@ from peira.stats import (
     anytime_p,
     asymptotic_sequence,
     best_of_k_inflation,
+    best_rho,
     betting_sequence,
     capability_slope,
     characteristics,
@@ -36,6 +37,7 @@ from peira.stats import (
     plan_power,
     spending_bounds,
     stagewise_p,
+    sub_gaussian_sequence,
     theta_limits,
 )
 from peira.stats.confidence_sequences import log_e_value, normal_mixture_radius
@@ -348,3 +350,50 @@ def test_pilot_bound_is_above_the_pilot():
     assert got.missing == 1
     assert pilot_sd([1.0, 1.0]).reason == "zero_variance"
     assert pilot_sd([]).reason == "empty"
+
+
+def test_two_rates_power_equals_the_library():
+    from statsmodels.stats.proportion import power_proportions_2indep
+
+    for rate, effect, n in ((0.5, 0.1, 200), (0.2, -0.1, 80), (0.9, 0.05, 400)):
+        want = power_proportions_2indep(effect, rate, n, alpha=0.05)
+        assert TwoRates(rate).power(n, effect, 0.05) == pytest.approx(float(want.power), abs=1e-9)
+
+
+def test_the_mixture_is_tightest_where_it_is_told_to_be():
+    rho = best_rho(100.0)
+    here = normal_mixture_radius(100.0, rho)
+    assert here < min(normal_mixture_radius(100.0, rho * f) for f in (0.5, 0.9, 1.1, 2.0))
+    steady = sub_gaussian_sequence(np.full(100, 0.5), 0.5, best_at=100)
+    assert steady.high[-1] - 0.5 == pytest.approx(
+        float(normal_mixture_radius(25.0, best_rho(25.0))) / 100
+    )
+
+
+def test_predictable_bernstein_and_betting_are_their_published_sums():
+    x = np.random.default_rng(1).beta(2, 5, 30)
+    mean, variance, bets, total, weighted, penalty = 0.5, 0.25, [], 0.0, 0.0, 0.0
+    lows, highs = [], []
+    for t, value in enumerate(x.tolist(), start=1):
+        bet = math.sqrt(2 * math.log(40) / (variance * t * math.log(t + 1)))
+        bets.append(bet)
+        capped = min(bet, 0.5)
+        total, weighted = total + capped, weighted + capped * value
+        penalty += (-math.log(1 - capped) - capped) * (value - mean) ** 2
+        half = (math.log(40) + penalty) / total
+        lows.append(max(0.0, weighted / total - half))
+        highs.append(min(1.0, weighted / total + half))
+        mean = (0.5 + float(x[:t].sum())) / (t + 1)
+        means = [(0.5 + float(x[:s].sum())) / (s + 1) for s in range(1, t + 1)]
+        variance = (0.25 + sum((v - m) ** 2 for v, m in zip(x[:t], means, strict=True))) / (t + 1)
+    found = empirical_bernstein_sequence(x, (0, 1))
+    assert found.low == pytest.approx(np.maximum.accumulate(lows))
+    assert found.high == pytest.approx(np.minimum.accumulate(highs))
+    betting = betting_sequence(x, (0, 1), grid=100)
+    for m in (0.05, 0.2, 0.35, 0.6, 0.9):
+        up = down = 0.0
+        for value, bet in zip(x, bets, strict=True):
+            up += math.log1p(min(bet, 0.5 / m) * (value - m))
+            down += math.log1p(-min(bet, 0.5 / (1 - m)) * (value - m))
+        if max(up, down) >= math.log(40):  # left by the end, if not before
+            assert not betting.low[-1] + 0.01 < m < betting.high[-1] - 0.01
