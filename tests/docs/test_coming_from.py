@@ -259,7 +259,8 @@ def test_the_scenario_guides_commands(clone, capsys):
     folder.mkdir(parents=True)
     (folder / "batch-config.yaml").write_text(
         "experiment_name: mine\nbase_scenario: scenarios/test-regulation-negotiation\n"
-        "runs_per_variation: 1\noutput_dir: experiments/my-experiment\nvariations:\n"
+        "runs_per_variation: 1\noutput_dir: experiments/my-experiment\n"
+        "aggregate_metrics: false\nvariations:\n"  # `analyse` and `report` make theirs below
         "  - {type: actor_model, actor: regulator, values: [sim:actor, 'sim:actor,lift=1']}\n"
     )
     line = f"{mapped('run experiments/my-experiment')} --simulate --output-dir {folder}"

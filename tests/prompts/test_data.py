@@ -189,7 +189,7 @@ def test_nothing_at_all_names_the_remedy(tmp_path: Path) -> None:
 def test_files_of_the_config_make_the_prepared_data(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text('{"question": "q", "answers": ["a"]}\n')
-    asked = plan(tmp_path, files=(DataFile(path),))
+    asked = plan(tmp_path, files=(DataFile(path=path),))
     assert prepare(asked).items[0].dataset == "q"
     path.write_text('{"question": "other", "answers": ["a"]}\n')
     assert prepare(asked).items[0].question == "other"
@@ -216,3 +216,24 @@ def test_a_named_tokenizer_counts_the_prompts_and_an_absent_one_is_refused(tmp_p
     for name in ("no such tokenizer", str(tmp_path / "other.json")):
         with pytest.raises(InputError, match="allowed: a tokenizer"):
             token_counter(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("squad_v2", b'{"data": [{"paragraphs": [{}]}]}'), ("triviaqa", b'{"Data": [{"Question": 1}]}'),
+     ("nq_open", b'{"answer": ["x"]}'), ("squad_v2", b'{"data": 3}')],
+)  # fmt: skip
+def test_an_official_file_of_another_form_is_refused(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"file.jsonl: no {name} file"):
+        DataFile(path=path, loader=name).load()  # type: ignore[arg-type]
+
+
+def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"question,answers\n\xff\xfe,b\n")
+    with pytest.raises(InputError, match=r"t\.csv: .*decode"):
+        loaders.generic(path)

@@ -6,7 +6,8 @@ import hashlib
 from typing import Any
 
 import rfc8785
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as drawn
 from hypothesis import strategies as st
 
 from peira.families.prompts.data import Item
@@ -30,6 +31,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@drawn(suppress_health_check=[HealthCheck.too_slow])  # the first text drawn on a machine takes long
 @given(st.dictionaries(st.text("abcdef", min_size=1), VALUES, max_size=5))
 def test_a_request_key_is_the_hash_of_canonical_json(fields: dict[str, Any]) -> None:
     assert request_key(fields) == hashlib.sha256(rfc8785.dumps(fields)).hexdigest()

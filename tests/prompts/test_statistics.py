@@ -12,7 +12,7 @@ import pytest
 
 from peira import api
 from peira.families.prompts import loaders
-from peira.families.prompts.analysis import answer
+from peira.families.prompts.analysis import answer, detectable
 from peira.families.prompts.costs import Price, stated_price
 from peira.families.prompts.evaluated import Evaluated
 from peira.families.prompts.extras import quadrant
@@ -83,8 +83,8 @@ def test_costs_at_batch_price() -> None:
     rates = {**rates, "input_per_mtok_batch": 2.0}
     listed = Pricing.model_validate({"providers": {"p": {"m": rates}}})
     explicit = stated_price(listed, "m", "m", batch=True)
-    assert explicit is not None and explicit.input_rate == 2.0
-    assert isinstance(explicit, Price) and explicit.output_rate == 2.5
+    assert explicit is not None and explicit.input_rate_per_mtok == 2.0
+    assert isinstance(explicit, Price) and explicit.output_rate_per_mtok == 2.5
 
 
 # -- acceptance 10 --------------------------------------------------------------------------------
@@ -305,6 +305,13 @@ def test_prices_do_not_make_an_analysis_post_hoc(run_study: RunStudy, read: Read
 )  # fmt: skip
 def test_the_quadrant_of_cost_and_effect(cost: float, gain: float | None, where: Any) -> None:
     assert quadrant(cost, gain) == where
+
+
+def test_no_difference_above_one_is_promised() -> None:
+    assert detectable([0.4], 0.8) == "with 80% power the design finds differences of 0.400"
+    assert detectable([0.5, 0.4], 0.8).endswith("differences of 0.400 to 0.500")
+    assert detectable([0.4, 1.2], 0.8).endswith("differences of 0.400, or none at all")
+    assert detectable([1.4], 0.8) == "so few items find no difference with 80% power, however large"
 
 
 def test_three_arms_alike_are_not_told_apart() -> None:

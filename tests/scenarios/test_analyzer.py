@@ -87,10 +87,20 @@ def test_undefined_numbers_are_nan_and_sort_last(bench: Bench) -> None:
     bench.go(variations=[TWO])
     analyzer = BatchAnalyzer(bench.run)
     assert math.isnan(analyzer.calculate_metric_statistics()["never"]["mean"])
+    assert math.isnan(analyzer.collect_run_data()[0]["metrics"]["never"])
     rows = analyzer.compare_variations("never")
     assert [row[4:6] for row in rows] == [(0, 1), (0, 1)]
     with pytest.raises(InputError, match="cooperation_level"):
         analyzer.compare_variations("cooperation")
+
+
+def test_a_level_with_commas_is_one_level(bench: Bench) -> None:
+    bench.scenario()
+    bench.go(variations=[TWO | {"labels": ["firm, mostly", "soft"]}])
+    found = BatchAnalyzer(bench.run).calculate_variation_statistics()
+    assert [v["factors"] for v in found.values()] == [
+        {"regulator": "firm, mostly"}, {"regulator": "soft"}
+    ]  # fmt: skip
 
 
 def test_without_runs_it_reads_the_database(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from peira import api
 from peira.errors import InputError, StudyError
+from peira.families.scenarios.variations import label
 from peira.study.reader import read_study
 from tests.scenarios.conftest import Bench, Scripted, polite
 
@@ -82,6 +83,7 @@ def test_the_guides_config_makes_four_variations_of_forty_trials(
     ({"variations": [{"type": "actor_model", "values": ["x"]}]}, "`actor`"),
     ({"variations": [TWO | {"field": "goals"}]}, "unknown for type actor_model"),
     ({"variations": [TWO | {"labels": ["one"]}]}, "one label per value"),
+    ({"variations": [TWO | {"labels": ["one", "one"]}]}, "labels that differ"),
 ])  # fmt: skip
 def test_a_wrong_config_is_refused_with_its_line(
     bench: Bench, fields: dict[str, Any], said: str
@@ -287,6 +289,13 @@ def test_added_values_run_alone_and_numbers_stay(bench: Bench) -> None:
         v["variation_id"]: v["retired"] for v in bench.json("batch-state.json")["variations"]
     }
     assert retired == {1: False, 2: True, 3: True}
+
+
+def test_values_that_would_read_alike_stay_two_levels() -> None:
+    models = ["openai/gpt-4o", "azure/gpt-4o", "openai/o3"]
+    assert [label({"values": models}, model) for model in models] == [*models[:2], "o3"]
+    long = [f"sim:anyone,{'x' * 60}={lift}" for lift in (0, 1)]
+    assert [label({"values": long}, name) for name in long] == long
 
 
 def test_criteria_and_labels_change_without_running_again(bench: Bench) -> None:

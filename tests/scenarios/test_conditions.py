@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peira.families.scenarios.conditions import OPERATORS, all_hold, parse_comparison, undecided
-from peira.families.scenarios.success import missed_criteria, succeeded
+from peira.families.scenarios.conditions import (
+    OPERATORS,
+    all_hold,
+    missed_criteria,
+    parse_comparison,
+    succeeded,
+    undecided,
+)
 
 
 @given(st.sampled_from(sorted(OPERATORS)), st.integers(-9, 9), st.integers(-9, 9))

@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peira.families.scenarios import factorial, patterns, summaries
+from peira.families.scenarios import patterns, summaries
 from peira.families.scenarios.analysis import Results
 from peira.families.scenarios.batch import Batch, Trial
 from peira.families.scenarios.settings import Metric
+from peira.stats.factorial import (
+    any_level_p,
+    blocked_factorial,
+    factor_contrast,
+    variance_shares,
+)
+from peira.stats.meta import shrunken_rates
+from peira.stats.tables import chi_squared_permutation
 from tests.scenarios.conftest import LEVEL
 from tests.scenarios.planted import METRIC, batch_of, planted
 
@@ -49,13 +57,13 @@ def test_lost_trials_count_as_not_met_and_bounds_say_what_they_hide() -> None:
     assert found["success_done"]["rate"] == 1.0 and found["success_done"]["n"] == 1
 
 
-CELLS = factorial.layout(
+CELLS = blocked_factorial(
     [1, 3, 5, 3, 5, 7, 9, 7], {"A": list("aaaabbbb"), "B": list("xxyyxxyy")}, [1, 2] * 4
 )
 
 
 def test_the_worked_variance_table() -> None:
-    table = factorial.variance(CELLS)
+    table = variance_shares(CELLS)
     sums = {term: round(share.ss or 0.0, 9) for term, share in table.items()}
     assert sums == {"A": 32.0, "B": 8.0, "A × B": 0.0, "replicate": 0.0, "residual": 8.0}
     omega = [table[term].omega2 for term in ("A", "B", "A × B")]
@@ -63,34 +71,34 @@ def test_the_worked_variance_table() -> None:
 
 
 def test_contrasts_are_differences_of_cell_means() -> None:
-    effect = factorial.contrast(CELLS, "A", 0, 1, seed=1)
+    effect = factor_contrast(CELLS, ("A", 0, 1), seed=1)
     assert effect.estimate == pytest.approx(4.0) and effect.df == 3
     assert effect.p == pytest.approx(0.125)  # 2 of the 16 ways to swap labels in four strata
-    both = factorial.interaction(CELLS, ("A", 0, 1), ("B", 0, 1), seed=1)
+    both = factor_contrast(CELLS, ("A", 0, 1), ("B", 0, 1), seed=1)
     assert both.estimate == pytest.approx(0.0, abs=1e-9)
 
 
 def test_an_incomplete_replicate_still_counts() -> None:
-    data = factorial.layout(
+    data = blocked_factorial(
         [1, 3, 5, 3, 5, 7, 9, None], {"A": list("aaaabbbb"), "B": list("xxyyxxyy")}, [1, 2] * 4
     )
-    effect = factorial.contrast(data, "A", 0, 1, seed=1)
+    effect = factor_contrast(data, ("A", 0, 1), seed=1)
     assert (effect.n, effect.missing) == (7, 1) and effect.low is not None
 
 
 def test_undefined_contrasts_have_a_reason() -> None:
-    lone = factorial.layout([1, 2], {"A": ["a", "b"]}, [1, 1])
-    assert factorial.contrast(lone, "A", 0, 1, seed=1).reason == "too_few_units"
-    alike = factorial.layout([1, 1, 1, 1], {"A": ["a", "b"] * 2}, [1, 1, 2, 2])
-    assert factorial.contrast(alike, "A", 0, 1, seed=1).reason == "zero_variance"
-    nothing = factorial.layout([None, None], {"A": ["a", "b"]}, [1, 1], {"A": ("a", "b")})
+    lone = blocked_factorial([1, 2], {"A": ["a", "b"]}, [1, 1])
+    assert factor_contrast(lone, ("A", 0, 1), seed=1).reason == "too_few_units"
+    alike = blocked_factorial([1, 1, 1, 1], {"A": ["a", "b"] * 2}, [1, 1, 2, 2])
+    assert factor_contrast(alike, ("A", 0, 1), seed=1).reason == "zero_variance"
+    nothing = blocked_factorial([None, None], {"A": ["a", "b"]}, [1, 1], {"A": ("a", "b")})
     assert nothing.n == 0 and nothing.levels == {}
 
 
 def test_empty_cells_leave_interactions_undefined() -> None:
-    data = factorial.layout([1, 3, 5, 3, 5, 7], {"A": list("aaaabb"), "B": list("xxyyxx")},
+    data = blocked_factorial([1, 3, 5, 3, 5, 7], {"A": list("aaaabb"), "B": list("xxyyxx")},
                             [1, 2] * 3)  # fmt: skip
-    table = factorial.variance(data)
+    table = variance_shares(data)
     assert table["A × B"].ss is None and table["A × B"].reason == "not_identified"
 
 
@@ -101,16 +109,16 @@ def test_contrasts_move_and_scale_with_the_values(
 ) -> None:
     factors = {"A": ["a", "b"] * 6, "B": ["x", "x", "y", "y"] * 3}
     blocks = [1] * 4 + [2] * 4 + [3] * 4
-    one = factorial.contrast(factorial.layout(y, factors, blocks), "A", 0, 1, seed=1)
+    one = factor_contrast(blocked_factorial(y, factors, blocks), ("A", 0, 1), seed=1)
     moved = [scale * v + shift for v in y]
-    two = factorial.contrast(factorial.layout(moved, factors, blocks), "A", 0, 1, seed=1)
+    two = factor_contrast(blocked_factorial(moved, factors, blocks), ("A", 0, 1), seed=1)
     assert two.estimate == pytest.approx(scale * (one.estimate or 0.0), abs=1e-6)
     order = np.random.default_rng(1).permutation(12)
-    shuffled = factorial.layout(
+    shuffled = blocked_factorial(
         [y[i] for i in order], {n: [c[i] for i in order] for n, c in factors.items()},
         [blocks[i] for i in order], {"A": ("a", "b"), "B": ("x", "y")},
     )  # fmt: skip
-    again = factorial.contrast(shuffled, "A", 0, 1, seed=1)
+    again = factor_contrast(shuffled, ("A", 0, 1), seed=1)
     assert again.estimate == pytest.approx(one.estimate, abs=1e-9)
     assert again.p == pytest.approx(one.p)
 
@@ -120,12 +128,12 @@ def test_three_levels_have_an_omnibus_p() -> None:
     levels = ["a", "b", "c"] * 12
     y = [float(v) + (2.0 if level == "c" else 0.0) for v, level in
          zip(rng.normal(size=36), levels, strict=True)]  # fmt: skip
-    data = factorial.layout(y, {"A": levels}, [i // 3 for i in range(36)])
-    p = factorial.omnibus_p(data, "A", seed=5)
+    data = blocked_factorial(y, {"A": levels}, [i // 3 for i in range(36)])
+    p = any_level_p(data, "A", seed=5)
     assert p is not None and p < 0.01
-    codes = factorial.layout([0.0, 1.0, 1.0] * 12, {"A": levels}, [i // 3 for i in range(36)])
-    chi = factorial.category_p(codes, "A", seed=5)
-    assert chi is not None and chi < 0.001
+    codes = blocked_factorial([0.0, 1.0, 1.0] * 12, {"A": levels}, [i // 3 for i in range(36)])
+    chi = chi_squared_permutation(codes.codes["A"], codes.y, seed=5, strata=codes.strata("A"))
+    assert not isinstance(chi, str) and chi.p < 0.001
 
 
 def test_a_planted_effect_is_found_and_a_null_is_not() -> None:
@@ -169,9 +177,9 @@ def test_nothing_is_best_where_nothing_succeeded() -> None:
 
 
 def test_the_best_rate_is_shrunken_towards_the_mean() -> None:
-    rates = patterns.shrunken({1: (9, 10), 2: (5, 10), 3: (4, 10)})
-    assert 0.6 < rates[1] < 0.9 and 0.4 < rates[3] < 0.6
-    assert patterns.shrunken({1: (1, 2)}) == {1: 0.5}
+    rates = shrunken_rates([(9, 10), (5, 10), (4, 10)])
+    assert 0.6 < rates[0] < 0.9 and 0.4 < rates[2] < 0.6
+    assert shrunken_rates([(1, 2)]) == [0.5]
 
 
 def test_costs_have_intervals_and_free_batches_a_reason() -> None:

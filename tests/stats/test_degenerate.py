@@ -68,11 +68,35 @@ def _plain(values: list[Any]) -> np.ndarray:
     return np.array([v for v in values if v is not None and v == v], dtype=float)
 
 
+def _known(t: list[Any], c: list[Any]) -> tuple[list[Any], list[float], list[int]]:
+    """Rows of both arms that have a value: value, treated, item."""
+    value, item, treated = _long(t, c)
+    rows = [r for r in zip(value, treated, item, strict=True) if r[0] is not None and r[0] == r[0]]
+    return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
+
+
+def _blocked(t: list[Any], c: list[Any]) -> ps.BlockedFactorial:
+    value, item, treated = _long(t, c)
+    return ps.blocked_factorial(value, {"arm": [str(x) for x in treated]}, item)
+
+
+def _if_both(t: list[Any], c: list[Any], ask: Callable[[Any], Any]) -> Any:
+    data = _blocked(t, c)
+    return ask(data) if data.levels else None
+
+
 Case = Callable[[list[Any], list[Any]], Any]
 RULE = ps.StopRule("confidence-sequence", 100, value_range=(-1, 1))
 
 ON_SCORES: dict[str, Case] = {
+    "blocked_factorial": _blocked,
+    "factor_contrast": lambda t, c: _if_both(
+        t, c, lambda data: ps.factor_contrast(data, ("arm", 0, 1), seed=1)
+    ),
+    "permuted_p": lambda t, c: ps.permuted_p(_plain(t), None, lambda y: y.sum(axis=1), 1, 99),
+    "variance_shares": lambda t, c: ps.variance_shares(_blocked(t, c)),
     "anova": lambda t, c: ps.anova([*t, *c], {"arm": _long(t, c)[2]}),
+    "any_level_p": lambda t, c: _if_both(t, c, lambda data: ps.any_level_p(data, "arm", seed=1)),
     "anytime_p": lambda t, c: ps.anytime_p(_plain(t)),
     "area_under_curve": lambda t, c: ps.area_under_curve(_plain(t), _plain(t) > 0.5),
     "asymptotic_sequence": lambda t, c: ps.asymptotic_sequence(_plain(t)),
@@ -157,6 +181,11 @@ def _counts(t: list[Any], c: list[Any]) -> tuple[int, int, int, int]:
 
 
 ON_PASSES: dict[str, Case] = {
+    "marginal_odds_ratio": lambda t, c: ps.marginal_odds_ratio(*_known(t, c)),
+    "rate_max_t": lambda t, c: ps.rate_max_t(
+        np.array(_known(t, c)[0], dtype=float), np.array([_known(t, c)[1]]),
+        np.array(_known(t, c)[2], dtype=int), np.array(_known(t, c)[1]), seed=1, draws=19,
+    ),
     "bonett_price_limits": lambda t, c: ps.bonett_price_limits(*_counts(t, c)[1:3], len(_plain(t))),
     "bootstrap_ratings": lambda t, c: ps.bootstrap_ratings(*_names(t), t, seed=1, resamples=20),
     "bradley_terry": lambda t, c: ps.bradley_terry(*_names(t), t),
@@ -203,6 +232,7 @@ NOT_OF_DATA = {
     "extrapolation_grid", "half_win_logit", "log_e_value", "mcnemar_power", "miller_units",
     "monte_carlo_p", "normal_mixture_radius", "obrien_fleming_spending", "optimal_replicates",
     "partial_eta2_limits", "pass_at_k", "pass_hat_k", "plan_power", "pocock_spending", "power_curve",
+    "shrunken_rates",
 "seed_sequence", "sobol_indices", "spec_hash", "spending_bounds", "stagewise_p",
     "undefined", "units_needed",
     # p values adjusted: see test_multiplicity.py

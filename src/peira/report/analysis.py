@@ -25,6 +25,21 @@ class Column:
     unit: str = ""
     kind: Literal["text", "number", "estimate", "percent", "usd"] = "number"
 
+    @classmethod
+    def text(cls, key: str, label: str = "") -> Column:
+        """A column of words; its label is its key, if none is given."""
+        return cls(key, label or key, kind="text")
+
+    @classmethod
+    def whole(cls, key: str, label: str = "") -> Column:
+        """A column of whole numbers."""
+        return cls(key, label or key, 0)
+
+    @classmethod
+    def estimate(cls, key: str, label: str = "", digits: int | None = None) -> Column:
+        """A column of estimates with their intervals."""
+        return cls(key, label or key, digits, kind="estimate")
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

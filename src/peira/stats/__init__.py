@@ -29,6 +29,10 @@ _HOMES = {
         model_scores
     """,
     "effects": "cliffs_delta dominance equivalence gini noninferiority standardised_difference",
+    "factorial": """
+        BlockedFactorial VarianceShare any_level_p blocked_factorial factor_contrast
+        variance_shares
+    """,
     "group_sequential": """
         AdjustedResult Bounds Characteristics adjusted_result characteristics
         conditional_power exit_probabilities obrien_fleming_spending pocock_spending
@@ -40,12 +44,13 @@ _HOMES = {
         pass_hat_k risk_difference t_interval wilson
     """,
     "judges": "prediction_powered_mean rogan_gladen",
+    "marginal": "marginal_odds_ratio",
     "mcnemar": """
         bonett_price_limits conditional_odds_ratio mcnemar_asymptotic_p mcnemar_exact_p
         mcnemar_mid_p newcombe_limits paired_binary paired_outcomes tango_limits
     """,
     "measurement": "Line corrected_slope deming reliability simex_slope york york_with_scatter",
-    "meta": "MetaAnalysis macro_average meta_analysis micro_average shrunken_means",
+    "meta": "MetaAnalysis macro_average meta_analysis micro_average shrunken_means shrunken_rates",
     "missing": "deal_outcomes differential_loss missing_bounds",
     "mixed": "mixed_difference mixed_model",
     "mixed_logistic": "logistic_mixed logistic_random_intercept",
@@ -54,8 +59,11 @@ _HOMES = {
         dunnett
     """,
     "paired": "optimal_replicates paired_difference variance_split VarianceSplit",
-    "patterns": "MaxT Pattern PatternSearch area_under_curve candidate_patterns max_t mine_patterns",
-    "permutation": "PValue monte_carlo_p shuffle_within sign_flip_p",
+    "patterns": """
+        MaxT Pattern PatternSearch area_under_curve candidate_patterns max_t mine_patterns
+        rate_max_t
+    """,
+    "permutation": "PValue monte_carlo_p permuted_p shuffle_within sign_flip_p",
     "power": "Goal PowerPlan detectable_effect pilot_sd plan_power power_curve units_needed",
     "power_law": "PowerLaw SuccessCurve fit_power_law fit_success_curve power_law_interval",
     "rank": "hodges_lehmann sign_flip wilcoxon",

@@ -286,8 +286,8 @@ def paired_binary(b: int, c: int, n: int, *, test: str = "mid-p", level: float =
 
 
 def paired_outcomes(
-    treatment: ArrayLike | Sequence[bool | None],
-    control: ArrayLike | Sequence[bool | None],
+    treatment: ArrayLike | Sequence[float | None],
+    control: ArrayLike | Sequence[float | None],
     *,
     test: str = "mid-p",
     level: float = 0.95,

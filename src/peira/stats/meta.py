@@ -8,7 +8,7 @@ somebody's percentile interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,19 @@ def shrunken_means(estimates: ArrayLike, errors: ArrayLike) -> list[float | None
         else float(mean + tau2 / (tau2 + se**2) * (y - mean))
         for y, se in zip(floats(estimates), floats(errors), strict=True)
     ]
+
+
+def shrunken_rates(counts: Iterable[tuple[int, int]]) -> list[float]:
+    """Rates of (successes, n) drawn towards their mean by the share of their variance that is
+    sampling error (empirical Bayes, by moments)."""
+    hits, n = np.array(list(counts), dtype=np.float64).reshape(-1, 2).T
+    rates = hits / n
+    if rates.size < 2:
+        return list(map(float, rates))
+    mean = float(rates.mean())
+    within = max(mean * (1 - mean), 1e-12) / n
+    between = max(0.0, float(rates.var(ddof=1) - within.mean()))
+    return list(map(float, mean + between / (between + within) * (rates - mean)))
 
 
 def _dersimonian_laird(w: Floats, q: float) -> float:

@@ -102,6 +102,11 @@ class Estimate:
         """True when both the estimate and its interval exist."""
         return None not in (self.estimate, self.low, self.high)
 
+    @property
+    def limits(self) -> list[float] | None:
+        """[low, high], or None where one of them is undefined."""
+        return None if self.low is None or self.high is None else [self.low, self.high]
+
     def with_(self, **changes: Any) -> Estimate:
         """The same estimate with some fields changed."""
         return dataclasses.replace(self, **changes)

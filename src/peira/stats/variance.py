@@ -77,7 +77,7 @@ def anova(
     if not values.size:
         return _no_table(0, missing, EMPTY)
     terms = [t for k in range(1, interactions + 1) for t in combinations(factors, k)]
-    blocks = {term: _columns([coded[name] for name in term]) for term in terms}
+    blocks = {term: columns_of([coded[name] for name in term]) for term in terms}
     blocks = {term: block for term, block in blocks.items() if block.shape[1]}
     full = np.column_stack([np.ones(values.size), *blocks.values()])
     rank = int(np.linalg.matrix_rank(full))
@@ -87,7 +87,7 @@ def anova(
     if total <= 1e-24 * max(1.0, float(np.abs(values).max())) ** 2:
         return _no_table(values.size, missing, ZERO_VARIANCE)
     cells = _cell_counts(list(coded.values()))
-    rss, df = _rss(values, full)[0], values.size - rank
+    rss, df = residuals(values, full)[0], values.size - rank
     if rank < full.shape[1]:
         return _no_table(values.size, missing, RANK_DEFICIENT)
     noise = (rss, df, total)
@@ -109,7 +109,7 @@ def _no_table(n: int, missing: int, reason: str) -> VarianceTable:
     return VarianceTable((), None, 0, None, n, missing, False, "type II", 0, reason)
 
 
-def _columns(coded: Sequence[tuple[np.ndarray, list[Any]]]) -> Floats:
+def columns_of(coded: Sequence[tuple[np.ndarray, Sequence[Any]]]) -> Floats:
     """Sum-to-zero columns of a factor, or of the product of several."""
     block = np.ones((len(coded[0][0]), 1))
     for code, names in coded:
@@ -125,7 +125,7 @@ def _cell_counts(coded: Sequence[tuple[np.ndarray, list[Any]]]) -> np.ndarray:
     return np.bincount(index, minlength=math.prod(shape)).reshape(shape)
 
 
-def _rss(y: Floats, x: Floats) -> tuple[float, int]:
+def residuals(y: Floats, x: Floats) -> tuple[float, int]:
     solution, _, rank, _ = np.linalg.lstsq(x, y, rcond=None)
     return float(((y - x @ solution) ** 2).sum()), int(rank)
 
@@ -142,8 +142,8 @@ def _effect(
 
     others = [b for other, b in blocks.items() if not set(term) <= set(other)]
     without = np.column_stack([np.ones(y.size), *others])
-    alone, rank = _rss(y, without)
-    with_term, rank_with = _rss(y, np.column_stack([without, blocks[term]]))
+    alone, rank = residuals(y, without)
+    with_term, rank_with = residuals(y, np.column_stack([without, blocks[term]]))
     ss, df = max(0.0, alone - with_term), rank_with - rank
     rss, noise_df, total = noise
     name = " x ".join(term)

@@ -98,29 +98,33 @@ def _totals(question: Asked, cells: list[Any], seeds: int) -> dict[str, list[Tri
 
 def _model(name: str, rows: list[Triple], study: Any, simulated: bool) -> dict[str, Any]:
     calls, tokens_in, tokens_out = rows
-    usd, note = (0.0, 0.0, 0.0), "simulated, free"
-    if not (simulated or name.startswith("sim:")):
-        usd, note = _price(name, rows, study)
+    usd, note = cost(name, study, tokens_in, tokens_out, simulated=simulated)
     return {
         "model": name, "calls": calls, "tokens_in": tokens_in, "tokens_out": tokens_out,
         "usd": usd, "note": note,
     }  # fmt: skip
 
 
-def _price(name: str, rows: list[Triple], study: Any) -> tuple[Any, str]:
-    """USD, low / expected / high, from list prices; None with the reason where unknown."""
+def cost(
+    name: str, study: Any, tokens_in: Triple, tokens_out: Triple, *, simulated: bool
+) -> tuple[Any, str]:
+    """USD, low / expected / high, from list prices (a provider's batch prices where it is asked in
+    batch jobs); None with the reason where unknown."""
     from peira.subjects.registry import describe_model
 
+    if simulated or name.startswith("sim:"):
+        return (0.0, 0.0, 0.0), "simulated, free"
+    overrides = study.subjects.get(name) or {}
     try:
-        card = describe_model(name, study.subjects.get(name))
+        card = describe_model(name, overrides)
     except InputError as error:
         return None, str(error).splitlines()[0]
     if card.free:
         return (0.0, 0.0, 0.0), "runs on your own machine"
     if card.price is None:
         return None, "no known price; state one under `subjects` to set a budget"
-    rates = card.price.rates[0]
-    _, tokens_in, tokens_out = rows
+    price = card.price.batched() if overrides.get("batch") else card.price
+    rates = price.rates[0]
     return tuple(
         (tokens_in[k] * rates.input.base + tokens_out[k] * rates.output.base) / 1e6
         for k in range(3)

@@ -213,6 +213,10 @@ def _faults(variation: Variation, targets: set[str], names: set[str]) -> Iterato
             "one label per value",
             "make them agree",
         )
+    labels = variation.labels
+    shown = list(labels.values()) if isinstance(labels, dict) else labels or []
+    for label in sorted({label for label in shown if shown.count(label) > 1}):
+        yield ("labels",), label, "labels that differ", "rename one of them"
     if variation.target in targets:
         yield (), variation.target, "each target varied once", "join the two lists of values"
     elif variation.factor in names or variation.factor in SETTINGS or "." in variation.factor:

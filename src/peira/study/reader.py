@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from peira.errors import Fault, InputError, StudyError
@@ -221,12 +221,14 @@ def _words(message: str) -> str:
 
 
 def known_keys(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """Field names of the (possibly nested) model at `loc`."""
+    """Every key that the (possibly nested) model at `loc` takes, other spellings included."""
     current = model
     for part in loc:
         inner = current.model_fields.get(part)
         current = (inner and _model_in(inner.annotation)) or current
-    return list(current.model_fields)
+    names = ((name, info.validation_alias) for name, info in current.model_fields.items())
+    spelt = ([*map(str, a.choices)] if isinstance(a, AliasChoices) else [n] for n, a in names)
+    return [key for keys in spelt for key in keys]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -11,7 +11,6 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 PHRASES = Path(__file__).with_name("phrases.yaml")
 APOSTROPHES = dict.fromkeys(map(ord, "'’‘‛ʼʻ`´′‵＇ʹˈ"))
@@ -142,12 +141,11 @@ def _word(word: str) -> str:
     return choices[0] if len(choices) == 1 else f"(?:{'|'.join(choices)})"
 
 
-def phrases(limit: int = 12) -> list[str]:
+def phrases() -> list[str]:
     """Plain abstentions for the simulated respondent, each known to the detector."""
-    spoken: list[Any] = [
+    return [
         "I don't know.", "Unknown.", "I can't answer that.", "No answer.",
         "I am not sure.", "The passage does not say.", "Not stated in the passage.",
         "I have no idea.", "There is not enough information.", "Unfortunately, I don't know.",
         "Unanswerable", "It cannot be determined from the passage.",
     ]  # fmt: skip
-    return spoken[:limit]

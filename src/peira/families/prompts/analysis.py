@@ -7,14 +7,16 @@ an effect it could have seen.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from peira.families.prompts import tables
 from peira.families.prompts.evaluated import Evaluated, TrialData, evaluate
-from peira.families.prompts.naming import of_each, scopes
-from peira.families.prompts.settings import CONTROL
+from peira.families.prompts.naming import joined, of_each, scopes
+from peira.families.prompts.settings import CONTROL, METRICS
 from peira.families.prompts.significance import (
     Compared,
     RunSignificance,
@@ -33,38 +35,35 @@ WORDS = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class Told:
-    """Everything an analysis is told from; made once per state of a run."""
+    """Everything an analysis is told from."""
 
     found: Evaluated
     significance: RunSignificance
     truth: dict[str, Any]
 
-
-_told: dict[int, tuple[Evaluated, Told]] = {}
+    @property
+    def trials(self) -> list[TrialData]:
+        """The run's own trials, and those made of several prompt sets."""
+        return [*self.found.trials, *self.significance.joined]
 
 
 def tell(run: RunView) -> Told:
-    """Rows, comparisons and planted truth of a run."""
-    found = evaluate(run)
-    kept = _told.get(id(found))
-    if kept is not None and kept[0] is found:
-        return kept[1]
-    significance = run_significance(found)
-    trials = [*found.trials, *significance.joined]
-    truth = simulation_truth(trials) if run.simulated else {"trials": {}}
-    told = Told(found, significance, truth)
-    _told.clear()
-    _told[id(found)] = (found, told)
-    return told
+    """Rows, comparisons and planted truth of a run, kept while nothing in it changes."""
+    return _told(evaluate(run), run.simulated)
+
+
+@lru_cache(maxsize=1)
+def _told(found: Evaluated, simulated: bool) -> Told:
+    told = Told(found, run_significance(found), {"trials": {}})
+    return replace(told, truth=simulation_truth(told.trials)) if simulated else told
 
 
 def analyse(run: RunView) -> Analysis:
     """The analysis of a whole run."""
     told = tell(run)
-    whole = [*told.found.trials, *told.significance.joined]
-    return _analysis(told, whole, told.significance.compared)
+    return _analysis(told, told.trials, told.significance.compared)
 
 
 def trial_analysis(told: Told, trial: TrialData) -> Analysis:
@@ -127,10 +126,9 @@ def answer(compared: Sequence[Compared], significance: RunSignificance) -> str:
     """The run's answer in one sentence."""
     if not compared:
         return "Nothing is compared yet: no trial has all its rows."
-    named = [part for part in compared if part.block["verdict"].endswith("higher")]
+    named = [pair for pair in of_each(compared) if pair[0].block["verdict"].endswith("higher")]
     if named:
-        where = dict(zip(map(id, compared), of_each(compared), strict=True))
-        told = "; ".join(_sentence(part, where[id(part)]) for part in named[:3])
+        told = "; ".join(_sentence(*pair) for pair in named[:3])
         more = f"; and {len(named) - 3} more" if len(named) > 3 else ""
         return (
             f"{told}{more} ({len(named)} of {len(compared)} primary comparisons,"
@@ -151,8 +149,7 @@ def _sentence(part: Compared, where: str) -> str:
     limits = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]".replace("-", "−")
     way = "raises" if entry["delta_mean"] > 0 else "lowers"
     metric = WORDS.get(part.stats.primary, part.stats.primary)
-    temp = f"t={part.at.temp:g}" if len(part.at.trial.settings.temps) > 1 else ""
-    place = ", ".join(word for word in (where, temp) if word)
+    place = joined(where, part.temp)
     return (
         f"{part.at.arm}{place and f' ({place})'} {way} {metric} on {part.at.kind} items by"
         f" {abs(entry['delta_mean']):.3f}{limits} against {part.at.reference}"
@@ -166,9 +163,17 @@ def _reach(compared: Sequence[Compared]) -> str:
     if not known:
         ties = [part.primary["dominance"]["ties"] == part.primary["n_items"] for part in compared]
         return "; every item scored alike in both arms" if all(ties) else ""
-    spread = f"{min(known):.3f}" if len(known) == 1 else f"{min(known):.3f} to {max(known):.3f}"
-    power = compared[0].stats.power
-    return f"; with {power:.0%} power the design finds differences of {spread}"
+    stats = compared[0].stats
+    return f"; {detectable(known, stats.power, 1.0 if stats.primary in METRICS else math.inf)}"
+
+
+def detectable(effects: Sequence[float], power: float, most: float = 1.0) -> str:
+    """The smallest differences that comparisons find; of shares none can be above 1."""
+    low, high = min(effects), max(effects)
+    if low > most:
+        return f"so few items find no difference with {power:.0%} power, however large"
+    end = "" if len(effects) == 1 else f" to {high:.3f}" if high <= most else ", or none at all"
+    return f"with {power:.0%} power the design finds differences of {low:.3f}{end}"
 
 
 def notes(told: Told, trials: list[TrialData], compared: list[Compared]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from peira.families.prompts.effects import Comparison, Sides, sides
+from peira.families.prompts.effects import Comparison, sides
 from peira.families.prompts.evaluated import TrialData, comparisons, evaluate
 from peira.families.prompts.significance import temp_key
 from peira.store.compare import Series
@@ -32,11 +32,7 @@ def _trial_series(trial: TrialData) -> Iterator[Series]:
                 if (temp, f"{kind}|{metric}", name) not in seen:
                     seen.add((temp, f"{kind}|{metric}", name))
                     yield _series(at, metric, name, values, "mean")
-            yield _series(at, metric, arm, _delta(found), "effect")
-
-
-def _delta(found: Sides) -> np.ndarray:
-    return found.arm - found.control
+            yield _series(at, metric, arm, found.delta, "effect")
 
 
 def _series(at: Comparison, metric: str, arm: str, values: np.ndarray, kind: str) -> Series:

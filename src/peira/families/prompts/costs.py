@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from peira.families.prompts.settings import Pricing, PromptsSettings, Rates
 
-from peira.families.prompts.settings import Pricing, PromptsSettings
+if TYPE_CHECKING:
+    from peira.families.prompts.evaluated import TrialData
 
 USAGE = (
     "prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens",
@@ -26,22 +27,16 @@ class Price:
 
     provider: str
     model_key: str
-    input_rate: float | None
-    output_rate: float | None
+    input_rate_per_mtok: float | None
+    output_rate_per_mtok: float | None
     rate_type: str
     dated: str | None = None
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Cost of these tokens; the batch discount is already in the rates."""
-        assert self.input_rate is not None and self.output_rate is not None
-        return (prompt_tokens * self.input_rate + completion_tokens * self.output_rate) / 1e6
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "provider": self.provider, "model_key": self.model_key,
-            "input_rate_per_mtok": self.input_rate, "output_rate_per_mtok": self.output_rate,
-            "rate_type": self.rate_type, "dated": self.dated,
-        }  # fmt: skip
+        assert self.input_rate_per_mtok is not None and self.output_rate_per_mtok is not None
+        paid = prompt_tokens * self.input_rate_per_mtok
+        return (paid + completion_tokens * self.output_rate_per_mtok) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +51,28 @@ class RowCosts:
 
 def stated_price(pricing: Pricing, model: str, alias: str, batch: bool) -> Price | None:
     """The study's own price of a model; explicit batch rates win over the discount."""
-    names = {model, alias, model.rpartition("/")[2]}
+    names, kind = {model, alias, model.rpartition("/")[2]}, _kind(batch)
     for provider, models in pricing.providers.items():
         for name, rates in models.items():
             if name in names:
-                discount = (
-                    pricing.batch_discount if rates.batch_discount is None else rates.batch_discount
-                )
-                factor = discount if batch else 1.0
-                rate_in, rate_out = rates.input_per_mtok * factor, rates.output_per_mtok * factor
-                if batch and rates.input_per_mtok_batch is not None:
-                    rate_in = rates.input_per_mtok_batch
-                if batch and rates.output_per_mtok_batch is not None:
-                    rate_out = rates.output_per_mtok_batch
-                return Price(provider, name, rate_in, rate_out, _kind(batch))
+                return Price(provider, name, *_rates(rates, pricing.batch_discount, batch), kind)
     if pricing.input_per_million is None or pricing.output_per_million is None:
         return None
     factor = pricing.batch_discount if batch else 1.0
-    return Price(
-        "study", model, pricing.input_per_million * factor, pricing.output_per_million * factor,
-        _kind(batch),
-    )  # fmt: skip
+    both = (pricing.input_per_million * factor, pricing.output_per_million * factor)
+    return Price("study", model, *both, kind)
+
+
+def _rates(rates: Rates, discount: float, batch: bool) -> tuple[float, float]:
+    live = (rates.input_per_mtok, rates.output_per_mtok)
+    if not batch:
+        return live
+    factor = discount if rates.batch_discount is None else rates.batch_discount
+    own = (rates.input_per_mtok_batch, rates.output_per_mtok_batch)
+    first, second = (
+        each * factor if given is None else given for each, given in zip(live, own, strict=True)
+    )
+    return first, second
 
 
 def _kind(batch: bool) -> str:
@@ -115,30 +111,27 @@ def _listed(settings: PromptsSettings, subject: Mapping[str, Any], batch: bool) 
     )  # fmt: skip
 
 
-def costs_json(
-    columns: Mapping[str, Any], costs: RowCosts, arms: Sequence[str], row_arms: Sequence[str]
-) -> dict[str, Any]:
+def costs_json(trial: TrialData) -> dict[str, Any]:
     """costs.json of one trial: totals, and the same by condition."""
-    where = np.array(row_arms, dtype=object)
-    everything = np.ones(len(where), dtype=bool)
+    arms = [row.arm for row in trial.rows]
     return {
-        **_totals(columns, costs, everything),
-        "batch_discount_applied": costs.batch,
-        "by_condition": {arm: _totals(columns, costs, where == arm) for arm in arms},
-        "pricing": costs.price.to_dict(),
+        **_totals(trial, range(len(arms))),
+        "batch_discount_applied": trial.costs.batch,
+        "by_condition": {
+            name: _totals(trial, [n for n, arm in enumerate(arms) if arm == name])
+            for name in trial.arm_names
+        },
+        "pricing": asdict(trial.costs.price),
     }
 
 
-def _totals(columns: Mapping[str, Any], costs: RowCosts, mask: Any) -> dict[str, Any]:
-    chosen = np.flatnonzero(mask).tolist()
-    usage = [columns["usage"][n] for n in chosen if columns["usage"][n] is not None]
+def _totals(trial: TrialData, chosen: Sequence[int]) -> dict[str, Any]:
+    costs, rows = trial.costs, trial.columns["usage"]
+    usage = [rows[n] for n in chosen if rows[n] is not None]
     sums = {name: sum(use[k] for use in usage) for k, name in enumerate(USAGE)}
     return {
         "prompt_tokens": sums["prompt_tokens"], "completion_tokens": sums["completion_tokens"],
-        "total_tokens": sums["prompt_tokens"] + sums["completion_tokens"],
-        "cached_tokens": sums["cached_tokens"],
-        "cache_write_tokens": sums["cache_write_tokens"],
-        "reasoning_tokens": sums["reasoning_tokens"],
+        "total_tokens": sums["prompt_tokens"] + sums["completion_tokens"], **sums,
         "usd": math.fsum(costs.usd[n] for n in chosen),
         "usd_spent": math.fsum(costs.usd[n] for n in chosen if costs.first[n]),
         "usage_records": len(usage),

@@ -67,15 +67,35 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Item values of both arms."""
+    """Item values of both arms; NaN where an item has none."""
 
     arm: Floats
     control: Floats
 
+    @property
+    def both(self) -> NDArray[np.bool_]:
+        """Items with a value on both sides."""
+        return np.isfinite(self.arm) & np.isfinite(self.control)
+
+    @property
+    def delta(self) -> Floats:
+        """Arm minus reference of each item, NaN where a side has none."""
+        return self.arm - self.control
+
+    @property
+    def known(self) -> Floats:
+        """δ of the items with a value on both sides."""
+        return self.delta[self.both]
+
+    @property
+    def binary(self) -> bool:
+        """True if every value is 0 or 1."""
+        values = np.concatenate([self.arm, self.control])
+        return bool(np.isin(values[np.isfinite(values)], (0.0, 1.0)).all())
+
 
 def sides(at: Comparison, metric: str) -> Sides:
-    """Mean over an item's scored samples, of the comparison's items in order; NaN where an item
-    has none."""
+    """Mean over an item's scored samples, of the comparison's items in order."""
     values = at.trial.values(metric)
     return Sides(scored_mean(at.block(values, at.arm)), scored_mean(at.block(values, at.reference)))
 
@@ -91,15 +111,11 @@ def scored_mean(block: Floats) -> Floats:
 
 def filled(at: Comparison, metric: str, arm_value: float, control_value: float) -> Sides:
     """Both arms with their unscored rows counted as the given values."""
-    return Sides(
-        _filled(at, metric, at.arm, arm_value), _filled(at, metric, at.reference, control_value)
-    )
-
-
-def _filled(at: Comparison, metric: str, arm: str, value: float) -> Floats:
-    scores = at.block(at.trial.values(metric), arm)
-    lost = at.block(at.trial.status, arm) != "ok"
-    return scored_mean(np.where(lost, value, scores))
+    scores, lost = at.trial.values(metric), at.trial.status != "ok"
+    return Sides(*(
+        scored_mean(np.where(at.block(lost, arm), value, at.block(scores, arm)))
+        for arm, value in ((at.arm, arm_value), (at.reference, control_value))
+    ))  # fmt: skip
 
 
 def applicable(at: Comparison, metric: str) -> NDArray[np.bool_]:
@@ -116,33 +132,26 @@ def estimate(at: Comparison, metric: str, values: Sides, clusters: NDArray[Any])
     """δ with the test and interval that §7 prescribes for its kind of data."""
     stats = at.stats
     clustered = len(set(clusters)) < len(clusters)
-    both = np.isfinite(values.arm) & np.isfinite(values.control)
+    both = values.both
     whole = np.concatenate([values.arm[both], values.control[both]])
-    if at.single and not clustered and _is_binary(whole):
+    if at.single and not clustered and bool(np.isin(whole, (0.0, 1.0)).all()):
         return paired_outcomes(values.arm, values.control)
-    seed = derive(stats.random_seed, at.name, metric)
     unit = bool(whole.size) and whole.min() >= 0 and whole.max() <= 1
     found = paired_difference(
-        values.arm, values.control, cluster=clusters if clustered else None, seed=seed,
-        resamples=stats.bootstrap_samples, score_range=UNIT_RANGE if unit else None,
+        values.arm, values.control, cluster=clusters if clustered else None,
+        seed=derive(stats.random_seed, at.name, metric), resamples=stats.bootstrap_samples,
+        score_range=UNIT_RANGE if unit else None,
     )  # fmt: skip
     if not stats.enable_permutation or found.estimate is None or found.n < 2:
         return found
     flip = sign_flip_p(
-        cluster_sums((values.arm - values.control)[both], clusters[both]),
+        cluster_sums(values.known, clusters[both]),
         derive(stats.random_seed, at.name, metric, "sign-flip"),
         stats.permutation_samples,
     )
     interval = found.method.split(" + ")[0] if found.low is not None else "none"
-    return found.with_(
-        p=flip.p,
-        mc_error=flip.mc_error,
-        method=f"{interval} + sign-flip of {'cluster' if clustered else 'item'} sums ({flip.how})",
-    )
-
-
-def _is_binary(values: Floats) -> bool:
-    return bool(np.isin(values, (0.0, 1.0)).all())
+    how = f"sign-flip of {'cluster' if clustered else 'item'} sums ({flip.how})"
+    return found.with_(p=flip.p, mc_error=flip.mc_error, method=f"{interval} + {how}")
 
 
 def cluster_sums(differences: Floats, clusters: NDArray[Any]) -> Floats:
@@ -151,44 +160,34 @@ def cluster_sums(differences: Floats, clusters: NDArray[Any]) -> Floats:
     return np.bincount(group, weights=differences).astype(np.float64)
 
 
+def reasoned(entry: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    """The entry with a reason, under `_reasons`, for each of its numbers that is None."""
+    missing = [name for name, value in entry.items() if value is None]
+    return entry | ({"_reasons": dict.fromkeys(missing, reason or "empty")} if missing else {})
+
+
 def metric_entry(at: Comparison, metric: str, role: str) -> dict[str, Any]:
     """All that is said of one metric; undefined numbers are None, reasons under `_reasons`."""
     at = replace(at, items=at.items[applicable(at, metric)])
     values, clusters = sides(at, metric), at.clusters()
-    found = estimate(at, metric, values, clusters)
-    both = np.isfinite(values.arm) & np.isfinite(values.control)
+    found, both = estimate(at, metric, values, clusters), values.both
+    exact = "McNemar" in found.method  # whose test stands first, its interval last
+    methods = found.method.split(" + ")
     entry: dict[str, Any] = {
-        "role": role,
-        "n_items": found.n,
-        "n_missing": len(at.items) - found.n,
-        "control_mean": _mean(values.control[both]),
-        "arm_mean": _mean(values.arm[both]),
-        "delta_mean": found.estimate,
-        "ci_95": None if found.low is None or found.high is None else [found.low, found.high],
-        "ci_method": found.method.split(" + ")[-1 if "McNemar" in found.method else 0],
-        "p_value": found.p,
-        "p_method": _p_method(found),
-        "mc_error": found.mc_error,
-    }
-    reasons = _missing_reasons(entry, found)
-    if found.mc_error is None:
-        del entry["mc_error"]
+        "role": role, "n_items": found.n, "n_missing": len(at.items) - found.n,
+        "control_mean": _mean(values.control[both]), "arm_mean": _mean(values.arm[both]),
+        "delta_mean": found.estimate, "ci_95": found.limits,
+        "ci_method": methods[-1 if exact else 0], "p_value": found.p,
+        "p_method": "none" if found.p is None else methods[0 if exact else -1],
+    }  # fmt: skip
+    entry = reasoned(entry, found.reason)
+    reasons: dict[str, str] = entry.pop("_reasons", {})
+    if found.mc_error is not None:
+        entry["mc_error"] = found.mc_error
     entry |= _sensitivity(at, metric, values, clusters)
-    entry |= _ranks(values, reasons)
-    entry |= _margins(at, metric, values)
+    entry |= _ranks(values.known, reasons)
+    entry |= _margins(at, metric, values.known)
     return entry | ({"flags": list(found.flags)} if found.flags else {}) | {"_reasons": reasons}
-
-
-def _p_method(found: Estimate) -> str:
-    if found.p is None:
-        return "none"
-    return found.method.split(" + ")[0 if "McNemar" in found.method else -1]
-
-
-def _missing_reasons(entry: dict[str, Any], found: Estimate) -> dict[str, str]:
-    reason = found.reason or "empty"
-    names = ("control_mean", "arm_mean", "delta_mean", "ci_95", "p_value")
-    return {name: reason for name in names if entry[name] is None}
 
 
 def _mean(values: Floats) -> float | None:
@@ -200,46 +199,32 @@ def _sensitivity(
 ) -> dict[str, Any]:
     """`delta_itt` with its p, and `bounds` from the least to the most the lost rows could make."""
     if metric not in NOT_CORRECT:
-        return {
-            "delta_itt": None, "bounds": None,
-            "_itt": {"delta_itt": "not_identified", "bounds": "not_identified"},
-        }  # fmt: skip
-    if not _any_lost(at):
-        mean = _mean(_difference(values))
+        nothing = dict.fromkeys(("delta_itt", "bounds"))
+        return {**nothing, "_itt": dict.fromkeys(nothing, "not_identified")}
+    if not any((at.block(at.trial.status, arm) != "ok").any() for arm in (at.arm, at.reference)):
+        mean = _mean(values.known)
         return {"delta_itt": mean, "bounds": None if mean is None else [mean, mean], "_itt_p": None}
-    fill = NOT_CORRECT[metric]
-    treated = filled(at, metric, fill, fill)
+    treated = filled(at, metric, NOT_CORRECT[metric], NOT_CORRECT[metric])
     found = estimate(at, metric, treated, clusters)
-    low, high = (
-        _mean(_difference(filled(at, metric, arm, control)))
-        for arm, control in ((0.0, 1.0), (1.0, 0.0))
-    )
-    return {
-        "delta_itt": found.estimate,
-        "bounds": None if low is None or high is None else [low, high],
-        "_itt_p": found.p,
-    }
+    low, high = (_mean(filled(at, metric, end, 1.0 - end).known) for end in UNIT_RANGE)
+    bounds = None if low is None or high is None else [low, high]
+    return {"delta_itt": found.estimate, "bounds": bounds, "_itt_p": found.p}
 
 
-def _any_lost(at: Comparison) -> bool:
-    status = at.trial.status
-    return any(bool((at.block(status, arm) != "ok").any()) for arm in (at.arm, at.reference))
+def why_no_spread(delta: Floats) -> str | None:
+    """Why differences have no standard deviation, or None if they have one."""
+    if delta.size < 2:
+        return "single_unit" if delta.size else "empty"
+    return "zero_variance" if is_constant(delta) else None
 
 
-def _difference(values: Sides) -> Floats:
-    delta = values.arm - values.control
-    return delta[np.isfinite(delta)]
-
-
-def _ranks(values: Sides, reasons: dict[str, str]) -> dict[str, Any]:
-    delta = _difference(values)
-    hl, signed = hodges_lehmann(delta), wilcoxon(delta, continuity=False)
-    spread = float(delta.std(ddof=1)) if delta.size > 1 and not is_constant(delta) else None
-    counts = dominance(delta)
+def _ranks(delta: Floats, reasons: dict[str, str]) -> dict[str, Any]:
+    hl, signed, counts = hodges_lehmann(delta), wilcoxon(delta, continuity=False), dominance(delta)
     gains, losses = int(counts.extra.get("gains") or 0), int(counts.extra.get("losses") or 0)
+    why = why_no_spread(delta)
     entry = {
         "hodges_lehmann": hl.estimate,
-        "cohens_d": None if spread is None else float(delta.mean()) / spread,
+        "cohens_d": None if why else float(delta.mean()) / float(delta.std(ddof=1)),
         "dominance": {
             "wins": gains, "losses": losses, "ties": int(delta.size) - gains - losses,
             "value": counts.estimate,
@@ -252,10 +237,8 @@ def _ranks(values: Sides, reasons: dict[str, str]) -> dict[str, Any]:
     if hl.estimate is None:
         reasons |= {"hodges_lehmann": hl.reason or "empty", "dominance/value": "empty"}
         reasons |= {f"wilcoxon/{name}": "empty" for name in ("W", "p_value", "n_zero")}
-    if spread is None:
-        reasons["cohens_d"] = (
-            "empty" if not delta.size else "single_unit" if delta.size == 1 else "zero_variance"
-        )
+    if why:
+        reasons["cohens_d"] = why
     return entry
 
 
@@ -264,12 +247,10 @@ def _smaller(signed: Estimate) -> float | None:
     return None if None in sums else min(float(s) for s in sums if s is not None)
 
 
-def _margins(at: Comparison, metric: str, values: Sides) -> dict[str, Any]:
-    margin = at.stats.tost_margins.get(metric)
-    delta = _difference(values)
+def _margins(at: Comparison, metric: str, delta: Floats) -> dict[str, Any]:
+    margin, alpha = at.stats.tost_margins.get(metric), at.stats.tost_alpha
     if margin is None or delta.size < 2:
         return {}
-    alpha = at.stats.tost_alpha
     both = equivalence(delta, margin=margin, alpha=alpha)
     above = noninferiority(delta, margin=margin, alpha=alpha)
     return {
@@ -279,14 +260,9 @@ def _margins(at: Comparison, metric: str, values: Sides) -> dict[str, Any]:
 
 
 def _against(found: Estimate, margin: float, alpha: float, word: str) -> dict[str, Any]:
-    limits = None if found.low is None or found.high is None else [found.low, found.high]
     entry: dict[str, Any] = {
         "margin": margin, "p_value": found.p, "alpha": alpha,
-        f"ci_{round(100 * (1 - 2 * alpha))}": limits,
+        f"ci_{round(100 * (1 - 2 * alpha))}": found.limits,
         word: None if found.p is None else bool(found.p <= alpha),
     }  # fmt: skip
-    if found.p is None:
-        entry["_reasons"] = dict.fromkeys(
-            [name for name, value in entry.items() if value is None], found.reason or "empty"
-        )
-    return entry
+    return reasoned(entry, found.reason) if found.p is None else entry

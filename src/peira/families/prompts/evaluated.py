@@ -7,7 +7,7 @@ only `ok` rows have scores, and a score that does not apply is NaN in memory and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from peira.families.prompts.abstention import AbstentionDetector
 from peira.families.prompts.costs import RowCosts, row_costs
-from peira.families.prompts.data import Item, ItemType
-from peira.families.prompts.rows import Row, planned_rows, unpack_items
+from peira.families.prompts.data import TYPES, Item, ItemType
+from peira.families.prompts.rows import STATUSES, Row, planned_rows, unpack_items
 from peira.families.prompts.scoring import (
     NORMALISERS,
     RowScore,
@@ -67,10 +67,19 @@ class TrialData:
     def rows(self) -> list[Row]:
         return list(planned_rows(self.settings, len(self.items)))
 
+    def column(self, name: str, kind: type = float) -> Array:
+        """What is stored of each row under a name, items × draws × arms; None is NaN of floats."""
+        return np.array(self.columns[name], dtype=kind).reshape(self.shape)
+
+    @cached_property
+    def usd(self) -> Array:
+        """US dollars of each row, items × draws × arms."""
+        return np.array(self.costs.usd, dtype=float).reshape(self.shape)
+
     @cached_property
     def status(self) -> Array:
         """Status of each row, items × draws × arms."""
-        return np.array(self.columns["status"], dtype=object).reshape(self.shape)
+        return self.column("status", object)
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -110,36 +119,26 @@ class TrialData:
 
     @property
     def types(self) -> list[ItemType]:
-        kinds: tuple[ItemType, ...] = ("closed", "open")
-        return [kind for kind in kinds if any(item.type == kind for item in self.items)]
+        return [kind for kind in TYPES if any(item.type == kind for item in self.items)]
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Rows by status, from what is stored."""
-        from collections import Counter
+        """Rows by status, from what is stored; planned is their sum."""
+        return {name: self.columns["status"].count(name) for name in STATUSES}
 
-        return dict(Counter(self.columns["status"]))
+
+FIELD = {
+    "em": "em", "f1": "f1", "abstain_rate": "abstained", "false_answer_rate": "false_answer",
+    "unsupported_rate": "unsupported",
+}  # fmt: skip
 
 
 def _value(row: RowScore, metric: str) -> float:
-    value: float | None
-    match metric:
-        case "em":
-            value = row.em
-        case "f1":
-            value = row.f1
-        case "abstain_rate":
-            value = float(row.abstained)
-        case "false_answer_rate":
-            value = row.false_answer
-        case "unsupported_rate":
-            value = row.unsupported
-        case _:
-            value = row.extra.get(metric)
+    value = getattr(row, FIELD[metric]) if metric in FIELD else row.extra.get(metric)
     return np.nan if value is None else float(value)
 
 
-@dataclass
+@dataclass(eq=False)
 class Evaluated:
     """All trials of a run that hold rows, in planned order, and every planned record."""
 
@@ -173,24 +172,23 @@ def evaluate(run: RunView) -> Evaluated:
 def _evaluate(run: RunView, records: list[Record]) -> Evaluated:
     subjects = run.meta.get("manifest", {}).get("subjects", {})
     paid: set[str] = set()
-    trials = [
-        trial for record in records if (trial := _trial(run, record, subjects, paid)) is not None
-    ]
-    analysis = trials[0].settings.analysis if trials else AnalysisSettings()
-    return Evaluated(trials, records, analysis)
+    told = (_trial(run, record, subjects, paid) for record in records)
+    trials = [trial for trial in told if trial is not None]
+    return Evaluated(trials, records, trials[0].settings.analysis if trials else AnalysisSettings())
 
 
 def _trial(
     run: RunView, record: Record, subjects: Mapping[str, Any], paid: set[str]
 ) -> TrialData | None:
     """A trial's rows as last stored, or None if it never started."""
-    events = {event["kind"]: event for event in run.events(record.number)}
+    told = run.events(record.number)
+    events = {event["kind"]: event for event in told}
     if "rows" not in events or "items" not in events:
         return None
     settings = PromptsSettings.model_validate(record.settings)
     items = unpack_items(events["items"])
     columns, prompts = events["rows"], events["prompts"]
-    judged = {e["scorer"]: e["scores"] for e in run.events(record.number) if e["kind"] == "judged"}
+    judged = {event["scorer"]: event["scores"] for event in told if event["kind"] == "judged"}
     rows = list(planned_rows(settings, len(items)))
     return TrialData(
         record, settings, items, prompts["arms"], columns,
@@ -201,20 +199,18 @@ def _trial(
     )  # fmt: skip
 
 
-def scoring_rules(settings: PromptsSettings) -> ScoringRules:
-    """The rules of a study. Raises InputError for a scorer that cannot be loaded."""
-    analysis = settings.analysis
-    asked = analysis.unsupported
-    entailment = (
-        load_function(asked.nli_scorer, "unsupported.nli_scorer") if asked.nli_scorer else None
-    )
-    scorers = [load_scorer(name) for name in analysis.scoring.scorers]
+def scoring_rules(settings: PromptsSettings, *, own: bool = True) -> ScoringRules:
+    """The rules of a study, without code of its own unless `own`. Raises InputError for a scorer
+    that cannot be loaded."""
+    analysis, asked = settings.analysis, settings.analysis.unsupported
+    nli = asked.nli_scorer if own else None
+    scorers = [load_scorer(name) for name in (analysis.scoring.scorers if own else ())]
     return ScoringRules(
-        AbstentionDetector(settings.abstain_phrase),
-        NORMALISERS[analysis.scoring.normalise],
-        Unsupported(asked.strategy, asked.threshold, asked.min_token_overlap, entailment),
+        AbstentionDetector(settings.abstain_phrase), NORMALISERS[analysis.scoring.normalise],
+        Unsupported(asked.strategy, asked.threshold, asked.min_token_overlap,
+                    load_function(nli, "unsupported.nli_scorer") if nli else None),
         tuple(scorer for scorer in scorers if not asks_models(scorer)),
-    )
+    )  # fmt: skip
 
 
 def score_rows(
@@ -237,15 +233,11 @@ def score_rows(
         key = (row.item, text)
         if key not in known:
             known[key] = score(items[row.item], text, rules)
-        found.append(_with_judges(known[key], judged, number) if judged else known[key])
+        row_score = known[key]
+        for scores in judged.values():
+            row_score = replace(row_score, extra={**row_score.extra, **(scores[number] or {})})
+        found.append(row_score)
     return found
-
-
-def _with_judges(row: RowScore, judged: Mapping[str, list[Any]], number: int) -> RowScore:
-    from dataclasses import replace
-
-    extra = {k: v for scores in judged.values() for k, v in (scores[number] or {}).items()}
-    return replace(row, extra={**row.extra, **extra})
 
 
 def comparisons(trial: TrialData) -> Iterator[tuple[float, ItemType, str, str]]:
@@ -255,13 +247,9 @@ def comparisons(trial: TrialData) -> Iterator[tuple[float, ItemType, str, str]]:
     pairs = [] if trial.joined else [(arm, CONTROL) for arm in arms]
     if trial.settings.analysis.stats.compare == "all":
         every = [(second, first) for n, first in enumerate(arms) for second in arms[n + 1 :]]
-        pairs += [p for p in every if not trial.joined or _set_of(p[0]) != _set_of(p[1])]
+        sets = {arm: arm.partition(".")[0] for arm in arms}  # of a joined trial's `set.arm`
+        pairs += [p for p in every if not trial.joined or sets[p[0]] != sets[p[1]]]
     for temp in trial.settings.temps:
         for kind in trial.types:
             for arm, reference in pairs:
                 yield temp, kind, arm, reference
-
-
-def _set_of(arm: str) -> str:
-    """The prompt set of a joined trial's arm, `set.arm`."""
-    return arm.partition(".")[0]

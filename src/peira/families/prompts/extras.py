@@ -7,15 +7,24 @@ answered is None with a reason.
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peira.families.prompts.effects import Comparison, Sides, cluster_sums, scored_mean, sides
+from peira.families.prompts.effects import (
+    Comparison,
+    cluster_sums,
+    reasoned,
+    scored_mean,
+    sides,
+    why_no_spread,
+)
 from peira.families.prompts.scoring import Unsupported
 from peira.stats.clustered import cluster_mean
-from peira.stats.intervals import is_constant, normal_quantile, t_p_value, t_quantile
+from peira.stats.intervals import t_p_value
+from peira.stats.marginal import marginal_odds_ratio
 from peira.stats.mcnemar import conditional_odds_ratio, mcnemar_exact_p, mcnemar_mid_p
 from peira.stats.permutation import sign_flip_p
 from peira.study.seeds import derive
@@ -23,36 +32,27 @@ from peira.study.seeds import derive
 Floats = NDArray[np.float64]
 
 
-def discordant(values: Sides) -> tuple[int, int, int]:
-    """(gains, losses, pairs) of two arms of 0/1 outcomes."""
-    delta = (values.arm - values.control)[np.isfinite(values.arm - values.control)]
-    return int((delta > 0).sum()), int((delta < 0).sum()), int(delta.size)
-
-
 def mcnemar_block(at: Comparison, metric: str) -> dict[str, Any] | None:
     """b = reference wrong and arm right, c the reverse; None unless one 0/1 sample an item."""
     values = sides(at, metric)
-    seen = np.concatenate([values.arm, values.control])
-    if not at.single or not np.isin(seen[np.isfinite(seen)], (0.0, 1.0)).all():
+    if not at.single or not values.binary:
         return None
-    b, c, n = discordant(values)
+    delta, clusters = values.known, at.clusters()
+    b, c = int((delta > 0).sum()), int((delta < 0).sum())
     ratio = conditional_odds_ratio(b, c, method="exact")
     limits = [_finite(ratio.low), _finite(ratio.high)]
-    clusters = at.clusters()
-    block: dict[str, Any] = {
-        "b": b, "c": c, "n": n, "p_exact": mcnemar_exact_p(b, c), "p_midp": mcnemar_mid_p(b, c),
-        "odds_ratio": _finite(ratio.estimate), "or_ci_95": limits if b + c else None,
-        "_reasons": {},
-    }  # fmt: skip
-    if len(set(clusters)) < len(clusters):
-        block["note"] = "items taken as independent"
-    if block["odds_ratio"] is None:
-        block["_reasons"]["odds_ratio"] = "no_discordant_pairs" if b + c == 0 else "unbounded"
+    reasons = {}
     if b + c == 0:
-        block["_reasons"]["or_ci_95"] = "no_discordant_pairs"
-    elif limits[1] is None:
-        block["_reasons"]["or_ci_95/1"] = "unbounded"
-    return block
+        reasons = dict.fromkeys(("odds_ratio", "or_ci_95"), "no_discordant_pairs")
+    else:
+        reasons |= {"odds_ratio": "unbounded"} if _finite(ratio.estimate) is None else {}
+        reasons |= {"or_ci_95/1": "unbounded"} if limits[1] is None else {}
+    return {
+        "b": b, "c": c, "n": int(delta.size), "p_exact": mcnemar_exact_p(b, c),
+        "p_midp": mcnemar_mid_p(b, c), "odds_ratio": _finite(ratio.estimate),
+        "or_ci_95": limits if b + c else None, "_reasons": reasons,
+        **({"note": "items taken as independent"} if len(set(clusters)) < len(clusters) else {}),
+    }  # fmt: skip
 
 
 def _finite(value: float | None) -> float | None:
@@ -78,31 +78,23 @@ def subgroups(at: Comparison, metric: str) -> dict[str, Any]:
         "dataset": np.array([item.dataset for item in items], dtype=object),
         "answerable": np.array([str(item.answerable).lower() for item in items], dtype=object),
     }
-    values = sides(at, metric)
-    delta = values.arm - values.control
+    delta, clusters = sides(at, metric).delta, at.clusters()
     found = {}
     for name, label in labels.items():
-        levels = sorted(set(label))
-        if len(levels) > 1:
-            found[name] = _subgroup(delta, label, levels, at.clusters())
+        first, *others = levels = sorted(set(label))
+        if not others:
+            continue
+        parts = {level: mean_delta(delta[label == level], clusters[label == level])
+                 for level in levels}  # fmt: skip
+        tests = [_contrast(delta, label, first, level, clusters) for level in others]
+        known = [p for p in tests if p is not None]
+        bonferroni = ", Bonferroni" if len(tests) > 1 else ""
+        interaction = {
+            "p_value": min(1.0, len(tests) * min(known)) if known else None,
+            "method": f"difference of subgroup means, cluster t{bonferroni}",
+        }
+        found[name] = {**parts, "interaction": reasoned(interaction, "not_identified")}
     return found
-
-
-def _subgroup(
-    delta: Floats, label: NDArray[Any], levels: list[str], clusters: NDArray[Any]
-) -> dict[str, Any]:
-    parts = {level: _part(delta[label == level], clusters[label == level]) for level in levels}
-    tests = [_contrast(delta, label, levels[0], level, clusters) for level in levels[1:]]
-    known = [p for p in tests if p is not None]
-    p = min(1.0, len(tests) * min(known)) if known else None
-    interaction: dict[str, Any] = {
-        "p_value": p,
-        "method": "difference of subgroup means, cluster t"
-        + (", Bonferroni" if len(tests) > 1 else ""),
-    }
-    if p is None:
-        interaction["_reasons"] = {"p_value": "not_identified"}
-    return {**parts, "interaction": interaction}
 
 
 def _contrast(
@@ -110,49 +102,41 @@ def _contrast(
 ) -> float | None:
     """p of the difference of two subgroup means. A cluster may have items in both: its influence
     on the difference is summed before it is squared."""
-    sides = [(label == level) & np.isfinite(delta) for level in (first, second)]
-    if not all(side.any() for side in sides):
+    parts = [(label == level) & np.isfinite(delta) for level in (first, second)]
+    if not all(part.any() for part in parts):
         return None
-    n = sum(int(side.sum()) for side in sides)
-    means = [float(delta[side].mean()) for side in sides]
+    either = parts[0] | parts[1]
+    means = [float(delta[part].mean()) for part in parts]
     influence = np.zeros(len(delta))
-    for side, mean, sign in zip(sides, means, (-1, 1), strict=True):
-        influence[side] = sign * (delta[side] - mean) * n / side.sum()
-    either = sides[0] | sides[1]
+    for part, mean, sign in zip(parts, means, (-1, 1), strict=True):
+        influence[part] = sign * (delta[part] - mean) * either.sum() / part.sum()
     spread = cluster_mean(influence[either], clusters[either])
     if spread.se is None or spread.df is None or spread.se == 0:
         return None
     return t_p_value((means[1] - means[0]) / spread.se, spread.df)
 
 
-def _part(delta: Floats, clusters: NDArray[Any]) -> dict[str, Any]:
+def mean_delta(delta: Floats, clusters: NDArray[Any]) -> dict[str, Any]:
+    """Mean of item differences, its error by clusters."""
     found = cluster_mean(delta, clusters)
-    limits = None if found.low is None or found.high is None else [found.low, found.high]
-    part: dict[str, Any] = {"n_items": found.n, "delta_mean": found.estimate, "ci_95": limits}
-    missing = [name for name, value in part.items() if value is None]
-    return part | ({"_reasons": dict.fromkeys(missing, found.reason)} if missing else {})
+    part = {"n_items": found.n, "delta_mean": found.estimate, "ci_95": found.limits}
+    return reasoned(part, found.reason)
 
 
 def power(at: Comparison, metric: str) -> dict[str, Any]:
     """Smallest effect found with the power asked for, (z_{1-α/2} + z_power)·sd(δ)/√n; the error
     by clusters where there are any. A margin that needs more items says so."""
-    from scipy.special import ndtri
-
-    values = sides(at, metric)
-    delta = (values.arm - values.control)[np.isfinite(values.arm - values.control)]
-    stats = at.stats
+    values, stats = sides(at, metric), at.stats
+    delta = values.known
     base = {"alpha": stats.alpha, "power": stats.power, "n_items": int(delta.size)}
-    if delta.size < 2 or is_constant(delta):
-        reason = (
-            "single_unit" if delta.size == 1 else "empty" if not delta.size else "zero_variance"
-        )
-        return base | {"mde": None, "_reasons": {"mde": reason}}
-    clusters = at.clusters()[np.isfinite(values.arm - values.control)]
-    spread = cluster_mean(delta, clusters)
+    if (why := why_no_spread(delta)) is not None:
+        return base | reasoned({"mde": None}, why)
     sd = float(delta.std(ddof=1))
-    error = spread.se if spread.se is not None else sd / math.sqrt(delta.size)
-    mde = (normal_quantile(1 - stats.alpha) + float(ndtri(stats.power))) * error
-    reach = (float(ndtri(1 - stats.tost_alpha)) + float(ndtri((1 + stats.power) / 2))) * error
+    clustered = cluster_mean(delta, at.clusters()[values.both]).se
+    error = sd / math.sqrt(delta.size) if clustered is None else clustered
+    z = NormalDist().inv_cdf
+    mde = (z(1 - stats.alpha / 2) + z(stats.power)) * error
+    reach = (z(1 - stats.tost_alpha) + z((1 + stats.power) / 2)) * error
     margins = {
         name: "can conclude" if margin >= reach else "cannot conclude"
         for name, margin in stats.tost_margins.items()
@@ -166,16 +150,15 @@ def unsupported_sensitivity(at: Comparison) -> dict[str, Any] | None:
     if at.kind != "open":
         return None
     rules = at.trial.settings.analysis.unsupported
-    kinds: tuple[Any, ...] = ("baseline", "overlap")
     return {
-        kind: _unsupported_delta(at, Unsupported(kind, rules.threshold, rules.min_token_overlap))
-        for kind in kinds
-    }
+        kind: _unsupported_delta(at, Unsupported(kind, min_token_overlap=rules.min_token_overlap))
+        for kind in ("baseline", "overlap")
+    }  # fmt: skip
 
 
 def _unsupported_delta(at: Comparison, rule: Unsupported) -> dict[str, Any]:
     means = []
-    texts = np.array(at.trial.columns["text"], dtype=object).reshape(at.trial.shape)
+    texts = at.trial.column("text", object)
     for arm in (at.reference, at.arm):
         block, quiet = at.block(texts, arm), at.block(at.trial.values("abstain_rate"), arm)
         judged = [
@@ -186,15 +169,13 @@ def _unsupported_delta(at: Comparison, rule: Unsupported) -> dict[str, Any]:
             for n, said, silences in zip(at.items, block, quiet, strict=True)
         ]
         means.append(scored_mean(np.array(judged, dtype=float).reshape(len(at.items), -1)))
-    return _part(means[1] - means[0], at.clusters())
+    return mean_delta(means[1] - means[0], at.clusters())
 
 
 def cost_effectiveness(at: Comparison, metric: str) -> dict[str, Any]:
     """Signed Δusd per item and Δmetric: dominates, dominated, or a trade-off."""
-    usd = np.array(at.trial.costs.usd, dtype=float).reshape(at.trial.shape)
-    means = [at.block(usd, arm).sum(axis=1).mean() for arm in (at.reference, at.arm)]
-    values = sides(at, metric)
-    delta = (values.arm - values.control)[np.isfinite(values.arm - values.control)]
+    means = [at.block(at.trial.usd, arm).sum(axis=1).mean() for arm in (at.reference, at.arm)]
+    delta = sides(at, metric).known
     gain = float(delta.mean()) if delta.size else None
     cost = float(means[1] - means[0])
     entry: dict[str, Any] = {
@@ -202,9 +183,7 @@ def cost_effectiveness(at: Comparison, metric: str) -> dict[str, Any]:
     }  # fmt: skip
     if gain is not None and gain > 0:
         entry["usd_per_point"] = cost / (100 * gain)
-    if gain is None:
-        entry["_reasons"] = {f"delta_{metric}": "empty", "quadrant": "empty"}
-    return entry
+    return reasoned(entry, "empty")
 
 
 def quadrant(cost: float, gain: float | None) -> str | None:
@@ -220,46 +199,18 @@ def quadrant(cost: float, gain: float | None) -> str | None:
 
 def logistic(at: Comparison, metric: str) -> dict[str, Any] | None:
     """Odds ratio of the arm by GEE (marginal, not item-specific), clusters exchangeable."""
-    rows, arm, group = [], [], []
-    names = {name: n for n, name in enumerate(dict.fromkeys(at.clusters()))}
-    codes = np.array([names[name] for name in at.clusters()])
-    for place, name in enumerate((at.reference, at.arm)):
-        block = at.block(at.trial.values(metric), name)
-        seen = np.isfinite(block)
-        rows.append(block[seen])
-        arm.append(np.full(int(seen.sum()), float(place)))
-        group.append(np.repeat(codes, seen.sum(axis=1)))
-    y, x, g = np.concatenate(rows), np.concatenate(arm), np.concatenate(group)
+    clusters = at.clusters()
+    blocks = [at.block(at.trial.values(metric), arm) for arm in (at.reference, at.arm)]
+    seen = [np.isfinite(block) for block in blocks]
+    y = np.concatenate([block[s] for block, s in zip(blocks, seen, strict=True)])
     if not np.isin(y, (0.0, 1.0)).all():
         return None
-    cells = {(a, v): int(((x == a) & (y == v)).sum()) for a in (0.0, 1.0) for v in (0.0, 1.0)}
-    method = "GEE, logit, exchangeable within clusters (marginal odds ratio)"
-    if len(y) < 10 or min(cells.values()) == 0 or len(names) < 10:
-        return {"method": method, "odds_ratio": None, "_reasons": {"odds_ratio": "separation"}}
-    return {"method": method, **_gee(y, x, g)}
-
-
-def _gee(y: Floats, x: Floats, group: NDArray[Any]) -> dict[str, Any]:
-    import warnings
-
-    import statsmodels.api as sm
-
-    order = np.argsort(group, kind="stable")
-    design = np.column_stack([np.ones(len(y)), x])[order]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # convergence is checked below and told as a reason
-        model = sm.GEE(
-            y[order], design, groups=group[order], family=sm.families.Binomial(),
-            cov_struct=sm.cov_struct.Exchangeable(),
-        )  # fmt: skip
-        fit = model.fit(maxiter=60)
-    error = float(fit.bse[1])
-    if not fit.converged or not math.isfinite(error) or error <= 0:
-        return {"odds_ratio": None, "_reasons": {"odds_ratio": "not_converged"}}
-    # The library's z is too sure of itself with few clusters.
-    beta, df = float(fit.params[1]), len(set(group)) - 1
-    low, high = (beta + sign * t_quantile(0.95, df) * error for sign in (-1, 1))
-    return {
-        "odds_ratio": math.exp(beta), "ci_95": [math.exp(low), math.exp(high)],
-        "p_value": t_p_value(beta / error, df), "n_rows": len(y), "n_clusters": df + 1,
+    x = np.repeat((0.0, 1.0), [s.sum() for s in seen])
+    group = np.concatenate([np.repeat(clusters, s.sum(axis=1)) for s in seen])
+    found = marginal_odds_ratio(y, x, group)
+    entry = {"method": found.method, "odds_ratio": found.estimate}
+    if found.estimate is None:
+        return reasoned(entry, found.reason)
+    return entry | {
+        "ci_95": found.limits, "p_value": found.p, "n_rows": found.n_rows, "n_clusters": found.n,
     }  # fmt: skip

@@ -269,11 +269,10 @@ def costs(told: Told, simulated: bool) -> Figure:
 def _cost_points(
     axes: Any, trial: TrialData, temp: float, kind: Any, looks: Mapping[str, tuple[str, str]]
 ) -> None:
-    usd = np.array(trial.costs.usd, dtype=float).reshape(trial.shape)
     found = means(trial, temp, kind, trial.settings.analysis.stats.primary)
     for place, arm in enumerate(trial.arm_names):
         color, marker = looks[arm]
-        each = usd[trial.of_type(kind)][:, trial.draws(temp), place].sum(axis=1).mean()
+        each = trial.usd[trial.of_type(kind)][:, trial.draws(temp), place].sum(axis=1).mean()
         mean = found[arm]
         if mean.low is not None:
             axes.vlines(1000 * each, mean.low, mean.high, color=color, linewidth=1, alpha=0.7)

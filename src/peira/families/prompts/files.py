@@ -22,6 +22,8 @@ from peira.families.prompts.evaluated import Evaluated, TrialData, evaluate
 from peira.families.prompts.figures import names as figure_names
 from peira.families.prompts.phases import VIEWS
 from peira.families.prompts.rows import STATUSES
+from peira.families.prompts.scoring import RowScore
+from peira.families.prompts.settings import METRICS
 from peira.families.prompts.significance import SCHEMA_VERSION
 from peira.report.document import Picture, Report, html, markdown
 from peira.report.document import plain as strict
@@ -44,6 +46,7 @@ PER_ITEM = (
     "item_key", "dataset", "item_id", "type", "condition", "temp", "answerable", "cluster",
 )  # fmt: skip
 COUNTS = ("n_planned", "n_scored", "n_answered", "n_truncated", "n_refused", "n_empty", "n_error")
+DECODING = ("temps", "samples_per_item", "top_p", "top_k", "max_new_tokens")
 FLIPS = (
     "dataset", "item_id", "type", "temp", "arm", "direction", "golds", "control_text", "arm_text",
 )  # fmt: skip
@@ -83,9 +86,7 @@ def _trial_files(
         yield "results/per_item_scores.csv", _per_item(trial)
         yield "results/flips.csv", _csv(FLIPS, flips)
     if "costs" in phases:
-        row_arms = [row.arm for row in trial.rows]
-        data = costs_json(trial.columns, trial.costs, trial.arm_names, row_arms)
-        yield "results/costs.json", dumps(data)
+        yield "results/costs.json", dumps(costs_json(trial))
     if "stats" in phases:
         document = tell(run).significance.documents.get(trial.record.number)
         if document is not None:
@@ -104,7 +105,7 @@ def _trial_reports(run: RunView, told: Told, trial: TrialData) -> Iterator[tuple
         ("Items", str(len(trial.items))), ("Seed", str(record.seed)),
         ("Run", run.path.name), ("Trial", record.id),
     )  # fmt: skip
-    counts = ", ".join(f"{name} {trial.counts.get(name, 0)}" for name in STATUSES)
+    counts = ", ".join(f"{name} {n}" for name, n in trial.counts.items())
     story = replace(
         whole, title=record.slug, simulated=record.simulated, facts=facts,
         completeness=f"Trial {record.state}: planned {len(trial.rows)} rows = {counts}.",
@@ -142,18 +143,18 @@ def _predictions(trial: TrialData) -> Iterator[list[Any]]:
 
 
 def _row_scores(trial: TrialData) -> bytes:
-    extra = trial.metrics[5:]
-    rows = []
-    for number, (row, score) in enumerate(zip(trial.rows, trial.scores, strict=True)):
-        head: list[Any] = [trial.columns["keys"][number][:32], row.arm]
-        if score is None:
-            rows.append([*head, *[None] * (6 + len(extra))])
-            continue
-        rows.append(
-            [*head, score.em, score.f1, int(score.abstained), score.abstain_rule,
-             score.false_answer, score.unsupported, *(score.extra.get(name) for name in extra)]
-        )  # fmt: skip
+    extra = trial.metrics[len(METRICS) :]
+    nothing = [None] * (len(ROW_SCORES) - 2 + len(extra))
+    rows = (
+        [key[:32], row.arm, *(nothing if score is None else _scores(score, extra))]
+        for key, row, score in zip(trial.columns["keys"], trial.rows, trial.scores, strict=True)
+    )
     return _csv((*ROW_SCORES, *extra), rows)
+
+
+def _scores(score: RowScore, extra: Sequence[str]) -> list[Any]:
+    return [score.em, score.f1, int(score.abstained), score.abstain_rule, score.false_answer,
+            score.unsupported, *(score.extra.get(name) for name in extra)]  # fmt: skip
 
 
 def _per_item(trial: TrialData) -> bytes:
@@ -182,35 +183,30 @@ def _per_item_rows(trial: TrialData) -> Iterator[list[Any]]:
                 ]  # fmt: skip
 
 
-def _summaries(block: Any) -> tuple[list[list[Any]], list[list[Any]]]:
+def _summaries(block: Any) -> list[list[list[Any]]]:
     """Mean and sample SD over an item's scored draws; None where there is none."""
     seen = np.isfinite(block)
     counts = seen.sum(axis=1)
-    total = np.where(seen, block, 0.0).sum(axis=1)
-    mean = np.divide(total, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-    off = np.where(seen, (block - mean[:, None]) ** 2, 0.0).sum(axis=1)
-    std = np.sqrt(np.divide(off, counts - 1, out=np.full(counts.shape, np.nan), where=counts > 1))
-    return _optional(mean), _optional(std)
-
-
-def _optional(values: Any) -> list[list[Any]]:
-    return [[None if v != v else v for v in row] for row in values.tolist()]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(seen, block, 0.0).sum(axis=1) / counts
+        off = np.where(seen, (block - mean[:, None]) ** 2, 0.0).sum(axis=1)
+        std = np.where(counts > 1, np.sqrt(off / (counts - 1)), np.nan)
+    return [[[None if v != v else v for v in row] for row in part.tolist()] for part in (mean, std)]
 
 
 # -- the run's manifest -------------------------------------------------------------------------
 def manifest(run: RunView, found: Evaluated) -> dict[str, Any]:
     """multi_trial_manifest.json: every planned trial and its rows."""
-    tally = run.tally
-    created = run.meta.get("manifest", {}).get("created", utc_now())
+    tally, made = run.tally, run.meta.get("manifest", {})
     data = {trial.record.number: trial for trial in found.trials}
-    trials = [_manifest_trial(r, data.get(r.number)) for r in found.records]
     updated = max((r.finished or 0 for r in found.records), default=0)
     return {
-        "schema_version": SCHEMA_VERSION, "created_utc": created, "updated_utc": _utc(updated),
-        "run_id": run.path.name.removeprefix("run_"), "num_trials": tally.planned,
-        "planned": tally.planned, "done": tally.done, "failed": tally.failed,
-        "halted": tally.halted, "pending": tally.pending, "simulated": run.simulated,
-        "amendments": run.meta.get("manifest", {}).get("amendments", []), "trials": trials,
+        "schema_version": SCHEMA_VERSION, "created_utc": made.get("created", utc_now()),
+        "updated_utc": _utc(updated), "run_id": run.path.name.removeprefix("run_"),
+        "num_trials": tally.planned, "planned": tally.planned, "done": tally.done,
+        "failed": tally.failed, "halted": tally.halted, "pending": tally.pending,
+        "simulated": run.simulated, "amendments": made.get("amendments", []),
+        "trials": [_manifest_trial(r, data.get(r.number)) for r in found.records],
     }  # fmt: skip
 
 
@@ -222,31 +218,25 @@ def _utc(seconds: float) -> str | None:
 
 def _manifest_trial(record: Record, trial: TrialData | None) -> dict[str, Any]:
     settings = record.settings
-    samples = settings["samples_per_item"]
     folder = f"trials/{record.slug}"
     return {
         "slug": record.slug, "trial_id": record.id, "state": str(record.state),
-        "cause": record.cause, "model_id": _model(settings), "prompt_set": settings["prompt_set"],
-        "arms": _manifest_arms(settings, trial), "temps": settings["temps"],
-        "samples_per_item": samples, "top_p": settings["top_p"], "top_k": settings["top_k"],
-        "max_new_tokens": settings["max_new_tokens"],
-        "rows": {} if trial is None else {s: trial.counts.get(s, 0) for s in STATUSES},
+        "cause": record.cause,
+        "model_id": settings["model_aliases"].get(settings["model"], settings["model"]),
+        "prompt_set": settings["prompt_set"], "arms": _manifest_arms(settings, trial),
+        **{name: settings[name] for name in DECODING},
+        "rows": {} if trial is None else trial.counts,
         "results_dir": f"{folder}/results", "reports_dir": f"{folder}/reports",
         "report_path": f"{folder}/reports/report.md",
     }  # fmt: skip
 
 
-def _model(settings: Mapping[str, Any]) -> str:
-    return str(settings["model_aliases"].get(settings["model"], settings["model"]))
-
-
 def _manifest_arms(settings: Mapping[str, Any], trial: TrialData | None) -> dict[str, Any]:
     """Path, hash and tokens of each arm's prompt; of a trial that never started the path alone."""
-    if trial is None:
-        paths = settings["prompt_sets"][settings["prompt_set"]]
-        return {arm: {"path": p, "sha256": None, "tokens": None} for arm, p in paths.items()}
+    paths = settings["prompt_sets"][settings["prompt_set"]]
+    arms = trial.arms if trial else {arm: {"path": path} for arm, path in paths.items()}
     kept = ("path", "sha256", "tokens")
-    return {arm: {name: prompt[name] for name in kept} for arm, prompt in trial.arms.items()}
+    return {arm: {name: prompt.get(name) for name in kept} for arm, prompt in arms.items()}
 
 
 def _link_trials(run: RunView, trials: Sequence[TrialData]) -> None:

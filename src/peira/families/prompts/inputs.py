@@ -6,19 +6,19 @@ Invariant: identity is taken from bytes, never from paths; a changed file makes 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from peira.errors import InputError
 from peira.families.prompts.counting import TokenCounter, token_counter
-from peira.families.prompts.data import Item, ItemType, items_digest, read_bytes, select
+from peira.families.prompts.data import TYPES, Item, ItemType, items_digest, read_bytes, select
 from peira.families.prompts.prepare import MANIFEST, find_items
 from peira.families.prompts.settings import PromptsSettings
 
 SHIPPED = Path(__file__).with_name("instructions")
+MOST_KEPT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +63,18 @@ def inputs_of(settings: PromptsSettings) -> Inputs:
         include={"data", "sizes", "limit_items", "paths", "prompt_sets", "task_instructions",
                  "abstain_phrase", "tokenizer"}
     )  # fmt: skip
-    return _inputs(relevant, _stamps(settings), _Held(settings))
+    key = (relevant, *_stamps(settings))
+    if key not in _kept:
+        _kept[key] = _inputs(settings)
+        if len(_kept) > MOST_KEPT:
+            del _kept[next(iter(_kept))]
+    return _kept[key]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Held:
-    """Carries settings past the cache: equal for all, so that only the key decides."""
-
-    settings: PromptsSettings
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-    def __hash__(self) -> int:
-        return 0
+_kept: dict[tuple[Any, ...], Inputs] = {}
 
 
-@lru_cache(maxsize=8)
-def _inputs(relevant: str, stamps: tuple[Any, ...], held: _Held) -> Inputs:
-    settings = held.settings
+def _inputs(settings: PromptsSettings) -> Inputs:
     loaded = find_items(settings.data_plan)
     items = select(loaded.items, settings.data.seed, settings.caps)
     if not items:
@@ -90,41 +83,26 @@ def _inputs(relevant: str, stamps: tuple[Any, ...], held: _Held) -> Inputs:
             "  remedy: raise the caps in `sizes`"
         )
     counter = token_counter(settings.tokenizer)
-    instructions: dict[ItemType, str] = {
-        "closed": _instruction("closed_book", settings),
-        "open": _instruction("open_book", settings),
+    prompts = {
+        name: {arm: read_prompt(path, counter) for arm, path in arms.items()}
+        for name, arms in settings.prompt_sets.items()
     }
-    return Inputs(
-        items,
-        {
-            name: {arm: read_prompt(path, counter) for arm, path in arms.items()}
-            for name, arms in settings.prompt_sets.items()
-        },
-        instructions,
-        items_digest(items),
-        _digest(*instructions.values()),
-        counter,
-        loaded.merged,
-    )
+    instructions = {kind: _instruction(f"{kind}_book", settings) for kind in TYPES}
+    digest = hashlib.sha256("\0".join(instructions.values()).encode()).hexdigest()
+    return Inputs(items, prompts, instructions, items_digest(items), digest, counter, loaded.merged)
 
 
 def _stamps(settings: PromptsSettings) -> tuple[Any, ...]:
     """Sizes and times of the files behind the inputs: a changed file is read again."""
     plan = settings.data_plan
-    paths: Sequence[Path] = [
+    paths = [
         *(Path(p) for arms in settings.prompt_sets.values() for p in arms.values() if p),
         *(file.path for file in plan.files),
         *(Path(p) for p in settings.task_instructions.model_dump().values() if p),
         *((plan.prepared_dir / MANIFEST, plan.raw_dir) if plan.source == "prepared" else ()),
     ]
-    return (str(Path.cwd()), *map(_stamp, paths))
-
-
-def _stamp(path: Path) -> tuple[str, int, int] | None:
-    if not path.exists():
-        return None
-    status = path.stat()
-    return str(path), status.st_size, status.st_mtime_ns
+    stats = [(str(path), path.stat()) for path in paths if path.exists()]
+    return (str(Path.cwd()), *((path, s.st_size, s.st_mtime_ns) for path, s in stats))
 
 
 def read_prompt(path: str | None, counter: TokenCounter) -> Prompt:
@@ -150,7 +128,3 @@ def _utf8(path: str, data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start})\n  allowed: UTF-8 text") from None
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -127,26 +127,23 @@ def _generic_item(
                 f" this row's columns {', '.join(map(str, row))}"
             )
     found = {name: row[c] for name in FIELDS if (c := columns.get(name, name)) in row}
-    if isinstance(found.get("answers"), str) and path_is_csv(where):
+    csv_file = where.rpartition(":")[0].lower().endswith(".csv")  # `name.csv:7`
+    if isinstance(found.get("answers"), str) and csv_file:
         found["answers"] = found["answers"].split("|")
     if isinstance(flag := found.get("is_unanswerable"), str):
         found["is_unanswerable"] = flag.strip().lower() in ("1", "true", "yes")
-    if path_is_csv(where) and not found.get("context"):
+    if csv_file and not found.get("context"):
         found.pop("context", None)
     return make_item({"dataset": dataset, "id": str(number), **found}, where)
 
 
-def path_is_csv(where: str) -> bool:
-    """True for a place in a CSV file (`name.csv:7`)."""
-    return where.rpartition(":")[0].lower().endswith(".csv")
-
-
 def _csv_rows(path: Path) -> list[tuple[dict[str, Any], str]]:
-    text = read_bytes(path).decode("utf-8-sig")
-    return [
-        (row, f"{path}:{number}")
-        for number, row in enumerate(csv.DictReader(io.StringIO(text)), start=2)
-    ]
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+        table = list(csv.DictReader(io.StringIO(text)))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: {error}\n  allowed: CSV as UTF-8 text") from None
+    return [(row, f"{path}:{number}") for number, row in enumerate(table, start=2)]
 
 
 def _json(path: Path, field: str) -> Any:
@@ -156,11 +153,20 @@ def _json(path: Path, field: str) -> Any:
         raise InputError(f"{path}: no official file\n  allowed: JSON with {field!r}") from None
 
 
-LOADERS: Mapping[str, Callable[[Path], Loaded]] = {
+READERS: Mapping[str, Callable[[Path], Loaded]] = {
     "squad_v2": squad,
     "triviaqa": triviaqa,
     "nq_open": nq_open,
 }
+
+
+def official(name: str, path: Path) -> Loaded:
+    """Items of an official file. Raises InputError where it has another form."""
+    try:
+        return READERS[name](path)
+    except (KeyError, TypeError, AttributeError) as error:
+        fault = f"no {name} file ({type(error).__name__}: {error})"
+        raise InputError(f"{path}: {fault}\n  allowed: the official form") from None
 
 
 def official_files(raw_dir: Path) -> list[tuple[str, Path]]:
@@ -232,36 +238,27 @@ def _sample_yaml(name: str) -> Any:
 
 
 def _sample_closed() -> Iterator[Item]:
-    for number, (question, answers, difficulty, wrong) in enumerate(
-        _sample_yaml("closed_book.yaml"), start=1
-    ):
-        name = f"c{number:02d}"
-        meta = {"difficulty": difficulty, "distractors": wrong}
-        yield Item(
-            "sample_closed", name, question, tuple(answers),
-            cluster=f"sample_closed/{name}", meta=meta,
-        )  # fmt: skip
+    for number, (question, *rest) in enumerate(_sample_yaml("closed_book.yaml"), start=1):
+        yield _sample_item("sample_closed", f"c{number:02d}", question, rest)
 
 
 def _sample_open() -> Iterator[Item]:
     for passage in _sample_yaml("open_book.yaml"):
-        for number, (question, answers, difficulty, wrong) in enumerate(passage["questions"], 1):
-            yield _sample_item(passage, f"a{number}", question, answers, (difficulty, wrong))
-        for number, (question, difficulty, wrong) in enumerate(passage["unanswerable"], 1):
-            yield _sample_item(passage, f"u{number}", question, [], (difficulty, wrong))
+        asked = [("a", number, each) for number, each in enumerate(passage["questions"], 1)]
+        asked += [("u", number, (question, [], *rest))
+                  for number, (question, *rest) in enumerate(passage["unanswerable"], 1)]  # fmt: skip
+        for kind, number, (question, *rest) in asked:
+            name = f"{passage['id']}-{kind}{number}"
+            yield _sample_item("sample_open", name, question, rest, passage)
 
 
 def _sample_item(
-    passage: Mapping[str, Any],
-    suffix: str,
-    question: str,
-    answers: list[str],
-    dials: tuple[float, list[str]],
-) -> Item:
+    dataset: str, name: str, question: str, rest: Sequence[Any], passage: Mapping[str, Any] = {},
+) -> Item:  # fmt: skip
+    answers, difficulty, wrong = rest
     return Item(
-        "sample_open", f"{passage['id']}-{suffix}", question, tuple(answers),
-        passage["text"].strip(), not answers, f"sample_open/{passage['id']}",
-        {"difficulty": dials[0], "distractors": dials[1]},
+        dataset, name, question, tuple(answers), passage.get("text", "").strip(), not answers,
+        f"{dataset}/{passage.get('id', name)}", {"difficulty": difficulty, "distractors": wrong},
     )  # fmt: skip
 
 

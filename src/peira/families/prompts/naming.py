@@ -24,41 +24,29 @@ def distinctions(trials: Iterable[TrialData]) -> dict[int, str]:
     that these do not part are told apart by their names."""
     known = {id(trial): trial for trial in trials}
     varied = [axis for axis in AXES if len({axis(t) for t in known.values() if axis(t)}) > 1]
-    words = {
-        key: ", ".join(word for axis in varied if (word := axis(trial)))
-        for key, trial in known.items()
-    }
+    words = {key: joined(*(axis(trial) for axis in varied)) for key, trial in known.items()}
     own = [words[key] for key, trial in known.items() if not trial.joined]
     if len(set(own)) == len(own):
         return words
     return {key: trial.record.slug for key, trial in known.items()}
 
 
-def of_each(compared: Sequence[Compared]) -> list[str]:
-    """The distinction of each comparison's trial."""
+def of_each(compared: Sequence[Compared]) -> list[tuple[Compared, str]]:
+    """Each comparison with the distinction of its trial."""
     words = distinctions(part.at.trial for part in compared)
-    return [words[id(part.at.trial)] for part in compared]
+    return [(part, words[id(part.at.trial)]) for part in compared]
 
 
 def labels(compared: Sequence[Compared]) -> list[str]:
     """Each comparison on one line: arms, items, and what sets its trial apart."""
-    return [
-        f"{part.short}{where and f', {where}'}"
-        for part, where in zip(compared, of_each(compared), strict=True)
-    ]
+    return [joined(part.short, where) for part, where in of_each(compared)]
 
 
 def scopes(compared: Sequence[Compared]) -> list[str]:
     """Which items, temperature and trial a comparison is about, as far as needed."""
-    return [
-        ", ".join(
-            word
-            for word in (
-                f"{part.at.kind} items",
-                f"t={part.at.temp:g}" if len(part.at.trial.settings.temps) > 1 else "",
-                where,
-            )
-            if word
-        )
-        for part, where in zip(compared, of_each(compared), strict=True)
-    ]
+    return [joined(f"{part.at.kind} items", part.temp, where) for part, where in of_each(compared)]
+
+
+def joined(*words: str) -> str:
+    """The words that there are, with commas."""
+    return ", ".join(filter(None, words))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peira.families.prompts.effects import reasoned
 from peira.stats.clustered import cluster_mean
 from peira.stats.meta import meta_analysis
 from peira.stats.permutation import monte_carlo_p
@@ -29,8 +30,7 @@ def several_arms(
         "method": "Cochran's Q", "arms": means.shape[1], "n_items": found.n,
         "range": _range(means), "Q": found.estimate, "p_value": found.p,
     }  # fmt: skip
-    missing = [name for name in ("range", "Q", "p_value") if entry[name] is None]
-    return entry | ({"_reasons": dict.fromkeys(missing, found.reason)} if missing else {})
+    return reasoned(entry, found.reason)
 
 
 def _range(means: Floats) -> float | None:
@@ -44,15 +44,13 @@ def permutation_q(means: Floats, clusters: NDArray[Any], draws: int, seed: int) 
     the arm means."""
     seen = np.isfinite(means).all(axis=1)
     parts = _parts(means[seen], clusters[seen])
-    alone = len(parts) == seen.sum()
+    where = "items" if len(parts) == seen.sum() else "clusters"
     entry: dict[str, Any] = {
-        "method": f"permutation of arms within {'items' if alone else 'clusters'}",
-        "arms": means.shape[1], "n_items": int(seen.sum()), "n_clusters": len(parts),
-        "range": _range(means),
+        "method": f"permutation of arms within {where}", "arms": means.shape[1],
+        "n_items": int(seen.sum()), "n_clusters": len(parts), "range": _range(means),
     }  # fmt: skip
     if len(parts) < 2:
-        missing = [name for name in ("range", "p_value") if entry.get(name) is None]
-        return entry | {"p_value": None, "_reasons": dict.fromkeys(missing, "empty")}
+        return reasoned(entry | {"p_value": None}, "empty")
     rng = np.random.default_rng(seed)
     least = _spread(parts) - 1e-12
     hits = sum(_spread(rng.permuted(parts, axis=1)) >= least for _ in range(draws))
@@ -83,11 +81,9 @@ def over_datasets(
     parts = [cluster_mean(delta[dataset == name], clusters[dataset == name]) for name in names]
     pooled = meta_analysis([p.estimate for p in parts], [p.se for p in parts])
     found = pooled.random
-    limits = None if found.low is None or found.high is None else [found.low, found.high]
     entry = {
-        "method": pooled.method, "k": found.n, "estimate": found.estimate, "ci_95": limits,
+        "method": pooled.method, "k": found.n, "estimate": found.estimate, "ci_95": found.limits,
         "p_value": found.p, "tau2": pooled.tau2, "i2": pooled.i2,
         "prediction_95": None if pooled.prediction is None else list(pooled.prediction),
     }  # fmt: skip
-    reasons = {name: found.reason or "too_few_units" for name, v in entry.items() if v is None}
-    return entry | ({"_reasons": reasons} if reasons else {})
+    return reasoned(entry, found.reason or "too_few_units")

@@ -9,13 +9,19 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Protocol
 
+import orjson
+
+from peira.families.family import Forecast
+from peira.families.prompts.data import TYPES
 from peira.families.prompts.inputs import inputs_of
-from peira.families.prompts.rows import Address, Asking, Row, n_rows, planned_rows
+from peira.families.prompts.rows import Address, Asking, Row, n_rows
 from peira.families.prompts.settings import PromptsSettings
 from peira.families.prompts.tables import audit
-from peira.stats.intervals import normal_quantile
+from peira.store.forecast import cost
+from peira.store.rundir import write_file
 from peira.study.study import TrialPlan
 
 CHANGES = (0.1, 0.3)  # shares of items whose answer changes, for the detectable effect
@@ -37,41 +43,35 @@ def rows_of(settings: PromptsSettings) -> int:
 
 def plan(question: Asked, target: Any, simulated: bool) -> dict[str, Any]:
     """Trials, rows wanted and already paid for, tokens, cost, detectable effect, prompt audit."""
-    from peira.engine.plan import plan as trials_of
-
-    trials = list(trials_of(question.study, question.family, question.cells()))
-    asked = list(_keys(question, trials, simulated))
-    paid = _paid(target)
-    forecasts = [question.family.forecast(cell.settings)[0] for cell, _ in trials]
-    share = len(set(asked)) / len(asked) if asked else 1.0
-    money = _money(question, forecasts, simulated, share)
+    trials = list(_asked(question, simulated))
+    keys = [asking.key(row) for _, asking in trials for row in asking.rows()]
+    wanted = set(keys)
+    forecasts = [question.family.forecast(asking.settings)[0] for _, asking in trials]
+    share = len(wanted) / len(keys) if keys else 1.0
     return {
         "trials": [
             {
-                "slug": question.family.slug(cell.settings, trial), "trial_id": trial.id,
-                "rows": rows_of(cell.settings), "items": len(inputs_of(cell.settings).items),
+                "slug": question.family.slug(asking.settings, trial), "trial_id": trial.id,
+                "rows": rows_of(asking.settings), "items": len(asking.items),
             }
-            for cell, trial in trials
+            for trial, asking in trials
         ],
-        "rows": len(asked), "requests": len(set(asked)), "paid": len(paid & set(asked)),
+        "rows": len(keys), "requests": len(wanted), "paid": len(_paid(target) & wanted),
         "tokens_in": [share * sum(f.prompt_tokens[k] for f in forecasts) for k in range(3)],
-        **money,
-        "detectable": _detectable(trials[0][0].settings),
+        **_money(question, forecasts, simulated, share),
+        "detectable": _detectable(trials[0][1].settings),
         "arms": list(_arms(question)),
     }  # fmt: skip
 
 
-def _keys(question: Asked, trials: list[tuple[Any, TrialPlan]], simulated: bool) -> Iterator[str]:
-    for cell, trial in trials:
+def _asked(question: Asked, simulated: bool) -> Iterator[tuple[TrialPlan, Asking]]:
+    """Every planned trial with what asks its rows."""
+    from peira.engine.plan import plan as trials_of
+
+    for cell, trial in trials_of(question.study, question.family, question.cells()):
         settings = cell.settings
-        asking = _asking(question, settings, trial.seed, simulated)
-        for row in planned_rows(settings, len(asking.items)):
-            yield asking.key(row)
-
-
-def _asking(question: Asked, settings: PromptsSettings, seed: int, simulated: bool) -> Asking:
-    address = planned_address(question, settings.resolved_model, simulated)
-    return Asking(settings, inputs_of(settings), address, seed)
+        address = planned_address(question, settings.resolved_model, simulated)
+        yield trial, Asking(settings, inputs_of(settings), address, trial.seed)
 
 
 def planned_address(question: Asked, model: str, simulated: bool) -> Address:
@@ -99,88 +99,62 @@ def _paid(target: Any) -> set[str]:
 
 
 def _money(
-    question: Asked, forecasts: list[Any], simulated: bool, share: float
+    question: Asked, forecasts: list[Forecast], simulated: bool, share: float
 ) -> Mapping[str, Any]:
     """US dollars, low, expected and high; None with a note where a price is unknown."""
-    from peira.subjects.registry import describe_model
-
     total = [0.0, 0.0, 0.0]
-    for forecast in forecasts:
-        if simulated or forecast.model.startswith("sim:"):
-            continue
-        overrides = question.study.subjects.get(forecast.model, {})
-        card = describe_model(forecast.model, overrides)
-        if card.price is None and not card.free:
-            return {"usd": None, "note": f"no price is known for {card.model} at {card.provider}"}
-        if card.price is None:
-            continue
-        price = card.price.batched() if overrides.get("batch") else card.price
-        rates = price.describe()
-        for k in range(3):
-            total[k] += (share / 1e6) * (
-                forecast.prompt_tokens[k] * rates["input_per_million"]
-                + forecast.completion_tokens[k] * rates["output_per_million"]
-            )
+    for each in forecasts:
+        usd, note = cost(
+            each.model, question.study, each.prompt_tokens, each.completion_tokens,
+            simulated=simulated,
+        )  # fmt: skip
+        if usd is None:
+            return {"usd": None, "note": f"{each.model}: {note}"}
+        total = [whole + share * part for whole, part in zip(total, usd, strict=True)]
     return {"usd": total, "note": ""}
 
 
 def _detectable(settings: PromptsSettings) -> dict[str, Any]:
     """Smallest δ found with the power asked for, if a tenth or three tenths of items change."""
-    from statistics import NormalDist
-
-    stats = settings.analysis.stats
-    reach = normal_quantile(1 - stats.alpha) + NormalDist().inv_cdf(stats.power)
-    found = {}
-    items = inputs_of(settings).items
-    for kind in ("closed", "open"):
-        n = sum(item.type == kind for item in items)
-        if n:
+    stats, items = settings.analysis.stats, inputs_of(settings).items
+    z = NormalDist().inv_cdf
+    reach = z(1 - stats.alpha / 2) + z(stats.power)
+    found: dict[str, Any] = {}
+    for kind in TYPES:
+        if n := sum(item.type == kind for item in items):
             low, high = (reach * math.sqrt(change / n) for change in CHANGES)
             found[kind] = {"n": n, "low": low, "high": high, "power": stats.power}
     return found
 
 
 def _arms(question: Asked) -> Iterator[dict[str, Any]]:
+    first = {cell.settings.prompt_set: cell.settings for cell in reversed(question.cells())}
     for name in dict.fromkeys(cell.settings.prompt_set for cell in question.cells()):
-        cell = next(c for c in question.cells() if c.settings.prompt_set == name)
-        prompts = inputs_of(cell.settings).arms(cell.settings)
-        for row in audit({arm: asdict(prompt) for arm, prompt in prompts.items()}):
-            ratio = row["ratio"]
-            yield {
-                "prompt_set": name, **row, "ratio": None if ratio is None else round(ratio, 2),
-                "token_method": inputs_of(cell.settings).counter.method,
-            }  # fmt: skip
+        inputs = inputs_of(first[name])
+        for row in audit({arm: asdict(prompt) for arm, prompt in inputs.arms(first[name]).items()}):
+            ratio = None if row["ratio"] is None else round(row["ratio"], 2)
+            counted = inputs.counter.method
+            yield {"prompt_set": name, **row, "ratio": ratio, "token_method": counted}
 
 
 def write_inputs(question: Asked, run_dir: Path, simulated: bool) -> list[tuple[Path, int]]:
     """In batch mode, one JSONL a trial with every planned request: a view for people, since the
     jobs themselves are made of the rows that are missing."""
-    import orjson
-
-    from peira.engine.plan import plan as trials_of
-    from peira.store.rundir import write_file
-
     written = []
-    for cell, trial in trials_of(question.study, question.family, question.cells()):
-        settings = cell.settings
-        if settings.mode != "batch":
-            continue
-        asking = _asking(question, settings, trial.seed, simulated)
-        lines = [
-            orjson.dumps(_line(asking, row, settings))
-            for row in planned_rows(settings, len(asking.items))
-        ]
-        slug = question.family.slug(settings, trial)
-        path = run_dir / "batch_inputs" / f"{slug}.jsonl"
-        write_file(path, b"".join(line + b"\n" for line in lines))
-        written.append((path, len(lines)))
+    for trial, asking in _asked(question, simulated):
+        if asking.settings.mode == "batch":
+            lines = [orjson.dumps(_line(asking, row)) + b"\n" for row in asking.rows()]
+            slug = question.family.slug(asking.settings, trial)
+            path = run_dir / "batch_inputs" / f"{slug}.jsonl"
+            write_file(path, b"".join(lines))
+            written.append((path, len(lines)))
     return written
 
 
-def _line(asking: Asking, row: Row, settings: PromptsSettings) -> dict[str, Any]:
+def _line(asking: Asking, row: Row) -> dict[str, Any]:
     sampling = asking.sampling(row)
     return {
-        "custom_id": asking.key(row)[:32], "model": settings.resolved_model,
+        "custom_id": asking.key(row)[:32], "model": asking.settings.resolved_model,
         "messages": [{"role": m.role, "content": m.content} for m in asking.messages(row)],
         "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k,
         "max_tokens": sampling.max_tokens, "stop": list(sampling.stop),

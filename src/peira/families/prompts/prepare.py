@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+from pydantic import BaseModel, ConfigDict
 
 from peira.errors import InputError
 from peira.families.prompts import loaders
-from peira.families.prompts.data import Item, Loaded, merge, read_bytes, read_items
+from peira.families.prompts.data import Loaded, merge, read_bytes, read_items
+from peira.store.rundir import dumps, write_file
 
 SCHEMA_VERSION = 1
 MANIFEST = "prepared_manifest.json"
@@ -24,14 +26,21 @@ BOOKS = {"open_book": "open", "closed_book": "closed"}
 Source = Literal["prepared", "sample", "simulated", "hf"]
 
 
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """One file of `data.files`: read by the generic loader, or by an official one's name."""
+class DataFile(BaseModel):
+    """One of `data.files`: a table, and which of its columns is what, or an official file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path
     dataset: str = ""
-    loader: str = "generic"
-    columns: tuple[tuple[str, str], ...] = ()
+    loader: Literal["generic", "squad_v2", "triviaqa", "nq_open"] = "generic"
+    columns: dict[str, str] = {}
+
+    def load(self) -> Loaded:
+        """Its items."""
+        if self.loader == "generic":
+            return loaders.generic(self.path, self.dataset, self.columns)
+        return loaders.official(self.loader, self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +61,10 @@ def find_items(plan: DataPlan) -> Loaded:
         return loaders.sample()
     if plan.source == "simulated":
         return loaders.simulated(plan.closed, plan.opened)
-    fault = prepared_fault(plan)
-    return read_prepared(plan) if fault is None else load_sources(plan)
+    if prepared_fault(plan) is not None:
+        return load_sources(plan)
+    books = (read_items(plan.prepared_dir / f"{book}.jsonl") for book in BOOKS)
+    return Loaded(tuple(item for part in books for item in part.items))
 
 
 def prepare(plan: DataPlan) -> Loaded:
@@ -95,32 +106,25 @@ def prepared_fault(plan: DataPlan) -> str | None:
     return None
 
 
-def read_prepared(plan: DataPlan) -> Loaded:
-    """Items of valid prepared files."""
-    parts = [read_items(plan.prepared_dir / f"{book}.jsonl") for book in BOOKS]
-    return Loaded(tuple(item for part in parts for item in part.items))
-
-
 def load_sources(plan: DataPlan) -> Loaded:
     """Items from data.files, else the official files of raw_dir, else Hugging Face."""
     if plan.files:
-        return _together(_load_file(file) for file in plan.files)
+        return _together(file.load() for file in plan.files)
     found = loaders.official_files(plan.raw_dir) if plan.source == "prepared" else []
     if found:
-        return _together(loaders.LOADERS[name](path) for name, path in found)
+        return _together(loaders.official(name, path) for name, path in found)
     return loaders.hugging_face()
 
 
 def write_prepared(plan: DataPlan, loaded: Loaded) -> None:
     """Write both books and the manifest, each whole or not at all."""
-    plan.prepared_dir.mkdir(parents=True, exist_ok=True)
     paths = [f.path for f in plan.files] or [p for _, p in loaders.official_files(plan.raw_dir)]
     sources = [{"path": str(path), "sha256": _sha256(path)} for path in paths]
     books = {}
     for book, kind in BOOKS.items():
         lines = [item.line for item in loaded.items if item.type == kind]
         content = b"".join(line + b"\n" for line in lines)
-        _replace(plan.prepared_dir / f"{book}.jsonl", content)
+        write_file(plan.prepared_dir / f"{book}.jsonl", content)
         books[book] = {
             "path": f"{book}.jsonl",
             "items": len(lines),
@@ -128,19 +132,12 @@ def write_prepared(plan: DataPlan, loaded: Loaded) -> None:
             "sources": sources or [{"path": "huggingface", "sha256": ""}],
         }
     manifest = {"schema_version": SCHEMA_VERSION, "datasets": books}
-    _replace(plan.prepared_dir / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
-
-
-def _load_file(file: DataFile) -> Loaded:
-    if file.loader == "generic":
-        return loaders.generic(file.path, file.dataset, dict(file.columns))
-    return loaders.LOADERS[file.loader](file.path)
+    write_file(plan.prepared_dir / MANIFEST, dumps(manifest))
 
 
 def _together(parts: Iterable[Loaded]) -> Loaded:
     listed = list(parts)
-    items: list[tuple[Item, str]] = [(i, i.key) for part in listed for i in part.items]
-    whole = merge(items)
+    whole = merge((item, item.key) for part in listed for item in part.items)
     return Loaded(whole.items, whole.merged + sum(part.merged for part in listed))
 
 
@@ -151,9 +148,3 @@ def _listed(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)

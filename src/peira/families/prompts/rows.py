@@ -76,6 +76,10 @@ class Asking:
         }  # fmt: skip
         self._own_sampling = dict(address.sampling)
 
+    def rows(self) -> Iterator[Row]:
+        """The trial's planned rows."""
+        return planned_rows(self.settings, len(self.items))
+
     def messages(self, row: Row) -> tuple[Message, ...]:
         """System message of the arm, if it has one, and the item's user message."""
         asked = user(self.users[row.item])

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peira.families.prompts.effects import Comparison, cluster_sums
-from peira.stats.result import Estimate
+from peira.families.prompts.effects import Comparison, cluster_sums, reasoned
 from peira.stats.selective import ratio_of_sums, risk_coverage
 
 Floats = NDArray[np.float64]
@@ -29,9 +28,8 @@ def selective_risk(at: Comparison) -> dict[str, Any]:
 
 def _one(at: Comparison, arm: str, curves: bool) -> dict[str, Any]:
     em = at.block(at.trial.values("em"), arm)
-    quiet = at.block(at.trial.values("abstain_rate"), arm)
     scored = np.isfinite(em)
-    answered = scored & (quiet == 0)
+    answered = scored & (at.block(at.trial.values("abstain_rate"), arm) == 0)
     counts = {
         "coverage": (answered, scored),
         "selective_accuracy": (np.where(answered, em, 0.0), answered),
@@ -40,28 +38,18 @@ def _one(at: Comparison, arm: str, curves: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "n_scored": int(scored.sum()), "n_answered": int(answered.sum()), "_reasons": {},
     }  # fmt: skip
-    for name, (hits, rows) in counts.items():
-        _put(entry, name, ratio(hits.sum(axis=1), rows.sum(axis=1), at.clusters()))
+    for name, pair in counts.items():
+        found = ratio_of_sums(
+            *(cluster_sums(rows.sum(axis=1).astype(float), at.clusters()) for rows in pair)
+        )
+        limits = found.limits and [max(0.0, found.limits[0]), min(1.0, found.limits[1])]
+        part = reasoned({name: found.estimate, f"{name}_ci_95": limits}, found.reason)
+        entry["_reasons"] |= part.pop("_reasons", {})
+        entry |= part
     if curves:
         sure = at.block(at.trial.values(CONFIDENCE), arm)
         entry |= curve(em[answered], sure[answered], at.stats.risk_thresholds)
     return entry
-
-
-def _put(entry: dict[str, Any], name: str, found: Estimate) -> None:
-    low, high = found.low, found.high
-    limits = None if low is None or high is None else [max(0.0, low), min(1.0, high)]
-    entry |= {name: found.estimate, f"{name}_ci_95": limits}
-    missing = [key for key in (name, f"{name}_ci_95") if entry[key] is None]
-    entry["_reasons"] |= dict.fromkeys(missing, found.reason)
-
-
-def ratio(hits: Any, rows: Any, clusters: NDArray[Any]) -> Estimate:
-    """Σ hits / Σ rows with the delta-method error over clusters."""
-    return ratio_of_sums(
-        cluster_sums(np.asarray(hits, dtype=float), clusters),
-        cluster_sums(np.asarray(rows, dtype=float), clusters),
-    )
 
 
 def _has_confidence(at: Comparison, arm: str) -> bool:

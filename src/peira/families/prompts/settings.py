@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from peira.families.prompts.data import Caps, ItemType
+from peira.families.prompts.data import TYPES, Caps, ItemType
 from peira.families.prompts.prepare import DataFile, DataPlan, Source
 from peira.families.prompts.simulated import Effect, Parameters
 from peira.study.reader import misfit
@@ -46,20 +46,11 @@ class Sizes(_Frozen):
     squad_v2_max_items: int | None = Field(None, ge=0)
 
 
-class FileSettings(_Frozen):
-    """One of `data.files`: a table, and which of its columns is what."""
-
-    path: str
-    dataset: str = ""
-    loader: Literal["generic", "squad_v2", "triviaqa", "nq_open"] = "generic"
-    columns: dict[str, str] = {}
-
-
 class DataSettings(_Frozen):
     """Where the items come from."""
 
     source: Source = "prepared"
-    files: tuple[FileSettings, ...] = ()
+    files: tuple[DataFile, ...] = ()
     seed: int = 2025
 
 
@@ -83,28 +74,15 @@ class Paths(_Frozen):
     run_manifest: str = "results/run_manifest.json"
 
 
-class EffectSettings(_Frozen):
-    """What a simulated respondent's prompt changes, in logits."""
-
-    accuracy: float = 0.0
-    abstain: float = 0.0
-
-
-class SimulatedSettings(_Frozen):
+class SimulatedSettings(Parameters):
     """Dials of simulated respondents; `effects` by `set.arm`. Real models never see them."""
 
-    skill: float = 0.5
-    caution: float = -2.5
-    awareness: float = 2.5
-    rho: float = Field(0.5, ge=0, le=1)
-    truncated: float = Field(0.0, ge=0, le=1)
-    refused: float = Field(0.0, ge=0, le=1)
-    error: float = Field(0.0, ge=0, le=1)
-    effects: dict[str, EffectSettings] = {}
+    effects: dict[str, Effect] = {}
 
     @property
     def parameters(self) -> Parameters:
-        return Parameters(**{name: getattr(self, name) for name in Parameters.__slots__})
+        """The dials alone."""
+        return Parameters(**self.model_dump(exclude={"effects"}))
 
 
 class StatsSettings(_Frozen):
@@ -295,34 +273,24 @@ class PromptsSettings(_Frozen):
 
     @property
     def caps(self) -> Caps:
-        sizes = self.sizes
-        return Caps(
-            {
-                "triviaqa": sizes.triviaqa_max_items,
-                "nq_open": sizes.nq_open_max_items,
-                "squad_v2": sizes.squad_v2_max_items,
-            },
-            {"closed": sizes.closed_book_max_items, "open": sizes.open_book_max_items},
-            self.limit_items,
-        )
+        caps = {name.removesuffix("_max_items"): cap for name, cap in self.sizes}
+        types: dict[str, int | None] = {kind: caps.pop(f"{kind}_book") for kind in TYPES}
+        return Caps(caps, types, self.limit_items)
 
     @property
     def data_plan(self) -> DataPlan:
         """Where to look for the items. The caps size the simulated source."""
-        files = tuple(
-            DataFile(Path(f.path), f.dataset, f.loader, tuple(sorted(f.columns.items())))
-            for f in self.data.files
-        )
-        closed, opened = self.sizes.closed_book_max_items, self.sizes.open_book_max_items
+        sizes = {"closed": self.sizes.closed_book_max_items,
+                 "opened": self.sizes.open_book_max_items}  # fmt: skip
         return DataPlan(
-            self.data.source, Path(self.paths.prepared_dir), Path(self.paths.raw_dir), files,
-            400 if closed is None else closed, 200 if opened is None else opened,
+            self.data.source, Path(self.paths.prepared_dir), Path(self.paths.raw_dir),
+            self.data.files, **{name: size for name, size in sizes.items() if size is not None},
         )  # fmt: skip
 
     def effect(self, arms: tuple[str, ...]) -> Effect:
         """The effect planted in a prompt that goes by these `set.arm` names."""
-        found = [self.simulated.effects[name] for name in arms if name in self.simulated.effects]
-        return Effect(found[0].accuracy, found[0].abstain) if found else Effect()
+        effects = self.simulated.effects
+        return next((effects[name] for name in arms if name in effects), Effect())
 
 
 def _check_arms(name: str, arms: Mapping[str, Any]) -> None:

@@ -70,8 +70,13 @@ class Compared:
     def short(self) -> str:
         """The same without the trial's name."""
         versus = "" if self.at.reference == CONTROL else f" vs {self.at.reference}"
-        temp = f", t={self.at.temp:g}" if len(self.at.trial.settings.temps) > 1 else ""
+        temp = self.temp and f", {self.temp}"
         return f"{self.at.arm}{versus} ({self.at.kind}{temp})"
+
+    @property
+    def temp(self) -> str:
+        """The temperature, where the trial has several."""
+        return f"t={self.at.temp:g}" if len(self.at.trial.settings.temps) > 1 else ""
 
 
 @dataclass
@@ -195,18 +200,12 @@ def _cell_flags(at: Comparison) -> list[str]:
     shares = [float((at.block(trial.status, arm) != "ok").mean()) for arm in trial.arm_names]
     if max(shares) > at.stats.max_unscored:
         flags.append("unreliable")
-    served = np.array(trial.columns["served"], dtype=object).reshape(trial.shape)
+    served, asked = trial.column("served", object), trial.column("asked_at")
     models = [frozenset(at.block(served, arm).ravel()) - {""} for arm in trial.arm_names]
     if len({m for m in models if m}) > 1:
         flags.append("served_models_differ")
-    times = np.array(
-        [np.nan if t is None else t for t in trial.columns["asked_at"]], dtype=float
-    ).reshape(trial.shape)
-    medians = [
-        float(np.median(seen))
-        for arm in trial.arm_names
-        if (block := at.block(times, arm)).size and (seen := block[np.isfinite(block)]).size
-    ]
+    times = [at.block(asked, arm) for arm in trial.arm_names]
+    medians = [float(np.nanmedian(block)) for block in times if np.isfinite(block).any()]
     if medians and max(medians) - min(medians) > DAY:
         flags.append("asked_over_24h_apart")
     return flags

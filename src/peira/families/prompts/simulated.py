@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from peira.errors import InputError, ProviderFailure
 from peira.families.prompts.abstention import phrases
@@ -27,31 +28,25 @@ from peira.subjects.subject import Reply, Request, Usage
 
 NORMAL = NormalDist()
 WRONG = ("Harlow", "1742", "Lake Orin", "copper sulphate", "Doctor Venn", "nine hundred", "Tamsin")
-EFFECTS = ("accuracy", "abstain")
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class _Dials(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Parameters(_Dials):
     """Dials of the respondent; logits, a correlation, and rates of faults."""
 
     skill: float = 0.5
     caution: float = -2.5
     awareness: float = 2.5
-    rho: float = 0.5
-    truncated: float = 0.0
-    refused: float = 0.0
-    error: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("rho", "truncated", "refused", "error"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(
-                    f"simulated respondent: {name}={getattr(self, name)}\n  allowed: 0 to 1"
-                )
+    rho: float = Field(0.5, ge=0, le=1)
+    truncated: float = Field(0.0, ge=0, le=1)
+    refused: float = Field(0.0, ge=0, le=1)
+    error: float = Field(0.0, ge=0, le=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(_Dials):
     """What an arm's prompt changes, in logits."""
 
     accuracy: float = 0.0
@@ -100,7 +95,7 @@ def correct_probability(item: Item, dials: Parameters, effect: Effect) -> float:
     return logistic(dials.skill + effect.accuracy - difficulty(item))
 
 
-def expected(items: Sequence[Item], dials: Parameters, effect: Effect) -> dict[str, float | None]:
+def expected(items: Sequence[Item], dials: Parameters, effect: Effect) -> dict[str, Any]:
     """Expected mean of each metric over the items, given a complete reply."""
     em, abstain, false_answer = [], [], []
     for item in items:
@@ -127,10 +122,17 @@ class Respondent:
     """`sim:respondent`. Options are the dials, and `SET.ARM.accuracy`, `SET.ARM.abstain`."""
 
     def __init__(self, spec: SimSpec) -> None:
-        numbers = {name: spec.number(name, 0.0) for name in spec.options if _is_dial(name)}
-        self.effects = {n: v for n, v in numbers.items() if n.rpartition(".")[2] in EFFECTS}
-        spec.only(*Parameters.__slots__, *self.effects)
-        self.dials = {n: v for n, v in numbers.items() if n in Parameters.__slots__}
+        effects = [name for name in spec.options if name.rpartition(".")[2] in Effect.model_fields]
+        spec.only(*Parameters.model_fields, *effects)
+        numbers = {name: spec.number(name, 0.0) for name in spec.options}
+        self.effects = {name: numbers.pop(name) for name in effects}
+        try:
+            self.dials = Parameters(**numbers).model_dump(include=set(numbers))
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            said = f"{fault['loc'][0]}={fault['input']}"
+            raise InputError(f"simulated respondent: {said}\n  allowed: 0 to 1") from None
+        self._resolved: dict[Any, tuple[Parameters, Effect]] = {}
 
     def answer(self, request: Request) -> str | Reply:
         """One reply in text, cut or refused at the rates asked for. Raises ProviderFailure."""
@@ -151,39 +153,21 @@ class Respondent:
 
     def resolve(self, seen: Observation) -> tuple[Parameters, Effect]:
         """Dials and effect: the study's, overruled by this subject's own options."""
-        return _resolved(
-            tuple(self.dials.items()), tuple(self.effects.items()),
-            seen.parameters or Parameters(), seen.effect or Effect(), seen.arms,
-        )  # fmt: skip
-
-
-@lru_cache(maxsize=1024)
-def _resolved(
-    dials: tuple[tuple[str, float], ...],
-    effects: tuple[tuple[str, float], ...],
-    parameters: Parameters,
-    effect: Effect,
-    arms: tuple[str, ...],
-) -> tuple[Parameters, Effect]:
-    own = {
-        kind: value
-        for name, value in effects
-        for arm, _, kind in [name.rpartition(".")]
-        if arm in arms
-    }
-    return replace(parameters, **dict(dials)), replace(effect, **own)
-
-
-def _is_dial(name: str) -> bool:
-    return name in Parameters.__slots__ or name.rpartition(".")[2] in EFFECTS
+        key = (seen.parameters, seen.effect, seen.arms)
+        if key not in self._resolved:
+            named = [(*name.rpartition("."), value) for name, value in self.effects.items()]
+            own = {kind: value for arm, _, kind, value in named if arm in seen.arms}
+            self._resolved[key] = (
+                (seen.parameters or Parameters()).model_copy(update=self.dials),
+                (seen.effect or Effect()).model_copy(update=own),
+            )
+        return self._resolved[key]
 
 
 def _fault(seen: Observation, dials: Parameters) -> str | None:
-    draw = (
-        uniform(seen.request_key, "fault") if dials.truncated or dials.refused or dials.error else 1
-    )
-    for name in ("truncated", "refused", "error"):
-        rate = getattr(dials, name)
+    rates = {name: getattr(dials, name) for name in ("truncated", "refused", "error")}
+    draw = uniform(seen.request_key, "fault") if any(rates.values()) else 1
+    for name, rate in rates.items():
         if draw < rate:
             return name
         draw -= rate
@@ -201,31 +185,18 @@ def reply_text(seen: Observation, dials: Parameters, effect: Effect) -> str:
     """A gold in some dress, a distractor, or a phrase that declines."""
     item = seen.item
     if draw(seen, "abstain", dials.rho) < abstain_probability(item, dials, effect):
-        return _pick(_declining(item.answers), seen.request_key)
+        taken = {normalise(gold) for gold in item.answers}
+        return _pick([p for p in phrases() if normalise(p) not in taken], seen.request_key)
     if draw(seen, "correct", dials.rho) < correct_probability(item, dials, effect):
-        return _dressed(item.answers[0], seen.request_key)
+        gold = item.answers[0]
+        dresses = (gold, gold.upper(), gold.lower(), f"the {gold}", f'"{gold}"', f"{gold}.")
+        worn = _pick(dresses, seen.request_key)
+        return worn if normalise(worn) == normalise(gold) else gold
     return _distractor(item, seen.request_key)
 
 
 def _pick(choices: Sequence[str], key: str) -> str:
     return choices[int(uniform(key, "text") * len(choices))]
-
-
-@lru_cache(maxsize=64)
-def _all_phrases() -> tuple[str, ...]:
-    return tuple(phrases())
-
-
-def _declining(golds: Iterable[str]) -> Sequence[str]:
-    taken = {normalise(gold) for gold in golds}
-    return [p for p in _all_phrases() if normalise(p) not in taken]
-
-
-def _dressed(gold: str, key: str) -> str:
-    """The gold in another case, with an article, in quotes or with a full stop."""
-    dresses = (gold, gold.upper(), gold.lower(), f"the {gold}", f'"{gold}"', f"{gold}.")
-    worn = dresses[int(uniform(key, "text") * len(dresses))]
-    return worn if normalise(worn) == normalise(gold) else gold
 
 
 def _distractor(item: Item, key: str) -> str:
@@ -248,20 +219,14 @@ def truth(
     items: Sequence[Item], arms: Mapping[str, tuple[Parameters, Effect]]
 ) -> dict[str, dict[str, Any]]:
     """Per item type: each arm's expected means, and its expected difference from control."""
-    types = {item.type for item in items}
-    return {kind: _truth([i for i in items if i.type == kind], arms) for kind in sorted(types)}
-
-
-def _truth(items: Sequence[Item], arms: Mapping[str, tuple[Parameters, Effect]]) -> dict[str, Any]:
-    means = {arm: expected(items, *dials) for arm, dials in arms.items()}
-    control = means["control"]
-    deltas = {
-        arm: {name: _minus(value, control[name]) for name, value in found.items()}
-        for arm, found in means.items()
-        if arm != "control"
-    }
-    return {"n_items": len(items), "means": means, "delta": deltas}
-
-
-def _minus(value: float | None, control: float | None) -> float | None:
-    return None if value is None or control is None else value - control
+    found: dict[str, dict[str, Any]] = {}
+    for kind in sorted({item.type for item in items}):
+        own = [item for item in items if item.type == kind]
+        means = {arm: expected(own, *dials) for arm, dials in arms.items()}
+        control = means["control"]
+        deltas = {
+            arm: {n: None if v is None else v - control[n] for n, v in values.items()}
+            for arm, values in means.items() if arm != "control"
+        }  # fmt: skip
+        found[kind] = {"n_items": len(own), "means": means, "delta": deltas}
+    return found

@@ -6,9 +6,9 @@ and computes nothing that a test needs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -24,25 +24,30 @@ from peira.report.analysis import Column, Table
 from peira.stats.result import Estimate
 
 FLIPS_SHOWN = 20
-TEXT: Final = "text"
-BOUNDS = Column("bounds", "bounds", kind=TEXT)
+BOUNDS = Column.text("bounds")
 
 
-def _trial_column(trials: Collection[str]) -> tuple[Column, ...]:
-    """The trial's name, where there are several."""
-    return (Column("trial", "trial", kind=TEXT),) if len(set(trials)) > 1 else ()
+Rows = Iterable[Mapping[str, Any]]
 
 
-def _slugs(trials: Sequence[TrialData]) -> list[str]:
-    return [trial.record.slug for trial in trials]
+def _by_trial(
+    name: str, title: str, columns: Sequence[Column], rows: Iterable[tuple[TrialData, Rows]],
+    note: str,
+) -> Table:  # fmt: skip
+    """A table of rows from trials, with the trial's name where there are several."""
+    told = [(trial.record.slug, own) for trial, own in rows]
+    several = len({slug for slug, _ in told}) > 1
+    whole = tuple({"trial": slug, **row} for slug, own in told for row in own)
+    first = (Column.text("trial"),) if several else ()
+    return Table(name, title, (*first, *columns), whole, note)
 
 
 def items(trials: Sequence[TrialData]) -> Table:
     """The questions asked, by dataset."""
     columns = (
-        Column("dataset", "dataset", kind=TEXT), Column("type", "type", kind=TEXT),
-        Column("items", "items", 0), Column("unanswerable", "unanswerable", 0),
-        Column("clusters", "clusters", 0),
+        Column.text("dataset"), Column.text("type"),
+        Column.whole("items"), Column.whole("unanswerable"),
+        Column.whole("clusters"),
     )  # fmt: skip
     known = {item.key: item for trial in trials for item in trial.items}
     groups: dict[tuple[str, str], list[Item]] = {}
@@ -63,18 +68,13 @@ def items(trials: Sequence[TrialData]) -> Table:
 def completeness(trials: Sequence[TrialData]) -> Table:
     """Rows by status: planned is their sum."""
     columns = (
-        *_trial_column(_slugs(trials)), Column("state", "state", kind=TEXT),
-        Column("planned", "planned rows", 0), *(Column(s, s, 0) for s in STATUSES),
+        Column.text("state"), Column.whole("planned", "planned rows"), *map(Column.whole, STATUSES),
     )  # fmt: skip
-    rows = [
-        {
-            "trial": t.record.slug, "state": str(t.record.state),
-            "planned": sum(t.counts.values()), **{s: t.counts.get(s, 0) for s in STATUSES},
-        }
-        for t in trials
-    ]  # fmt: skip
+    rows = (
+        (t, [{"state": str(t.record.state), "planned": len(t.rows), **t.counts}]) for t in trials
+    )
     note = "Only `ok` rows are scored; planned is the sum of the others."
-    return Table("rows", "Rows by status", columns, tuple(rows), note)
+    return _by_trial("rows", "Rows by status", columns, rows, note)
 
 
 def forest(compared: Sequence[Compared], family_size: int) -> Table:
@@ -82,12 +82,12 @@ def forest(compared: Sequence[Compared], family_size: int) -> Table:
     metric = compared[0].stats.primary if compared else "em"
     lost = _any_lost(compared)
     columns = (
-        Column("comparison", "comparison", kind=TEXT),
+        Column.text("comparison"),
         Column("control_mean", "reference", 3), Column("arm_mean", "arm", 3),
-        Column("delta", f"δ {metric}, arm − reference", 3, kind="estimate"),
+        Column.estimate("delta", f"δ {metric}, arm − reference", 3),
         Column("p_adjusted", "Holm p"),
         *((Column("delta_itt", "δ, lost = wrong", 3), BOUNDS) if lost else ()),
-        Column("verdict", "verdict", kind=TEXT),
+        Column.text("verdict"),
     )  # fmt: skip
     note = (
         f"Primary endpoint. Holm over the run's {family_size} primary tests; Holm p is the only"
@@ -126,9 +126,9 @@ def _any_lost(compared: Sequence[Compared]) -> bool:
 def metrics(compared: Sequence[Compared]) -> Table:
     """The other metrics of all comparisons."""
     columns = (
-        Column("comparison", "comparison", kind=TEXT), Column("metric", "metric", kind=TEXT),
+        Column.text("comparison"), Column.text("metric"),
         Column("control_mean", "reference", 3), Column("arm_mean", "arm", 3),
-        Column("delta", "δ, arm − reference", 3, kind="estimate"),
+        Column.estimate("delta", "δ, arm − reference", 3),
         *((BOUNDS,) if (lost := _any_lost(compared)) else ()),
         Column("p_adjusted", "Holm p"), Column("q_value", "BH q"),
     )  # fmt: skip
@@ -167,35 +167,31 @@ def _bounds(entry: Mapping[str, Any]) -> str:
 def omnibus(tests: Sequence[tuple[Comparison, dict[str, Any]]]) -> Table:
     """Three arms or more: do they all share one mean?"""
     columns = (
-        *_trial_column([at.trial.record.slug for at, _ in tests]),
-        Column("items", "items", kind=TEXT),
-        Column("arms", "arms", 0), Column("range", "largest − smallest mean", 3, kind="estimate"),
-        Column("p", "p"), Column("method", "method", kind=TEXT),
+        Column.text("items"), Column.whole("arms"),
+        Column.estimate("range", "largest − smallest mean", 3), Column("p", "p"),
+        Column.text("method"),
     )  # fmt: skip
-    rows = [
-        {
-            "trial": at.trial.record.slug, "items": f"{at.kind}, t={at.temp:g}",
-            "arms": entry["arms"], "p": entry["p_value"], "p_reason": "empty",
+    rows = (
+        (at.trial, [{
+            "items": f"{at.kind}, t={at.temp:g}", "arms": entry["arms"], "p": entry["p_value"],
+            "p_reason": "empty", "method": entry["method"],
             "range": Estimate(entry["range"], n=entry["n_items"], reason="no interval"),
-            "method": entry["method"],
-        }
+        }])
         for at, entry in tests
-    ]  # fmt: skip
+    )  # fmt: skip
     note = "Are all arms alike? Exploratory, not corrected; claims rest on the comparisons."
-    return Table("omnibus", "All arms at once", columns, tuple(rows), note)
+    return _by_trial("omnibus", "All arms at once", columns, rows, note)
 
 
 def arms(trials: Sequence[TrialData]) -> Table:
     """The prompts: hash, length, ratio to the control's."""
     columns = (
-        *_trial_column(_slugs(trials)), Column("arm", "arm", kind=TEXT),
-        Column("path", "file", kind=TEXT), Column("sha", "SHA-256", kind=TEXT),
-        Column("tokens", "tokens", 0), Column("ratio", "length / control", 2),
+        Column.text("arm"), Column.text("path", "file"), Column.text("sha", "SHA-256"),
+        Column.whole("tokens"), Column("ratio", "length / control", 2),
     )  # fmt: skip
-    rows = [{"trial": trial.record.slug, **row} for trial in trials for row in audit(trial.arms)]
     methods = " and ".join(dict.fromkeys(trial.token_method for trial in trials))
-    note = f"Tokens are counted by: {methods}."
-    return Table("arms", "Arms", columns, tuple(rows), note)
+    rows = ((trial, audit(trial.arms)) for trial in trials)
+    return _by_trial("arms", "Arms", columns, rows, f"Tokens are counted by: {methods}.")
 
 
 def audit(prompts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -223,16 +219,15 @@ def shown_path(path: str | None) -> str:
 def ranking(trials: Sequence[TrialData]) -> Table:
     """Arms of each trial by their mean, for trials with three arms or more."""
     columns = (
-        *_trial_column(_slugs(trials)), Column("items", "items", kind=TEXT),
-        Column("rank", "rank", 0), Column("arm", "arm", kind=TEXT),
-        Column("mean", "mean", 3, kind="estimate"),
+        Column.text("items"), Column.whole("rank"), Column.text("arm"),
+        Column.estimate("mean", digits=3),
     )  # fmt: skip
-    rows = [row for trial in trials if len(trial.arms) > 2 for row in _ranked(trial)]
+    rows = ((trial, _ranked(trial) if len(trial.arms) > 2 else ()) for trial in trials)
     note = (
         "Means over items, samples averaged within, intervals by clusters; ranks are no claim (see"
         " the comparisons)."
     )
-    return Table("ranking", "Arms in order", columns, tuple(rows), note)
+    return _by_trial("ranking", "Arms in order", columns, rows, note)
 
 
 def _ranked(trial: TrialData) -> Iterator[dict[str, Any]]:
@@ -242,37 +237,29 @@ def _ranked(trial: TrialData) -> Iterator[dict[str, Any]]:
             found = means(trial, temp, kind, metric)
             order = sorted(found, key=lambda arm: -(found[arm].estimate or 0.0))
             for rank, arm in enumerate(order, 1):
-                yield {
-                    "trial": trial.record.slug, "items": f"{kind}, t={temp:g}", "rank": rank,
-                    "arm": arm, "mean": found[arm],
-                }  # fmt: skip
+                where = f"{kind}, t={temp:g}"
+                yield {"items": where, "rank": rank, "arm": arm, "mean": found[arm]}
 
 
 def costs(trials: Sequence[TrialData]) -> Table:
     """Money, tokens and time of each arm."""
     columns = (
-        *_trial_column(_slugs(trials)), Column("arm", "arm", kind=TEXT),
-        Column("rows", "rows", 0), Column("prompt_tokens", "tokens in", 0),
-        Column("completion_tokens", "tokens out", 0), Column("usd", "USD", 6, kind="usd"),
+        Column.text("arm"), Column.whole("rows"), Column.whole("prompt_tokens", "tokens in"),
+        Column.whole("completion_tokens", "tokens out"), Column("usd", "USD", 6, kind="usd"),
         Column("usd_spent", "USD spent", 6, kind="usd"),
         Column("latency", "median latency", 2, unit="s"),
     )  # fmt: skip
-    rows = [row for trial in trials for row in _cost_rows(trial)]
+    rows = ((trial, _cost_rows(trial)) for trial in trials)
     note = "USD prices the rows an arm uses; USD spent charges a shared row to its first user only."
-    return Table("costs", "Cost by condition", columns, tuple(rows), note)
+    return _by_trial("costs", "Cost by condition", columns, rows, note)
 
 
 def _cost_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
-    row_arms = [row.arm for row in trial.rows]
-    data = costs_json(trial.columns, trial.costs, trial.arm_names, row_arms)
-    seconds = np.array(
-        [np.nan if s is None else s for s in trial.columns["seconds"]], dtype=float
-    ).reshape(trial.shape)
-    for place, arm in enumerate(trial.arm_names):
+    seconds = trial.column("seconds")
+    for place, (arm, part) in enumerate(costs_json(trial)["by_condition"].items()):
         seen = seconds[:, :, place][np.isfinite(seconds[:, :, place])]
-        part = data["by_condition"][arm]
         yield {
-            "trial": trial.record.slug, "arm": arm, "rows": part["usage_records"],
+            "arm": arm, "rows": part["usage_records"],
             **{k: part[k] for k in ("prompt_tokens", "completion_tokens", "usd", "usd_spent")},
             "latency": float(np.median(seen)) if seen.size and not trial.record.simulated else None,
             "latency_reason": "simulated" if trial.record.simulated else "not timed",
@@ -282,10 +269,10 @@ def _cost_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
 def selective(compared: Sequence[Compared]) -> Table:
     """Coverage, accuracy of what was answered, accuracy over all: each arm once."""
     columns = (
-        Column("items", "items", kind=TEXT), Column("arm", "arm", kind=TEXT),
-        Column("coverage", "coverage", 3, kind="estimate"),
-        Column("selective_accuracy", "accuracy where answered", 3, kind="estimate"),
-        Column("accuracy", "accuracy over all", 3, kind="estimate"),
+        Column.text("items"), Column.text("arm"),
+        Column.estimate("coverage", digits=3),
+        Column.estimate("selective_accuracy", "accuracy where answered", 3),
+        Column.estimate("accuracy", "accuracy over all", 3),
     )  # fmt: skip
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     own = [part for part in compared if not part.at.trial.joined]
@@ -317,7 +304,7 @@ def flip_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
     """Items whose correctness changed under an arm: one line an item, arm and temperature. With
     several samples an item flips when its mean crosses one half."""
     em = trial.values("em")
-    texts = np.array(trial.columns["text"], dtype=object).reshape(trial.shape)
+    texts = trial.column("text", object)
     control = trial.arm_names.index(CONTROL)
     for temp in trial.settings.temps:
         draws = trial.draws(temp)
@@ -339,9 +326,9 @@ def flip_rows(trial: TrialData) -> Iterator[dict[str, Any]]:
 def flips(trial: TrialData) -> Table:
     """Gains and losses with both texts, twenty each."""
     columns = (
-        Column("direction", "change", kind=TEXT), Column("arm", "arm", kind=TEXT),
-        Column("question", "question", kind=TEXT), Column("golds", "accepted", kind=TEXT),
-        Column("control_text", "control said", kind=TEXT), Column("arm_text", "arm said", kind=TEXT),
+        Column.text("direction", "change"), Column.text("arm"),
+        Column.text("question"), Column.text("golds", "accepted"),
+        Column.text("control_text", "control said"), Column.text("arm_text", "arm said"),
     )  # fmt: skip
     rows = list(flip_rows(trial))
     shown = [

@@ -21,7 +21,7 @@ from peira.families.prompts.outcome import PromptsOutcome
 from peira.families.prompts.rows import Address, Answers, Asking, Row, pack_items, planned_rows
 from peira.families.prompts.scoring import asks_models, load_scorer
 from peira.families.prompts.settings import AnalysisSettings, PromptsSettings
-from peira.families.prompts.simulated import Effect, Observation, Parameters
+from peira.families.prompts.simulated import Observation
 from peira.subjects.subject import Subject
 
 SEAT = "respondent"
@@ -98,9 +98,9 @@ class Round:
         self.subject = subject
         self.asking = asking
         self.lab = lab
-        self.seed = lab.seed
         self.items = inputs.items
         self.names = {arm: inputs.names_of(p) for arm, p in inputs.arms(settings).items()}
+        self.dials = settings.simulated.parameters
         self.effects = {arm: settings.effect(names) for arm, names in self.names.items()}
         self.stopped = False
         self.asked = 0
@@ -171,10 +171,8 @@ class Round:
         self.lab.progress(f"{self.asked} of {len(answers.status)} rows")
 
     def _observation(self, row: Row, key: str) -> Observation:
-        parameters: Parameters = self.settings.simulated.parameters
-        effect: Effect = self.effects[row.arm]
-        item = self.items[row.item]
-        return Observation(item, key, self.seed, parameters, effect, self.names[row.arm])
+        item, arm = self.items[row.item], row.arm
+        return Observation(item, key, self.lab.seed, self.dials, self.effects[arm], self.names[arm])
 
 
 async def _judge(

@@ -6,15 +6,16 @@ BatchAnalyzer show the same numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from peira.families.scenarios import factorial, patterns, report, report_file, summaries
+from peira.families.scenarios import patterns, report, report_file, summaries
 from peira.families.scenarios.batch import Batch, from_run, hypotheses
 from peira.families.scenarios.effects import SUCCESS, Effect, Effects
 from peira.families.scenarios.simulated import expected_level
 from peira.report.analysis import Analysis, Finding
+from peira.stats.factorial import variance_shares
 
 if TYPE_CHECKING:
     from peira.store.records import RunView
@@ -60,9 +61,8 @@ class Results:
         column = self.effects.columns.get(outcome)
         shares: dict[str, Any] = {}
         if column is not None and column.kind != "categorical":
-            data = self.effects.layouts[outcome]
-            if data.n and data.levels:
-                shares = {term: vars_of(share) for term, share in factorial.variance(data).items()}
+            found = variance_shares(self.effects.layouts[outcome])
+            shares = {term: asdict(share) for term, share in found.items()}
         kinds = ("effect", "omnibus", "interaction")
         return {
             "effects": [effect.to_dict() for effect in self.effects.of(outcome, *kinds)],
@@ -109,15 +109,6 @@ class Results:
             "variation-statistics.json": self.variations,
             "patterns.json": self.patterns,
         }
-
-
-def vars_of(share: factorial.Share) -> dict[str, Any]:
-    """A variance share as JSON."""
-    return {
-        "ss": share.ss, "df": share.df, "eta2": share.eta2, "omega2": share.omega2,
-        "partial_eta2": share.partial_eta2, "ci": list(share.ci) if share.ci else None,
-        "reason": share.reason,
-    }  # fmt: skip
 
 
 def deviations(batch: Batch) -> list[str]:

@@ -12,14 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from peira.families.scenarios.conditions import Value
+from peira.engine.states import State
+from peira.families.scenarios.conditions import Criteria, Value, succeeded
 from peira.families.scenarios.files import variation_number
 from peira.families.scenarios.metrics import converted, final, series
 from peira.families.scenarios.settings import Metric, Scenario
 from peira.families.scenarios.state import Measure
-from peira.families.scenarios.success import Criteria, succeeded
 from peira.families.scenarios.variations import label
 from peira.store.rundir import loads_or_none
 
@@ -68,6 +69,11 @@ class Trial:
         """True when the trial is complete."""
         return self.state == "done"
 
+    @property
+    def started(self) -> bool:
+        """True when the trial was begun."""
+        return self.state != "pending"
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -102,6 +108,14 @@ class Batch:
         """Number -> description, in order."""
         return dict(sorted({t.variation: t.description for t in self.trials}.items()))
 
+    def of(self, variation: int) -> list[Trial]:
+        """All planned trials of a variation."""
+        return [trial for trial in self.trials if trial.variation == variation]
+
+    def met(self, trials: Iterable[Trial]) -> int:
+        """How many succeeded; without criteria, how many are complete."""
+        return sum(bool(t.success) if self.criteria else t.done for t in trials)
+
     @property
     def varied(self) -> list[str]:
         """The factors with more than one level."""
@@ -125,7 +139,7 @@ class Batch:
 
     def counts(self, variation: int | None = None) -> dict[str, int]:
         """planned, done, failed, halted, pending."""
-        chosen = [t for t in self.trials if variation in (None, t.variation)]
+        chosen = self.trials if variation is None else self.of(variation)
         states = Counter(trial.state for trial in chosen)
         named = {name: states.get(name, 0) for name in ("done", "failed", "halted")}
         return {"planned": len(chosen), **named, "pending": len(chosen) - sum(named.values())}
@@ -150,16 +164,21 @@ def from_run(run: RunView) -> Batch:
         scenario = scenario or own
         trial = _trial(record, own, specs, coded)
         if record.outcome is None and record.attempts:
-            trial = replace(trial, turns=_reached(run.events(record.number)))
+            told = (e["turn"]["number"] for e in run.events(record.number) if e["kind"] == "turn")
+            trial = replace(trial, turns=max(told, default=0))  # the last turn it completed
         trials.append(trial)
     if scenario is None:
         raise ValueError("a run without trials cannot be planned")
     spent, unsettled = run.spend()
-    levels = {n: tuple(label(specs[n], v) for v in spec["values"]) for n, spec in specs.items()}
+    seen = {name: {trial.factors.get(name) for trial in trials} for name in specs}
+    levels = {
+        name: tuple(word for v in spec["values"] if (word := label(spec, v)) in seen[name])
+        for name, spec in specs.items()
+    }
     return Batch(
         name=run.name, scenario_name=scenario.name, trials=tuple(trials),
         metrics=all_series(cache.values()), criteria=scenario.success_criteria,
-        factors=_present(levels, trials), simulated=run.simulated,
+        factors=levels, simulated=run.simulated,
         description=study.description or scenario.description,
         base=Path(str(study.fixed.get("base_scenario", ""))).name, author=scenario.author,
         length=max(own.turns for own in cache.values()), turn_duration=scenario.turn_duration,
@@ -167,11 +186,6 @@ def from_run(run: RunView) -> Batch:
         spent=spent / 1e6, unsettled=unsettled / 1e6,
         frozen=run.meta.get("manifest", {}).get("hypotheses", {}),
     )  # fmt: skip
-
-
-def _reached(events: list[dict[str, Any]]) -> int:
-    """The last turn an unfinished trial completed."""
-    return max((e["turn"]["number"] for e in events if e["kind"] == "turn"), default=0)
 
 
 def _remeasured(
@@ -206,45 +220,36 @@ def hypotheses(
     }
 
 
-def _present(
-    levels: Mapping[str, tuple[str, ...]], trials: list[Trial]
-) -> dict[str, tuple[str, ...]]:
-    """Levels that some planned trial has, in the order of the study."""
-    found = {}
-    for name, words in levels.items():
-        seen = {trial.factors.get(name) for trial in trials}
-        found[name] = tuple(word for word in words if word in seen)
-    return found
-
-
 def _trial(
     record: Record, scenario: Scenario, specs: Mapping[str, Any], coded: Mapping[Any, list[str]]
 ) -> Trial:
     outcome: Mapping[str, Any] = record.outcome or {}
-    by_turn = {int(turn): values for turn, values in outcome.get("by_turn", {}).items()}
     trial = Trial(
         run_id=record.slug, variation=variation_number(record), replicate=record.replicate,
         seed=record.seed,
-        state=str(record.state) if str(record.state) != "running" else "pending",
+        state="pending" if record.state == State.RUNNING else str(record.state),
         cause=record.cause, message=record.message,
         factors={name: label(specs[name], value) for name, value in record.cell.items()
                  if name in specs},
         description=str(record.settings.get("description", "")), attempts=record.attempts,
         turns=outcome.get("turns", 0), ended_by=outcome.get("ended_by"),
         final=outcome.get("final", {}), reasons=outcome.get("final_reasons", {}),
-        by_turn=by_turn,
+        by_turn={int(turn): values for turn, values in outcome.get("by_turn", {}).items()},
         events={name: tuple(turns) for name, turns in outcome.get("events", {}).items()},
         cost=record.cost / 1e6, unsettled=record.unsettled / 1e6,
         defaults=outcome.get("defaults", 0), rungs=outcome.get("parse_counts", {}),
         quality=outcome.get("quality", {}),
         quotes=(outcome.get("quotes", 0), outcome.get("quotes_missing", 0)),
-        crossed=tuple(
-            (c["metric"], c["level"], c["turn"]) for c in outcome.get("thresholds", [])
-        ),
+        crossed=crossings(outcome.get("thresholds", [])),
         served={seat: subject.get("served_model") or subject.get("name", "")
                 for seat, subject in record.subjects.items()},
     )  # fmt: skip
     return judged(with_manual(trial, all_series([scenario]), coded), scenario.success_criteria)
+
+
+def crossings(told: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, int], ...]:
+    """(metric, level, turn) of each first crossing of a threshold."""
+    return tuple((c["metric"], c["level"], c["turn"]) for c in told)
 
 
 def judged(trial: Trial, criteria: Criteria) -> Trial:
@@ -291,19 +296,16 @@ def with_manual(
 
 
 def _coded(metric: Metric, values: list[str]) -> Measure:
-    if not values:
-        return Measure(None, "not_coded")
     read = [converted(metric, value, "manual", value) for value in values]
     known = [measure.value for measure in read if measure.value is not None]
     if not known:
-        return read[0]
+        return read[0] if read else Measure(None, "not_coded")
     if metric.numeric:
-        mean = sum(float(value) for value in known) / len(known)
-        return Measure(mean, source="manual")
-    best = Counter(known).most_common(2)
-    if len(best) > 1 and best[0][1] == best[1][1]:
+        return Measure(mean(map(float, known)), source="manual")
+    (best, most), *others = Counter(known).most_common(2)
+    if others and others[0][1] == most:
         return Measure(None, "tie", source="manual")
-    return Measure(best[0][0], source="manual")
+    return Measure(best, source="manual")
 
 
 def manual_rows(old: str, trials: Iterable[Trial], metrics: Mapping[str, Metric]) -> str | None:

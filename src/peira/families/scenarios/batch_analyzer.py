@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -27,13 +29,16 @@ from peira.families.scenarios.batch import (
     MANUAL,
     Batch,
     Trial,
+    crossings,
+    from_run,
     judged,
     read_manual,
     with_manual,
-)  # fmt: skip
+)
 from peira.families.scenarios.settings import Metric
-from peira.families.scenarios.success import Criteria
 from peira.report.document import plain
+from peira.store.records import RunView
+from peira.store.rundir import dumps, write_file
 
 NUMBERS = (
     "mean", "std", "median", "min", "max", "success_rate", "auc", "diff", "p", "p_adjusted",
@@ -48,9 +53,6 @@ class BatchAnalyzer:
     def __init__(self, directory: str | Path) -> None:
         self.path = Path(directory)
         self.run_data: list[dict[str, Any]] = []
-        self._metrics: dict[str, Metric] = {}
-        self._criteria: Criteria = {}
-        self._length, self._scenario, self._simulated = 0, "", False
         if not (self.path / "runs").is_dir() and not (self.path / "run.db").is_file():
             raise InputError(
                 f"{self.path}: no runs here\n  allowed: the directory of a batch\n"
@@ -63,8 +65,8 @@ class BatchAnalyzer:
         self.run_data = [
             {
                 "run_id": trial.run_id, "variation_id": trial.variation,
-                "metrics": {n: _nan(v) for n, v in trial.final.items()}, "cost": trial.cost,
-                "success": trial.success, "turns_completed": trial.turns, "state": trial.state,
+                "metrics": {n: math.nan if v is None else v for n, v in trial.final.items()}, "cost": trial.cost, "success": trial.success,
+                "turns_completed": trial.turns, "state": trial.state,
             }
             for trial in self._results.batch.trials
         ]  # fmt: skip
@@ -72,44 +74,57 @@ class BatchAnalyzer:
 
     @cached_property
     def _results(self) -> Results:
-        if not (self.path / "runs").is_dir():
-            from peira.families.scenarios.batch import from_run
-            from peira.store.records import RunView
-
-            with RunView(self.path) as run:
-                return Results(from_run(run))
-        return Results(self._from_files())
+        if (self.path / "runs").is_dir():
+            return Results(self._from_files())
+        with RunView(self.path) as run:
+            return Results(from_run(run))
 
     def _from_files(self) -> Batch:
-        summary = self._json(self.path / "batch-summary.json")
-        state = self._json(self.path / "batch-state.json")
-        costs = self._json(self.path / "batch-costs.json").get("summary", {})
-        retired = {v["variation_id"] for v in state.get("variations", []) if v.get("retired")}
-        folders = [p for p in sorted((self.path / "runs").iterdir()) if _is_trial(p)]
-        trials = [self._trial(folder, state.get("runs", {})) for folder in folders]
-        known = {folder.name for folder in folders}
-        trials += [
-            _absent(n, entry) for n, entry in state.get("runs", {}).items() if n not in known
-        ]
-        trials = [t for t in trials if t.variation not in retired]
-        described = {
-            v["variation_id"]: v.get("description", "") for v in state.get("variations", [])
+        summary, state, costs = (
+            self._json(f"batch-{n}.json") for n in ("summary", "state", "costs")
+        )
+        runs, money = state.get("runs", {}), costs.get("summary", {})
+        variations = {v["variation_id"]: v for v in state.get("variations", [])}
+        folders = [p.name for p in sorted((self.path / "runs").iterdir()) if _is_trial(p)]
+        files = {
+            name: Files(
+                *(
+                    self._json(f"runs/{name}/{file}.json")
+                    for file in ("scenario-state", "metrics", "costs")
+                )
+            )
+            for name in folders
         }
-        trials = [_described(t, described) for t in trials]
+        metrics: dict[str, Metric] = {}
+        for each in files.values():
+            metrics |= _series(each.metrics)
+        states = [each.state for each in files.values()]
+        names = dict.fromkeys(name for each in states for name in each.get("factors", {}))
+        criteria = _first(states, "success_criteria", {})
+        coded = read_manual(self.path / MANUAL)
+        trials = []
+        for name in dict.fromkeys((*folders, *runs)):
+            variation = variations.get(_numbers(name)[0], {})
+            if not variation.get("retired"):
+                trial = _trial(name, files.get(name), runs.get(name, {}))
+                text = variation.get("description") or trial.description
+                trial = replace(trial, description=text, factors=_levels(text, names))
+                trials.append(judged(with_manual(trial, metrics, coded), criteria))
         trials.sort(key=lambda t: (t.replicate, t.variation))
         return Batch(
             name=str(summary.get("experiment_name") or self.path.name),
-            scenario_name=self._scenario,
-            trials=tuple(self._finished(trial) for trial in trials), metrics=self._metrics,
-            criteria=self._criteria, factors=_factors(trials), simulated=self._simulated,
-            base=str(summary.get("base_scenario", "")), length=self._length,
-            budget=costs.get("budget_limit"), trial_limit=costs.get("cost_per_run_limit"),
-            spent=costs.get("total_spent", 0.0), unsettled=costs.get("unsettled", 0.0),
-            frozen=self._json(self.path / "manifest.json").get("hypotheses", {}),
+            scenario_name=_first(states, "scenario", ""), trials=tuple(trials), metrics=metrics,
+            criteria=criteria, factors=_factors(trials), simulated=_first(states, "simulated", False),
+            base=str(summary.get("base_scenario", "")),
+            length=max((each.get("total_turns", 0) for each in states), default=0),
+            budget=money.get("budget_limit"), trial_limit=money.get("cost_per_run_limit"),
+            spent=money.get("total_spent", 0.0), unsettled=money.get("unsettled", 0.0),
+            frozen=self._json("manifest.json").get("hypotheses", {}),
         )  # fmt: skip
 
-    def _json(self, path: Path) -> dict[str, Any]:
+    def _json(self, name: str) -> dict[str, Any]:
         """A JSON object, or an empty one with a warning."""
+        path = self.path / name
         if not path.is_file():
             return {}
         try:
@@ -118,53 +133,6 @@ class BatchAnalyzer:
             warnings.warn(f"{path} is damaged and left out: {error}", stacklevel=2)
             return {}
         return data if isinstance(data, dict) else {}
-
-    def _trial(self, folder: Path, runs: Mapping[str, Any]) -> Trial:
-        state = self._json(folder / "scenario-state.json")
-        metrics = self._json(folder / "metrics.json")
-        costs = self._json(folder / "costs.json")
-        known = runs.get(folder.name, {})
-        self._note(state, metrics)
-        status = str(state.get("status") or known.get("state") or "failed")
-        by_turn = {
-            int(turn): {n: m.get("value") if isinstance(m, Mapping) else m for n, m in row.items()}
-            for turn, row in metrics.get("by_turn", {}).items()
-        }
-        variation, replicate = _numbers(folder.name)
-        return Trial(
-            run_id=folder.name, variation=variation, replicate=replicate,
-            seed=state.get("seed", 0), state="done" if status in COMPLETED and state else
-            status if status not in COMPLETED else "failed",
-            cause=state.get("cause") or (None if state else "damaged files"),
-            message=state.get("message"), factors=_words(state.get("description", "")),
-            description=state.get("description", ""), attempts=known.get("attempts", 1),
-            turns=state.get("current_turn", 0), ended_by=state.get("ended_by"),
-            final=metrics.get("final_metrics", {}), reasons=metrics.get("final_reasons", {}),
-            by_turn=by_turn, events=_events(state.get("events_fired", {})),
-            cost=costs.get("total_cost", known.get("cost", 0.0)) or 0.0,
-            unsettled=costs.get("unsettled", 0.0) or 0.0,
-            rungs=state.get("parse_counts", {}), quality=_verdicts(state.get("quality", {})),
-            defaults=_defaults(state.get("parse_counts", {})),
-        )  # fmt: skip
-
-    def _note(self, state: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-        self._length = max(self._length, state.get("total_turns", 0))
-        self._scenario = self._scenario or str(state.get("scenario", ""))
-        self._simulated = self._simulated or bool(state.get("simulated"))
-        self._criteria = self._criteria or state.get("success_criteria", {})
-        series = metrics.get("final_metrics", {})
-        for name, definition in metrics.get("definitions", {}).items():
-            try:
-                metric = Metric.model_validate(definition)
-            except ValidationError as error:
-                warnings.warn(f"metric {name} cannot be read: {error}", stacklevel=2)
-                continue
-            own = [key for key in series if key == name or key.startswith(f"{name}@")]
-            self._metrics |= dict.fromkeys(own, metric)
-
-    def _finished(self, trial: Trial) -> Trial:
-        coded = read_manual(self.path / MANUAL)
-        return judged(with_manual(trial, self._metrics, coded), self._criteria)
 
     # -- results ---
     def calculate_metric_statistics(self) -> dict[str, Any]:
@@ -205,12 +173,18 @@ class BatchAnalyzer:
 
     def save_analysis_data(self) -> Path:
         """Write the JSON files and the report into analysis/; returns that folder."""
-        from peira.store.rundir import dumps, write_file
-
         folder = self.path / "analysis"
         for name, data in told(self._results).files.items():
             write_file(folder / name, data if name.endswith(".md") else dumps(plain(data)))
         return folder
+
+
+class Files(NamedTuple):
+    """What a trial's folder says; a damaged file says nothing."""
+
+    state: dict[str, Any]
+    metrics: dict[str, Any]
+    costs: dict[str, Any]
 
 
 def _is_trial(path: Path) -> bool:
@@ -223,22 +197,61 @@ def _numbers(name: str) -> tuple[int, int]:
     return (digits[0], digits[1]) if len(digits) >= 2 else (0, 0)
 
 
-def _absent(name: str, entry: Mapping[str, Any]) -> Trial:
+def _first(states: list[dict[str, Any]], key: str, default: Any) -> Any:
+    return next((told[key] for told in states if told.get(key)), default)
+
+
+def _series(told: Mapping[str, Any]) -> dict[str, Metric]:
+    """The series of a metrics.json, with their definitions."""
+    found: dict[str, Metric] = {}
+    for name, definition in told.get("definitions", {}).items():
+        try:
+            metric = Metric.model_validate(definition)
+        except ValidationError as error:
+            warnings.warn(f"metric {name} cannot be read: {error}", stacklevel=2)
+            continue
+        series = told.get("final_metrics", {})
+        own = [key for key in series if key == name or key.startswith(f"{name}@")]
+        found |= dict.fromkeys(own, metric)
+    return found
+
+
+def _trial(name: str, files: Files | None, known: Mapping[str, Any]) -> Trial:
+    """A trial from its files and its entry in batch-state.json; without a folder the entry alone."""
     variation, replicate = _numbers(name)
-    state = entry.get("state", "pending")
-    state = "pending" if state in ("running", *COMPLETED) else state
-    return Trial(name, variation, replicate, 0, state, entry.get("cause"), None, {})
+    if files is None:
+        state = known.get("state", "pending")
+        state = "pending" if state in ("running", *COMPLETED) else state
+        return Trial(name, variation, replicate, 0, state, known.get("cause"), None, {})
+    state, metrics, costs = files
+    status = str(state.get("status") or known.get("state") or "failed")
+    complete = "done" if state else "failed"
+    rungs = state.get("parse_counts", {})
+    return Trial(
+        run_id=name, variation=variation, replicate=replicate, seed=state.get("seed", 0),
+        state=complete if status in COMPLETED else status,
+        cause=state.get("cause") or (None if state else "damaged files"),
+        message=state.get("message"), factors={}, description=state.get("description", ""),
+        attempts=known.get("attempts", 1), turns=state.get("current_turn", 0),
+        ended_by=state.get("ended_by"), final=metrics.get("final_metrics", {}),
+        reasons=metrics.get("final_reasons", {}),
+        by_turn={
+            int(turn): {n: m.get("value") if isinstance(m, Mapping) else m for n, m in row.items()}
+            for turn, row in metrics.get("by_turn", {}).items()
+        },
+        events=_events(state.get("events_fired", {})),
+        cost=costs.get("total_cost", known.get("cost", 0.0)) or 0.0,
+        unsettled=costs.get("unsettled", 0.0) or 0.0, rungs=rungs,
+        quality=_verdicts(state.get("quality", {})), defaults=_defaults(rungs),
+        crossed=crossings(metrics.get("thresholds", [])),
+    )  # fmt: skip
 
 
-def _words(description: str) -> dict[str, str]:
-    """`regulator=gpt-4o-mini, tech-company=x` -> factor -> level."""
-    parts = [part.partition("=") for part in description.split(", ")]
+def _levels(description: str, names: Iterable[str]) -> dict[str, str]:
+    """`regulator=gpt-4o-mini, tech-company=x` -> factor -> level. A level may hold commas."""
+    known = "|".join(map(re.escape, names)) or r"[^,=]+"
+    parts = (part.partition("=") for part in re.split(rf", (?=(?:{known})=)", description))
     return {name: value for name, equals, value in parts if equals}
-
-
-def _described(trial: Trial, described: Mapping[int, str]) -> Trial:
-    text = described.get(trial.variation) or trial.description
-    return replace(trial, description=text, factors=_words(text))
 
 
 def _factors(trials: list[Trial]) -> dict[str, tuple[str, ...]]:
@@ -258,14 +271,12 @@ def _events(fired: Mapping[str, list[str]]) -> dict[str, tuple[int, ...]]:
 
 
 def _verdicts(quality: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for verdicts in quality.values():
-        for verdict in verdicts:
-            passed = verdict.get("passed")
-            word = "unknown" if passed is None else "passed"
-            word = f"failed {verdict.get('severity')}" if passed is False else word
-            counts[word] = counts.get(word, 0) + 1
-    return counts
+    told = (verdict for verdicts in quality.values() for verdict in verdicts)
+    words = (
+        {True: "passed", False: f"failed {v.get('severity')}", None: "unknown"}[v.get("passed")]
+        for v in told
+    )
+    return dict(Counter(words))
 
 
 def _defaults(rungs: Mapping[str, Any]) -> int:

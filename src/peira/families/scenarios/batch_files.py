@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from peira.families.scenarios.batch import MANUAL, Batch, Trial, from_run, manual_rows
+from peira.families.scenarios.batch import MANUAL, Batch, from_run, manual_rows
 from peira.families.scenarios.files import call_entry, totals, variation_number
 from peira.families.scenarios.simulated import expected_level
+from peira.families.scenarios.summaries import success_rate
 from peira.families.scenarios.variations import describe, target
+from peira.store.rundir import dumps
 
 if TYPE_CHECKING:
     from peira.store.records import RunView
@@ -35,9 +34,9 @@ def run_files(run: RunView) -> Iterator[tuple[str, bytes]]:
     config = run.study.analysis.get("config")
     if config and not (run.path / "batch-config.yaml").exists():
         yield "batch-config.yaml", str(config).encode()
-    yield "batch-state.json", _json(state(run, batch))
-    yield "batch-summary.json", _json(summary(run, batch))
-    yield "batch-costs.json", _json(costs(run, batch))
+    yield "batch-state.json", dumps(state(run, batch))
+    yield "batch-summary.json", dumps(summary(run, batch))
+    yield "batch-costs.json", dumps(costs(run, batch))
     yield "results.csv", results_csv(batch)
     path = run.path / MANUAL
     old = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -45,11 +44,7 @@ def run_files(run: RunView) -> Iterator[tuple[str, bytes]]:
     if rows is not None and rows != old:
         yield MANUAL, rows.encode()
     if batch.simulated:
-        yield "simulation_truth.json", _json(truth(batch))
-
-
-def _json(data: Any) -> bytes:
-    return orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+        yield "simulation_truth.json", dumps(truth(batch))
 
 
 def _time(stamp: float | None) -> str | None:
@@ -116,17 +111,14 @@ def _ended(batch: Batch, state_name: str) -> list[dict[str, Any]]:
 def summary(run: RunView, batch: Batch) -> dict[str, Any]:
     """batch-summary.json: counts, success over planned trials, what failed and why."""
     counts = batch.counts()
-    basis = "criteria" if batch.criteria else "completion"
-    started = counts["done"] + counts["failed"] + counts["halted"]
-    met = sum(1 for trial in batch.trials if trial.success)
-    hits, out_of = (met, counts["planned"]) if batch.criteria else (counts["done"], started)
     return {
         "experiment_name": batch.name, "base_scenario": batch.base, "simulated": batch.simulated,
         "total_variations": len(batch.variations), "runs_per_variation": batch.replicates,
         "total_runs_planned": counts["planned"], "runs_completed": counts["done"],
         "runs_failed": counts["failed"], "runs_halted": counts["halted"],
         "runs_pending": counts["pending"],
-        "success_rate": hits / out_of if out_of else None, "success_basis": basis,
+        "success_rate": success_rate(batch.trials, bool(batch.criteria)).estimate,
+        "success_basis": "criteria" if batch.criteria else "completion",
         "duration_seconds": elapsed(run.query(INTERVALS)),
         "cost_summary": _cost_summary(batch),
         "failed_runs": _ended(batch, "failed"), "halted_runs": _ended(batch, "halted"),
@@ -143,14 +135,13 @@ def elapsed(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def _cost_summary(batch: Batch) -> dict[str, Any]:
-    started = [trial for trial in batch.trials if trial.state != "pending"]
+    costs = [trial.cost for trial in batch.trials if trial.started]
     left = None if batch.budget is None else batch.budget - batch.spent - batch.unsettled
     return {
         "total_spent": batch.spent, "unsettled": batch.unsettled, "budget_limit": batch.budget,
         "cost_per_run_limit": batch.trial_limit,
         "remaining_budget": None if left is None else round(left, 6),
-        "avg_cost_per_run": round(sum(t.cost for t in started) / len(started), 6)
-        if started else None,
+        "avg_cost_per_run": round(sum(costs) / len(costs), 6) if costs else None,
     }  # fmt: skip
 
 
@@ -162,10 +153,7 @@ def costs(run: RunView, batch: Batch) -> dict[str, Any]:
         for event in run.events(record.number)
         if event["kind"] == "call"
     ]
-    groups: dict[str, list[Trial]] = defaultdict(list)
-    for trial in batch.trials:
-        if trial.state != "pending":
-            groups[str(trial.variation)].append(trial)
+    spent = {n: [t.cost for t in batch.of(n) if t.started] for n in batch.variations}
     return {
         "simulated": batch.simulated, "summary": _cost_summary(batch),
         "by_phase": totals(entries, lambda e: e["phase"]),
@@ -176,28 +164,28 @@ def costs(run: RunView, batch: Batch) -> dict[str, Any]:
             for t in batch.trials
         ],
         "variation_statistics": {
-            number: {
-                "total_cost": round(sum(t.cost for t in trials), 6), "num_runs": len(trials),
-                "avg_cost_per_run": round(sum(t.cost for t in trials) / len(trials), 6),
+            str(number): {
+                "total_cost": round(sum(each), 6), "num_runs": len(each),
+                "avg_cost_per_run": round(sum(each) / len(each), 6),
             }
-            for number, trials in sorted(groups.items(), key=lambda item: int(item[0]))
+            for number, each in spent.items() if each
         },
     }  # fmt: skip
 
 
 def results_csv(batch: Batch) -> bytes:
     """results.csv: a row per planned trial."""
+    ids = ("run_id", "variation", "replicate")
+    rest = ("seed", "state", "cause", "turns", "ended_by", "success", "defaults", "cost")
     out = io.StringIO(newline="")
-    ids = ["run_id", "variation_id", "replicate"]
-    rest = ["seed", "state", "cause", "turns", "ended_by", "success", "defaults", "cost"]
-    columns = [*ids, *batch.factors, *rest, *batch.metrics, "simulated"]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
+    header = (*ids, *batch.factors, *rest, *batch.metrics, "simulated")
+    writer.writerow("variation_id" if name == "variation" else name for name in header)
     for t in batch.trials:
-        row = [t.run_id, t.variation, t.replicate, *(t.factors.get(n, "") for n in batch.factors)]
-        row += [t.seed, t.state, t.cause, t.turns, t.ended_by, t.success, t.defaults, t.cost]
-        row += [t.final.get(name) for name in batch.metrics]
-        writer.writerow(["" if cell is None else cell for cell in [*row, batch.simulated]])
+        levels = (t.factors.get(name, "") for name in batch.factors)
+        first, last = ([getattr(t, name) for name in names] for names in (ids, rest))
+        finals = (t.final.get(name) for name in batch.metrics)
+        writer.writerow([*first, *levels, *last, *finals, batch.simulated])
     return out.getvalue().encode("utf-8", "replace")
 
 

@@ -1,7 +1,8 @@
 """Conditions: `{metric: ">= 6"}`. All comparisons must hold; a missing value satisfies none.
 
 Invariant: a comparison with a missing value, or between unlike kinds, is False for every
-operator, `!=` included.
+operator, `!=` included; a criterion that only missing values keep from being decided is undecided,
+never met.
 """
 
 from __future__ import annotations
@@ -74,3 +75,22 @@ def undecided(condition: Mapping[str, str], values: Mapping[str, Value | None]) 
         if not ((comparison := parse_comparison(text)) and comparison.holds(values.get(name)))
     ]  # fmt: skip
     return bool(failing) and all(values.get(name) is None for name in failing)
+
+
+# -- success ---
+Criteria = Mapping[str, Mapping[str, str]]
+
+
+def succeeded(criteria: Criteria, final: Mapping[str, Value | None]) -> bool | None:
+    """True, False, or None when missing values leave it open (and when there are no criteria)."""
+    if not criteria:
+        return None
+    missed = missed_criteria(criteria, final)
+    if not missed:
+        return True
+    return None if all(undecided(criteria[name], final) for name in missed) else False
+
+
+def missed_criteria(criteria: Criteria, final: Mapping[str, Value | None]) -> list[str]:
+    """Names of the criteria that do not hold."""
+    return [name for name, condition in criteria.items() if not all_hold(condition, final)]

@@ -84,7 +84,7 @@ def trajectories(results: Results, name: str) -> Figure:
         heading, names = _names(batch)
         for place, (number, text) in enumerate(names.items()):
             colour = PALETTE[place % len(PALETTE)]
-            trials = [t for t in batch.done if t.variation == number]
+            trials = [t for t in batch.of(number) if t.done]
             if len(batch.variations) <= FAINT_UP_TO:
                 _faint(axes, name, trials, colour)
             points = results.metrics[name]["trajectory"].get(str(number), {})

@@ -5,15 +5,14 @@ Invariant: every file can be rebuilt; nothing here reads another file.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from peira.families.scenarios.conditions import succeeded
 from peira.families.scenarios.settings import Scenario
-from peira.families.scenarios.success import succeeded
 from peira.report.tables import prose
+from peira.store.rundir import dumps
 
 if TYPE_CHECKING:
     from peira.store.records import Record, TrialView
@@ -29,17 +28,14 @@ def trial_files(view: TrialView) -> Iterator[tuple[str, bytes]]:
     turns = [event["turn"] for event in events if event["kind"] == "turn"]
     calls = [event for event in events if event["kind"] == "call"]
     mark = SIMULATED if record.simulated else ""
-    for turn in turns:
-        for name, text in turn_files(scenario, turn):
-            yield name, prose(mark + text).encode("utf-8", "replace")
+    texts = [text for turn in turns for text in turn_files(scenario, turn)]
     if scenario.quality is not None and scenario.quality.run_at_scenario_end:
-        yield (
-            "validation-summary.md",
-            prose(mark + closing(scenario, turns)).encode("utf-8", "replace"),
-        )
-    yield "metrics.json", _json(metrics_json(scenario, record, turns))
-    yield "costs.json", _json(costs_json(record, calls))
-    yield "scenario-state.json", _json(state_json(scenario, record, turns))
+        texts.append(("validation-summary.md", closing(scenario, turns)))
+    for name, text in texts:
+        yield name, prose(mark + text).encode("utf-8", "replace")
+    yield "metrics.json", dumps(metrics_json(scenario, record, turns))
+    yield "costs.json", dumps(costs_json(record, calls))
+    yield "scenario-state.json", dumps(state_json(scenario, record, turns))
     yield "scenario.log", log(record, events).encode("utf-8", "replace")
 
 
@@ -128,18 +124,17 @@ def verdicts_md(turn: Entry) -> str:
 
 def closing(scenario: Scenario, turns: Iterable[Entry]) -> str:
     """The closing summary of all quality checks."""
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    counts: dict[str, Counter[bool | None]] = defaultdict(Counter)
     findings = []
     for turn in turns:
         for verdict in turn["verdicts"]:
-            column = {True: 0, False: 1, None: 2}[verdict["passed"]]
-            counts[verdict["check"]][column] += 1
+            counts[verdict["check"]][verdict["passed"]] += 1
             if verdict["passed"] is False:
                 what = "; ".join(verdict["issues"]) or verdict["explanation"]
                 where = f"turn {turn['number']}, {verdict['subject']}, {verdict['severity']}"
                 findings.append(f"{where}: {what}")
     lines = ["| check | passed | failed | unknown |", "|---|---|---|---|"]
-    lines += [f"| {name} | {p} | {f} | {u} |" for name, (p, f, u) in counts.items()]
+    lines += [f"| {name} | {n[True]} | {n[False]} | {n[None]} |" for name, n in counts.items()]
     table = "\n".join(lines) if counts else "No checks were made."
     report = scenario.quality is None or scenario.quality.generate_summary_report
     parts = [f"# Quality of {scenario.name}", table]
@@ -156,10 +151,6 @@ def _joined(parts: Iterable[str]) -> str:
 
 
 # -- JSON ---
-def _json(data: Any) -> bytes:
-    return orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
-
-
 def metrics_json(scenario: Scenario, record: Record, turns: list[Any]) -> dict[str, Any]:
     """metrics.json: definitions, every value with its reason, run values, crossings."""
     outcome = record.outcome or {}

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from peira.families.family import Forecast
 from peira.families.scenarios.checks import estimated_tokens
@@ -14,10 +18,12 @@ from peira.families.scenarios.parse import FORMS, as_text
 from peira.families.scenarios.prompts import profile
 from peira.families.scenarios.settings import DEFAULT_TOKENS, Scenario
 
-Range = tuple[float, float, float]
+Range = NDArray[Any]  # low, expected, high
+Triple = tuple[float, float, float]
 FILL = 0.4  # share of its token limit that an answer is expected to use
 TALK = 0.3  # private talks expected of an actor in a turn
 REASKED = 0.25  # share of calls that are asked again, at the most, at twice the tokens
+AGAIN = np.array([1.0, 1.0, 1 + REASKED])
 WORDING = 350  # tokens of headings, fences and the request for JSON
 
 
@@ -33,55 +39,46 @@ class Load:
 
 def forecast(scenario: Scenario) -> list[Forecast]:
     """Calls and tokens of one trial, by model; `high` has full answers, all talk, and re-asks."""
-    totals: dict[str, tuple[Range, Range, Range]] = {}
-    nothing: tuple[Range, Range, Range] = ((0, 0, 0), (0, 0, 0), (0, 0, 0))
+    totals: dict[str, Range] = {}
     for load in loads(scenario):
         model = scenario.models.get(load.seat)
-        if model is None:  # a person's seat
-            continue
-        calls, prompt, answer = totals.get(model, nothing)
-        totals[model] = (
-            _plus(calls, load.calls),
-            _plus(prompt, _times(load.calls, _prompt_tokens(scenario, load))),
-            _plus(answer, _times(load.calls, _answer_tokens(scenario, load))),
-        )
-    return [Forecast(model, *rows) for model, rows in totals.items()]
+        if model is not None:  # else a person's seat
+            tokens = [[1, 1, 1], _prompt_tokens(scenario, load), _answer_tokens(scenario, load)]
+            totals[model] = totals.get(model, 0) + load.calls * AGAIN * np.array(tokens)
+    return [Forecast(model, *map(tuple, rows.tolist())) for model, rows in totals.items()]
 
 
 def loads(scenario: Scenario) -> Iterator[Load]:
     """Every kind of call of a trial: how often, at the least, as expected, at the most."""
     most = scenario.turns
     least = 1 if scenario.end_conditions else most
-    turns: Range = (least, most, most)  # that a condition ends it early is nothing to count on
+    turns = np.array([least, most, most])  # that a condition ends it early is nothing to count on
     people = len(scenario.actors)
     for short in scenario.shorts:
-        yield Load(short, "decision", _asked(turns))
+        yield Load(short, "decision", turns)
         yield from _talk(scenario, short, turns, people)
-    yield Load("world", "world", _asked(turns))
+    yield Load("world", "world", turns)
     yield from _offices(scenario, turns, people)
 
 
 def _talk(scenario: Scenario, short: str, turns: Range, people: int) -> Iterator[Load]:
     if scenario.bilateral:
-        yield Load(short, "offer", _asked(turns))
+        yield Load(short, "offer", turns)
         rounds = scenario.communication.exchanges
-        share = (0.0, TALK * rounds, float(rounds * (people - 1)))
-        yield Load(short, "answer", _asked(_times(turns, share)))
+        yield Load(short, "answer", turns * [0.0, TALK * rounds, rounds * (people - 1)])
     if scenario.coalitions:
-        yield Load(short, "proposal", _asked(turns))
-        sets = float(people)  # at most one proposal each, so at most as many coalitions
-        yield Load(short, "response", _asked(_times(turns, (0.0, TALK, sets - 1))))
-        yield Load(short, "post", _asked(_times(turns, (0.0, TALK, sets))))
+        yield Load(short, "proposal", turns)
+        sets = people  # at most one proposal each, so at most as many coalitions
+        yield Load(short, "response", turns * [0.0, TALK, sets - 1])
+        yield Load(short, "post", turns * [0.0, TALK, sets])
 
 
 def _offices(scenario: Scenario, turns: Range, people: int) -> Iterator[Load]:
-    window = scenario.context_window_size
-    folds: Range = tuple(max(0.0, t - 1 - window) for t in turns)  # type: ignore[assignment]
-    private = scenario.bilateral or scenario.coalitions or scenario.events
-    each = (1.0, 1.0 + (TALK * people if private else 0.0), 1.0 + (people if private else 0.0))
-    yield Load("summary", "summary", _asked(_times(folds, each)))
+    folds = np.maximum(0.0, turns - 1 - scenario.context_window_size)
+    private = people if scenario.bilateral or scenario.coalitions or scenario.events else 0
+    yield Load("summary", "summary", folds * [1.0, 1.0 + TALK * private, 1.0 + private])
     if "metrics" in scenario.models:
-        yield Load("metrics", "metrics", _asked((turns[0], turns[1] + 1, turns[2] + 1)), False)
+        yield Load("metrics", "metrics", np.add(turns, [0, 1, 1]), False)
     rules = scenario.quality
     if rules is not None and "quality" in scenario.models:
         checks = sum(
@@ -89,32 +86,20 @@ def _offices(scenario: Scenario, turns: Range, people: int) -> Iterator[Load]:
             for name, check in rules.checks.items()
             if check.enabled
         )
-        often: Range = turns if rules.run_after_each_turn else (1, 1, 1)
-        yield Load("quality", "verdict", _asked(_times(often, (checks, checks, checks))), False)
-
-
-def _asked(calls: Range) -> Range:
-    return calls[0], calls[1], (1 + REASKED) * calls[2]
-
-
-def _times(a: Range, b: Range) -> Range:
-    return a[0] * b[0], a[1] * b[1], a[2] * b[2]
-
-
-def _plus(a: Range, b: Range) -> Range:
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+        often = turns if rules.run_after_each_turn else np.ones(3)
+        yield Load("quality", "verdict", often * checks, False)
 
 
 def _limit(scenario: Scenario, kind: str) -> int:
     return (DEFAULT_TOKENS | dict(scenario.sampling.max_tokens))[FORMS[kind].tokens]
 
 
-def _answer_tokens(scenario: Scenario, load: Load) -> Range:
+def _answer_tokens(scenario: Scenario, load: Load) -> Triple:
     limit = _limit(scenario, load.kind)
     return 1.0, FILL * limit, limit * (1 + 2 * REASKED) / (1 + REASKED)
 
 
-def _prompt_tokens(scenario: Scenario, load: Load) -> Range:
+def _prompt_tokens(scenario: Scenario, load: Load) -> Triple:
     """From the bare system prompt to a full window of full answers."""
     fixed = _system_tokens(scenario, load.seat)
     people, world = len(scenario.actors), _limit(scenario, "world")

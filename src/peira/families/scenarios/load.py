@@ -158,16 +158,12 @@ class _Builder:
             return model.model_validate(data)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                keys, shown, value, allowed, remedy = explain(detail, model, path)
-                self.add(file, keys, value, allowed, remedy, shown)
+                self.add(file, *explain(detail, model, path))
         return None
 
-    def add(
-        self, file: str, path: Keys, value: str, allowed: str, remedy: str = "", shown: str = ""
-    ) -> None:
+    def add(self, file: str, path: Keys, value: str, allowed: str, remedy: str) -> None:
         """Collect one fault."""
-        shown = shown or dotted(path)
-        self.faults.append(Fault(self.where(file, path), shown, value, allowed, remedy))
+        self.faults.append(Fault(self.where(file, path), dotted(path), value, allowed, remedy))
 
     def scenario(self) -> Scenario | None:
         """All parts together, or None when one is missing or wrong."""
@@ -180,7 +176,8 @@ class _Builder:
             "quality": self._rules(), "functions": dict(self.base.functions),
         }  # fmt: skip
         parts["metrics_heading"], parts["metrics"] = self._metrics()
-        checks.cross_check(self, header, parts, self._stems(), self.broken)
+        for found in checks.cross_check(header, parts, self._stems(), self.broken):
+            self.add(*found)
         if self.faults or header is None:
             return None
         return Scenario.model_validate({**header.header(), **parts})

@@ -1,6 +1,7 @@
 """Whether a metric's definition makes sense, said before the first call.
 
-Invariant: a metric that passes here can be measured without raising.
+Invariant: a metric that passes here can be measured without raising. A fault names a path relative to
+where it was raised; `load` turns it into file and line.
 """
 
 from __future__ import annotations
@@ -8,13 +9,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import PydanticCustomError
+
 from peira.families.scenarios.conditions import Comparison, parse_comparison
-from peira.families.scenarios.faults import fault
 
 if TYPE_CHECKING:
     from peira.families.scenarios.settings import Metric
 
 FUNCTION = re.compile(r"(?P<file>[\w.-]+\.py):(?P<name>[A-Za-z_]\w*)")
+
+
+def fault(allowed: str, remedy: str = "", path: str = "") -> PydanticCustomError:
+    """An error for a validator to raise; `path` (dotted) points inside the part being checked."""
+    context = {"allowed": allowed, "remedy": remedy, "path": path}
+    return PydanticCustomError("scenario", "{allowed}", context)
 
 
 def check_metric(metric: Metric) -> None:

@@ -305,8 +305,6 @@ def _integer(metric: Metric, raw: Any) -> int | None:
 
 
 def _truth(metric: Metric, raw: Any) -> bool | None:
-    if isinstance(raw, bool):
-        return raw
     word = str(raw).strip().lower()
     return True if word in TRUE else False if word in FALSE else None
 
@@ -316,13 +314,11 @@ def _level(metric: Metric, raw: Any) -> str | None:
     return next((level for level in metric.levels if level.lower() == word), None)
 
 
-def _string(metric: Metric, raw: Any) -> str | None:
-    return str(raw).strip() or None if isinstance(raw, str | int | float) else None
-
-
 _CONVERT: dict[str, Any] = {
-    "int": _integer, "float": lambda metric, raw: number(raw),
-    "bool": _truth, "categorical": _level, "str": _string,
+    "int": _integer, "float": lambda metric, raw: number(raw), "bool": _truth,
+    "categorical": _level,
+    "str": lambda metric, raw: str(raw).strip() or None if isinstance(raw, str | int | float)
+    else None,
 }  # fmt: skip
 
 

@@ -10,29 +10,30 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peira.families.scenarios.batch import Batch, Trial
-from peira.families.scenarios.factorial import Floats
-from peira.families.scenarios.success import missed_criteria
+from peira.families.scenarios.conditions import missed_criteria
 from peira.families.scenarios.summaries import (
     as_number,
     cost_efficiency,
-    limits,
     numeric,
     success_rate,
 )  # fmt: skip
 from peira.stats.intervals import wilson
-from peira.stats.patterns import area_under_curve
+from peira.stats.meta import shrunken_rates
+from peira.stats.patterns import area_under_curve, rate_max_t
 from peira.stats.tables import mantel_haenszel as common_odds_ratio
 from peira.study.seeds import derive
 
 SUPPORT, DRAWS, ALPHA = 5, 9_999, 0.05
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +48,17 @@ class Candidate:
 
 def identify(batch: Batch) -> dict[str, Any]:
     """patterns.json."""
-    trials = batch.trials
-    rate = success_rate(trials, bool(batch.criteria))
-    found = search(batch) if batch.criteria else Search((), (), (), None)
+    rate = success_rate(batch.trials, bool(batch.criteria))
+    rows, auc = search(batch) if batch.criteria else ([], None)
     counts = batch.counts()
-    met = sum(1 for t in trials if t.success) if batch.criteria else counts["done"]
     return {
-        "simulated": batch.simulated, "success_rate": rate.estimate, "success_ci": limits(rate),
+        "simulated": batch.simulated, "success_rate": rate.estimate, "success_ci": rate.limits,
         "success_basis": "criteria" if batch.criteria else "completion",
-        "total_runs": counts["planned"], "successful_runs": met,
-        "failed_runs": counts["failed"], "tested": len(found.candidates),
-        "success_factors": [row for row in found.rows if row["confirmed"]],
-        "candidates": [row for row in found.rows if not row["confirmed"]],
-        "auc": found.auc, "failure_modes": failure_modes(batch),
+        "total_runs": counts["planned"], "successful_runs": batch.met(batch.trials),
+        "failed_runs": counts["failed"], "tested": len(rows),
+        "success_factors": [row for row in rows if row["confirmed"]],
+        "candidates": [row for row in rows if not row["confirmed"]],
+        "auc": auc, "failure_modes": failure_modes(batch),
         "cost_efficiency": cost_efficiency(batch), "best_variation": best_variation(batch),
     }  # fmt: skip
 
@@ -103,98 +102,47 @@ def _sides(has: Sequence[bool | None]) -> tuple[int, int]:
 
 
 # -- search and confirmation ---
-@dataclass(frozen=True, slots=True)
-class Search:
-    """Candidates, their rows, which are confirmed, and the out-of-sample AUC."""
-
-    candidates: Sequence[Candidate]
-    rows: Sequence[dict[str, Any]]
-    confirmed: Sequence[int]
-    auc: float | None
-
-
-def search(batch: Batch) -> Search:
-    """Find on odd replicates, confirm on even ones."""
+def search(batch: Batch) -> tuple[list[dict[str, Any]], float | None]:
+    """A row for each candidate, found on odd replicates and confirmed on even ones, and the AUC out
+    of sample."""
     asked = candidates(batch)
     met = np.array([bool(trial.success) for trial in batch.trials], dtype=float)
     odd = np.array([trial.replicate % 2 == 1 for trial in batch.trials])
     seed = derive(batch.name, "patterns")
-    p_found = _max_t(batch.trials, met, asked, odd, seed)
+    p_found = _family_wise(batch, met, asked, odd, seed)
     chosen = [i for i, p in enumerate(p_found) if p is not None and p < ALPHA]
-    confirmed: dict[int, float | None] = {}
-    if chosen:
-        tested = [asked[i] for i in chosen]
-        p_again = _max_t(batch.trials, met, tested, ~odd, seed + 1)
-        confirmed = dict(zip(chosen, p_again, strict=True))
-    rows = [
-        _row(batch, candidate, p_found[i], confirmed.get(i), met)
-        for i, candidate in enumerate(asked)
-    ]
-    good = [i for i, row in enumerate(rows) if row["confirmed"]]
-    return Search(asked, rows, good, _auc(batch, met, odd))
+    again = _family_wise(batch, met, [asked[i] for i in chosen], ~odd, seed + 1)
+    p_again = dict(zip(chosen, again, strict=True))
+    rows = [_row(batch, c, p_found[i], p_again.get(i), met) for i, c in enumerate(asked)]
+    return rows, _auc(batch, met, odd)
 
 
-def _max_t(
-    trials: Sequence[Trial], met: Floats, asked: Sequence[Candidate], half: np.ndarray, seed: int
+def _family_wise(
+    batch: Batch, met: Floats, asked: Sequence[Candidate], half: np.ndarray, seed: int
 ) -> list[float | None]:
-    """Family-wise p of each candidate on one half of the trials."""
-    index: list[int] = np.flatnonzero(half).tolist()
-    if not index or not asked or met[index].min() == met[index].max():
-        return [None] * len(asked)
-    table = np.array([[c.has[i] is True for i in index] for c in asked], dtype=float)
-    known = np.array([[c.has[i] is not None for i in index] for c in asked], dtype=float)
-    usable = (table.sum(axis=1) > 0) & ((known - table).sum(axis=1) > 0)
-    observed = _scores(met[index][None, :], table, known)[0]
-    hits = np.zeros(len(asked))
-    rng = np.random.default_rng(seed)
-    done = 0
-    while done < DRAWS:
-        size = min(500, DRAWS - done)
-        drawn = _shuffled([trials[i] for i in index], met[index], size, rng)
-        largest = _scores(drawn, table[usable], known[usable]).max(axis=1, initial=0.0)
-        hits += (largest[:, None] >= observed[None, :] - 1e-9).sum(axis=0)
-        done += size
-    return [
-        float((1 + h) / (1 + DRAWS)) if ok else None for h, ok in zip(hits, usable, strict=True)
-    ]
-
-
-def _scores(met: Floats, table: Floats, known: Floats) -> Floats:
-    """|difference of success rates| in null standard errors, per draw and candidate."""
-    n1, n0 = table.sum(axis=1), (known - table).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate1, rate0 = met @ table.T / n1, met @ (known - table).T / n0
-        pooled = met @ known.T / (n1 + n0)
-        spread = np.sqrt(pooled * (1 - pooled) * (1 / n1 + 1 / n0))
-        scores = np.abs(rate1 - rate0) / spread
-    return np.where(np.isfinite(scores), scores, 0.0)
-
-
-def _shuffled(trials: Sequence[Trial], met: Floats, size: int, rng: np.random.Generator) -> Floats:
-    """Success under permutation: whole replicates first, then variations within each."""
-    replicates = sorted({trial.replicate for trial in trials})
-    variations = sorted({trial.variation for trial in trials})
-    grid = np.full((len(replicates), len(variations)), np.nan)
-    rows = np.array([replicates.index(trial.replicate) for trial in trials])
-    columns = np.array([variations.index(trial.variation) for trial in trials])
-    grid[rows, columns] = met
-    if np.isnan(grid).any():  # an unbalanced plan: one exchangeable lot
-        return rng.permuted(np.tile(met, (size, 1)), axis=1)
-    order = np.argsort(rng.random((size, len(replicates))), axis=1)
-    drawn = rng.permuted(grid[order], axis=2)
-    return np.asarray(drawn[:, rows, columns])
+    """p of each candidate on one half of the trials."""
+    index = np.flatnonzero(half)
+    has = np.array([[np.nan if x is None else x for x in c.has] for c in asked], dtype=float)
+    blocks, cells = (np.array([getattr(t, name) for t in batch.trials])[index]
+                     for name in ("replicate", "variation"))  # fmt: skip
+    return rate_max_t(
+        met[index],
+        has.reshape(len(asked), met.size)[:, index],
+        blocks,
+        cells,
+        seed=seed,
+        draws=DRAWS,
+    )
 
 
 def _row(
     batch: Batch, candidate: Candidate, p_found: float | None, p_again: float | None, met: Floats
 ) -> dict[str, Any]:
-    chosen = p_again is not None and p_again < ALPHA
-    pooled = mantel_haenszel(batch, candidate, met)
     return {
         "factor": candidate.factor, "level": candidate.level, "kind": candidate.kind,
-        "cause": candidate.kind == "assigned level", **pooled,
+        "cause": candidate.kind == "assigned level", **mantel_haenszel(batch, candidate, met),
         "p_found": p_found, "p_confirmed": p_again, "n": sum(_sides(candidate.has)),
-        "confirmed": chosen,
+        "confirmed": p_again is not None and p_again < ALPHA,
     }  # fmt: skip
 
 
@@ -219,7 +167,7 @@ def mantel_haenszel(batch: Batch, candidate: Candidate, met: Floats) -> dict[str
     simpson = crude is not None and any(s is not None and s * crude < 0 for s in signs)
     odds = common_odds_ratio(tables.reshape(-1, 2, 2))
     return {
-        "odds_ratio": odds.estimate, "ci": limits(odds), "simpson": simpson, "reason": odds.reason
+        "odds_ratio": odds.estimate, "ci": odds.limits, "simpson": simpson, "reason": odds.reason
     }  # fmt: skip
 
 
@@ -232,16 +180,13 @@ def _log_odds(table: Floats) -> float | None:
 
 def _auc(batch: Batch, met: Floats, odd: np.ndarray) -> float | None:
     """How well the variations' success on odd replicates ranks the trials of even ones."""
-    hits: Counter[int] = Counter()
-    totals: Counter[int] = Counter()
-    for trial, success, found in zip(batch.trials, met, odd, strict=True):
-        if found:
-            hits[trial.variation] += int(success)
-            totals[trial.variation] += 1
-    scores = [(hits[t.variation] + 0.5) / (totals[t.variation] + 1) for t in batch.trials]
     if len(batch.variations) < 2:
         return None
-    return area_under_curve(np.array(scores)[~odd], met[~odd])
+    number = np.array([trial.variation for trial in batch.trials])
+    hits, totals = np.bincount(number[odd], met[odd], 1 + number.max()), np.bincount(
+        number[odd], minlength=1 + number.max())  # fmt: skip
+    scores = (hits + 0.5) / (totals + 1)
+    return area_under_curve(scores[number[~odd]], met[~odd])
 
 
 # -- how trials fall short ---
@@ -258,7 +203,7 @@ def failure_modes(batch: Batch) -> list[dict[str, Any]]:
         by_variation = Counter(str(trial.variation) for trial in trials)
         rows.append({
             "mode": name, "kind": kind, "n": len(trials), "share": share.estimate,
-            "ci": limits(share), "by_variation": dict(sorted(by_variation.items())),
+            "ci": share.limits, "by_variation": dict(sorted(by_variation.items())),
         })  # fmt: skip
     return rows
 
@@ -275,13 +220,8 @@ def _modes(batch: Batch, trial: Trial) -> list[tuple[str, str]]:
 def best_variation(batch: Batch) -> dict[str, Any] | None:
     """The variation with the highest rate, shrunken towards the mean, with an interval that holds
     for all variations at once. None when nothing succeeded."""
-    rates: dict[int, tuple[int, int]] = {}
-    for number in batch.variations:
-        trials = [t for t in batch.trials if t.variation == number]
-        rates[number] = (
-            sum(1 for t in trials if (t.success if batch.criteria else t.done)),
-            len(trials),
-        )
+    groups = {number: batch.of(number) for number in batch.variations}
+    rates = {number: (batch.met(trials), len(trials)) for number, trials in groups.items()}
     if not any(hits for hits, _ in rates.values()):
         return None
     highest = max(hits / n for hits, n in rates.values())
@@ -290,19 +230,6 @@ def best_variation(batch: Batch) -> dict[str, Any] | None:
     together = wilson(hits, n, 1 - ALPHA / len(rates))
     return {
         "variation_id": number, "description": batch.variations[number], "success_rate": hits / n,
-        "tied_with": tied, "shrunken": shrunken(rates)[number], "ci": limits(together),
+        "tied_with": tied, "shrunken": dict(zip(rates, shrunken_rates(rates.values()), strict=True))[number], "ci": together.limits,
         "interval": f"Wilson, simultaneous over {len(rates)} variations (Bonferroni)",
     }  # fmt: skip
-
-
-def shrunken(rates: Mapping[int, tuple[int, int]]) -> dict[int, float]:
-    """Rates drawn towards their mean by the share of their variance that is sampling error
-    (empirical Bayes, moments)."""
-    p = {key: hits / n for key, (hits, n) in rates.items()}
-    if len(p) < 2:
-        return p
-    mean = sum(p.values()) / len(p)
-    within = {key: max(mean * (1 - mean), 1e-12) / rates[key][1] for key in p}
-    spread = float(np.var(list(p.values()), ddof=1))
-    between = max(0.0, spread - sum(within.values()) / len(within))
-    return {key: mean + between / (between + within[key]) * (p[key] - mean) for key in p}

@@ -8,13 +8,13 @@ criterion or a model's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from peira.families.scenarios.parse import FORMS, as_text
 from peira.families.scenarios.settings import PROFILE, Actor, Event, Scenario
-from peira.families.scenarios.state import Channel, Coalition, Turn
+from peira.families.scenarios.state import Channel, Coalition, Turn, World
 from peira.subjects.subject import Message, system, user
 
 HEADINGS = {
@@ -281,3 +281,19 @@ def profile(actor: Actor) -> str:
 
 def _join(parts: Iterable[str]) -> str:
     return "\n\n".join(part.strip() for part in parts if part and part.strip())
+
+
+def preview(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """(seat, prompt) for each actor's decision in turn 1, then each office's system prompt."""
+    prompter = Prompter(scenario, "0" * 16)
+    prompter.turns.append(Turn(0, world=World(scenario.initial_world_state.strip())))
+    for actor in scenario.actors:
+        short = actor.short_name
+        messages = prompter.actor_call(Turn(1), short, "decision", ASKS["decision"])
+        yield (
+            f"{actor.name} ({short}): {actor.llm_model or 'a person'}",
+            "\n\n".join(f"[{m.role}]\n{m.content}" for m in messages),
+        )
+    for seat, model in scenario.models.items():
+        if seat not in scenario.shorts:
+            yield f"{seat}: {model}", prompter.system(seat).content

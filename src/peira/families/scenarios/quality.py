@@ -75,22 +75,23 @@ def _questions(
     for name, rule in rules.checks.items():
         if not rule.enabled:
             continue
+        form = (
+            f'{LEADS[name]}: is the answer yes or no? That is the "verdict".\n'
+            + FORMS["verdict"].request()
+        )
         subjects = ("world",) if name == "world_state_coherence" else seats.scenario.shorts
         for subject in subjects:
             blanks = _blanks(prompter, turn, subject)
             text = filled(rule.prompt_template or BUILT_IN[name], blanks)
-            parts = [rule.description.strip(), text, _answer_form(name)]
+            parts = [rule.description.strip(), text, form]
             messages = [prompter.system("quality"), user("\n\n".join(p for p in parts if p))]
             label = _label(turn.number, name, subject)
             seen = {"ask": "verdict", "check": name, "subject": subject}
-            yield name, subject, Ask("quality", "verdict", label, messages, seen, _readable)
-
-
-def _answer_form(name: str) -> str:
-    return (
-        f'{LEADS[name]}: is the answer yes or no? That is the "verdict".\n'
-        + FORMS["verdict"].request()
-    )
+            yield (
+                name,
+                subject,
+                Ask("quality", "verdict", label, messages, seen, lambda v: _passed(v) is not None),
+            )
 
 
 def filled(template: str, blanks: dict[str, str]) -> str:
@@ -133,10 +134,6 @@ def _of_actor(prompter: Prompter, turn: Turn, short: str) -> dict[str, str]:
     }
 
 
-def _readable(value: dict[str, Any]) -> bool:
-    return _passed(value) is not None
-
-
 def _passed(value: dict[str, Any]) -> bool | None:
     word = as_text(value.get("verdict")).strip().lower().rstrip(".!")
     word = re.split(r"[\s,;:.]", word, maxsplit=1)[0]
@@ -146,13 +143,9 @@ def _passed(value: dict[str, Any]) -> bool | None:
 def _verdict(rules: QualityRules, name: str, subject: str, answer: Answer) -> Verdict:
     value = answer.value or {}
     passed = _passed(value) if value else None
-    severity = _severity(value)
+    word = as_text(value.get("severity")).strip().lower()
+    severity: Severity = word if word in ("low", "medium", "high") else "medium"  # type: ignore[assignment]
     action = rules.action(severity) if passed is False else "none"
     issues = () if passed else tuple(as_list(value.get("issues")))
     why = as_text(value.get("explanation")) or answer.fault
     return Verdict(name, subject, passed, severity if passed is False else "", issues, why, action)
-
-
-def _severity(value: dict[str, Any]) -> Severity:
-    word = as_text(value.get("severity")).strip().lower()
-    return word if word in ("low", "medium", "high") else "medium"  # type: ignore[return-value]

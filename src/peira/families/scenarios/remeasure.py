@@ -7,9 +7,10 @@ for each wording of its question.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from peira.engine.lab import Lab
 from peira.errors import ReplayDiverged
@@ -18,16 +19,10 @@ from peira.families.scenarios.load import load_scenario
 from peira.families.scenarios.prompts import Prompter
 from peira.families.scenarios.seats import Seats, own_stream
 from peira.families.scenarios.settings import Scenario, ScenarioSettings
-from peira.families.scenarios.state import (
-    Channel,
-    Coalition,
-    Decision,
-    Measure,
-    Said,
-    Turn,
-    World,
-)  # fmt: skip
+from peira.families.scenarios.state import Measure, Turn
 from peira.study.study import Study
+
+TURNS = TypeAdapter(list[Turn])  # from the transcript's JSON
 
 
 def current(study: Study, scenario: Scenario) -> Scenario:
@@ -52,8 +47,7 @@ async def remeasure(
     prompter = Prompter(scenario, f"{lab.derive(lab.stream + 'fence'):016x}")
     seats = Seats(scenario, lab)
     turns: list[Turn] = []
-    for told in (event["turn"] for event in events if event["kind"] == "turn"):
-        turn = turn_of(told)
+    for turn in TURNS.validate_python([e["turn"] for e in events if e["kind"] == "turn"]):
         played = turn.metrics
         answers = await _readings(seats, prompter, turn)
         turn.metrics = metrics.measure(scenario, turn, turns[-1] if turns else None, answers)
@@ -95,29 +89,3 @@ def outcome_part(scenario: Scenario, turns: list[Turn]) -> dict[str, Any]:
         "reasons": {turn: found for turn, found in reasons.items() if found},
         "thresholds": metrics.crossings(scenario, turns),
     }
-
-
-def turn_of(told: dict[str, Any]) -> Turn:
-    """A turn as the transcript keeps it, made whole again."""
-    world = told["world"]
-    return Turn(
-        told["number"], list(told["events"]),
-        [Channel(tuple(c["pair"]), [Said(**s) for s in c["said"]], c["crossing"])
-         for c in told["channels"]],
-        [_coalition(c) for c in told["coalitions"]],
-        {short: replace(Decision(**d), goals=tuple(d["goals"]), priorities=tuple(d["priorities"]))
-         for short, d in told["decisions"].items()},
-        None if world is None else World(
-            world["narrative"], tuple(world["changes"]), tuple(world["consequences"]),
-            world["measures"], world["rung"]),
-        {name: Measure(**m) for name, m in told["metrics"].items()},
-    )  # fmt: skip
-
-
-def _coalition(told: dict[str, Any]) -> Coalition:
-    return Coalition(
-        tuple(told["members"]), tuple(told["proposers"]), tuple(told["purposes"]),
-        [Said(**said) for said in told["invitations"]],
-        {short: (bool(yes), text) for short, (yes, text) in told["responses"].items()},
-        told["formed"], [Said(**said) for said in told["posts"]],
-    )  # fmt: skip

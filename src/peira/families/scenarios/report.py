@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from peira.families.scenarios.effects import SUCCESS, Effect
 from peira.families.scenarios.summaries import numeric, success_rate
-from peira.families.scenarios.words import between, number, percent
 from peira.report.analysis import Column, Table
 from peira.report.tables import markdown_text
 from peira.stats.result import Estimate
@@ -51,6 +50,24 @@ class Story:
         """Add a table and return the line that places it."""
         self.tables[name] = Table(name, title, tuple(columns), tuple(rows), note)
         return f"[table: {name}]"
+
+
+# -- numbers as prose: three figures, whole per cent; what is undefined says so ---
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for prose; `undefined` when there is none."""
+    return "undefined" if value is None else f"{value:.{digits}g}"
+
+
+def percent(value: float | None) -> str:
+    """A share in whole per cent."""
+    return "undefined" if value is None else f"{100 * value:.0f} %"
+
+
+def between(low: float | None, high: float | None, *, share: bool = False) -> str:
+    """`[low, high]`, or nothing."""
+    if low is None or high is None:
+        return ""
+    return f" [{percent(low)}, {percent(high)}]" if share else f" [{number(low)}, {number(high)}]"
 
 
 # -- the answer ---
@@ -105,50 +122,45 @@ def success(results: Results, story: Story) -> Iterator[str]:
         f" {counts['halted']} + pending {counts['pending']}. Trials that did not finish count as"
         " not met; intervals are Wilson's, 95 %."
     )
-    rows: Rows = []
-    for key, text in batch.variations.items():
-        trials = [t for t in batch.trials if t.variation == key]
-        entry = results.variations[str(key)]
-        bounds = entry["success_bounds"]
-        rows.append({
-            "id": key, "description": text, "rate": success_rate(trials, bool(batch.criteria)),
-            "done": entry["done"], "planned": entry["planned"],
-            "bounds": f"{percent(bounds[0])} to {percent(bounds[1])}" if bounds else None,
-        })  # fmt: skip
+    rows = [
+        {
+            "id": key, "description": text, "done": entry["done"], "planned": entry["planned"],
+            "rate": success_rate(batch.of(key), bool(batch.criteria)),
+            "bounds": entry["success_bounds"] and " to ".join(map(percent, entry["success_bounds"])),
+        }
+        for key, text in batch.variations.items() for entry in [results.variations[str(key)]]
+    ]  # fmt: skip
     columns = [
-        Column("id", "variation", digits=0), Column("description", "description", kind="text"),
+        Column.whole("id", "variation"), Column.text("description"),
         Column("rate", "success" if batch.criteria else "completion", kind="percent"),
-        Column("done", "done", digits=0), Column("planned", "planned", digits=0),
+        Column.whole("done"), Column.whole("planned"),
     ]  # fmt: skip
     if batch.criteria and counts["done"] < counts["planned"]:
-        columns.append(
-            Column("bounds", "if the lost trials all failed / all succeeded", kind="text")
-        )
-    yield story.place(
-        "success", "Success by variation" if batch.criteria else "Completion", columns, rows
-    )
+        columns.append(Column.text("bounds", "if the lost trials all failed / all succeeded"))
+    title = "Success by variation" if batch.criteria else "Completion"
+    yield story.place("success", title, columns, rows)
 
 
 def metrics(results: Results, story: Story) -> Iterator[str]:
     """Every metric over all done trials."""
-    rows: Rows = []
-    for name, metric in results.batch.metrics.items():
-        entry = results.metrics[name]
-        whole = "" if entry["min"] is None else f"{number(entry['min'])} to {number(entry['max'])}"
-        rows.append({
+    rows = [
+        {
             "metric": f"{name} ({metric.unit})" if metric.unit else name,
             "mean": _estimate(entry), "std": entry["std"], "median": entry["median"],
-            "values": _levels(entry) or whole, "n": entry["n"], "missing": _missing(entry),
-        })  # fmt: skip
+            "values": _values(entry),
+            "n": entry["n"], "missing": _missing(entry),
+        }
+        for name, metric in results.batch.metrics.items() for entry in [results.metrics[name]]
+    ]  # fmt: skip
     if not rows:
         yield "The scenario defines no metrics."
         return
     yield "Over done trials; missing values are left out and counted, with their reasons."
     columns = (
-        Column("metric", "metric", kind="text"),
-        Column("mean", "mean [95 % interval]", kind="estimate"), Column("std", "std"),
-        Column("median", "median"), Column("values", "range, or shares", kind="text"),
-        Column("n", "n", digits=0), Column("missing", "missing, and why", kind="text"),
+        Column.text("metric"),
+        Column.estimate("mean", "mean [95 % interval]"), Column("std", "std"),
+        Column("median", "median"), Column.text("values", "range, or shares"),
+        Column.whole("n"), Column.text("missing", "missing, and why"),
     )  # fmt: skip
     note = "Intervals are t, over replicate means when there are several variations."
     yield story.place("metrics", "Run values of the metrics", columns, rows, note)
@@ -173,9 +185,13 @@ def _missing(entry: Mapping[str, Any]) -> str:
     return f"{entry['missing']}: {said}" if said else str(entry["missing"])
 
 
-def _levels(entry: Mapping[str, Any]) -> str:
+def _values(entry: Mapping[str, Any]) -> str:
+    """The shares of the levels, else the range."""
     levels = entry.get("levels") or {}
-    return ", ".join(f"{name} {percent(v['share'])}" for name, v in levels.items() if v["n"])
+    shares = ", ".join(f"{name} {percent(v['share'])}" for name, v in levels.items() if v["n"])
+    if shares or entry["min"] is None:
+        return shares
+    return f"{number(entry['min'])} to {number(entry['max'])}"
 
 
 def comparison(results: Results, story: Story) -> Iterator[str]:
@@ -191,16 +207,12 @@ def comparison(results: Results, story: Story) -> Iterator[str]:
         yield f"Left out here and below, since no value or one and the same was found: {said}."
     if not chosen:
         return
-    rows: Rows = []
-    for key, text in batch.variations.items():
-        row: dict[str, Any] = {"id": key, "description": text}
-        for name in chosen:
-            row[name] = _estimate(results.variations[str(key)]["metrics"][name])
-        rows.append(row)
-    columns = [
-        Column("id", "variation", digits=0),
-        Column("description", "description", kind="text"),
+    rows = [
+        {"id": key, "description": text}
+        | {name: _estimate(results.variations[str(key)]["metrics"][name]) for name in chosen}
+        for key, text in batch.variations.items()
     ]
+    columns = [Column.whole("id", "variation"), Column.text("description")]
     columns += [
         Column(name, name, unit=batch.metrics[name].unit, kind="estimate") for name in chosen
     ]
@@ -226,8 +238,8 @@ def varying(results: Results) -> set[str]:
 
 
 EFFECT_COLUMNS = (
-    Column("outcome", "outcome", kind="text"), Column("factor", "factor", kind="text"),
-    Column("levels", "b - a", kind="text"), Column("effect", "difference", kind="estimate"),
+    Column.text("outcome"), Column.text("factor"),
+    Column.text("levels", "b - a"), Column.estimate("effect", "difference"),
     Column("p", "p"), Column("p_adjusted", "adjusted p"),
 )  # fmt: skip
 
@@ -284,20 +296,19 @@ def _categories(results: Results, story: Story) -> Iterator[str]:
 
 
 def _variance(results: Results, story: Story) -> Iterator[str]:
-    rows: Rows = []
     shown = varying(results)
-    for name, entry in results.metrics.items():
-        if name not in shown:
-            continue
-        for term, share in entry.get("variance", {}).items():
-            rows.append({"outcome": name, "term": term, **share,
-                         "interval": between(*share["ci"]) if share["ci"] else None})  # fmt: skip
+    rows = [
+        {"outcome": name, "term": term, **share,
+         "interval": between(*share["ci"]) if share["ci"] else None}
+        for name, entry in results.metrics.items() if name in shown
+        for term, share in entry.get("variance", {}).items()
+    ]  # fmt: skip
     if rows:
         columns = (
-            Column("outcome", "outcome", kind="text"), Column("term", "term", kind="text"),
-            Column("df", "df", digits=0), Column("ss", "sum of squares"), Column("eta2", "η²", digits=3),
+            Column.text("outcome"), Column.text("term"),
+            Column.whole("df"), Column("ss", "sum of squares"), Column("eta2", "η²", digits=3),
             Column("omega2", "ω²", digits=3), Column("partial_eta2", "partial η²", digits=3),
-            Column("interval", "its 95 % interval", kind="text"),
+            Column.text("interval", "its 95 % interval"),
         )  # fmt: skip
         note = "Type II. The residual is the noise between replicates; ω² may be negative."
         yield story.place("variance", "Where the variance lies", columns, rows, note)
@@ -310,18 +321,17 @@ def trajectories(results: Results, story: Story) -> Iterator[str]:
     chosen = [name for name, metric in batch.metrics.items() if metric.numeric and name in shown]
     if not chosen or batch.length < 2:
         return
-    last = str(batch.length)
-    rows: Rows = []
+    last, rows = str(batch.length), []
     for name in chosen:
         for key in batch.variations:
             turns = results.metrics[name]["trajectory"].get(str(key), {})
-            first, end = turns.get("0", {}), turns.get(last, {})
-            rows.append({"metric": name, "id": key, "start": first.get("mean"),
+            end = turns.get(last, {})
+            rows.append({"metric": name, "id": key, "start": turns.get("0", {}).get("mean"),
                          "end": _estimate(end), "ended": end.get("ended", 0)})  # fmt: skip
     columns = (
-        Column("metric", "metric", kind="text"), Column("id", "variation", digits=0),
-        Column("start", "mean at turn 0"), Column("end", f"mean at turn {last}", kind="estimate"),
-        Column("ended", "ended earlier", digits=0),
+        Column.text("metric"), Column.whole("id", "variation"),
+        Column("start", "mean at turn 0"), Column.estimate("end", f"mean at turn {last}"),
+        Column.whole("ended", "ended earlier"),
     )  # fmt: skip
     yield story.place("trajectories", "From the first turn to the last", columns, rows,
                       "Pointwise 95 % t intervals.")  # fmt: skip
@@ -343,9 +353,9 @@ def patterns(results: Results, story: Story) -> Iterator[str]:
     modes = found["failure_modes"]
     if modes:
         columns = (
-            Column("mode", "mode", kind="text"), Column("kind", "kind", kind="text"),
-            Column("n", "trials", digits=0), Column("share", "share of planned", kind="percent"),
-            Column("interval", "95 % interval", kind="text"),
+            Column.text("mode"), Column.text("kind"),
+            Column.whole("n", "trials"), Column("share", "share of planned", kind="percent"),
+            Column.text("interval", "95 % interval"),
         )  # fmt: skip
         rows = [{**mode, "interval": between(*mode["ci"], share=True).strip()} for mode in modes]
         yield story.place("failure-modes", "How trials fall short", columns, rows)
@@ -369,11 +379,11 @@ def _factors(found: Mapping[str, Any], story: Story) -> Iterator[str]:
     ]  # fmt: skip
     if rows:
         columns = (
-            Column("what", "what", kind="text"), Column("kind", "kind", kind="text"),
-            Column("odds", "odds ratio", kind="estimate"),
+            Column.text("what"), Column.text("kind"),
+            Column.estimate("odds", "odds ratio"),
             Column("p_found", "found (p)"), Column("p_confirmed", "confirmed (p)"),
-            Column("simpson", "reversed in a stratum", kind="text"),
-            Column("status", "status", kind="text"),
+            Column.text("simpson", "reversed in a stratum"),
+            Column.text("status"),
         )  # fmt: skip
         yield story.place("success-factors", "What goes with success", columns, rows)
 
@@ -386,24 +396,25 @@ def _odds(row: Mapping[str, Any]) -> Estimate:
 
 def cost(results: Results, story: Story) -> Iterator[str]:
     """What trials and successes cost."""
-    rows: Rows = []
-    for row in results.patterns["cost_efficiency"]:
-        rows.append({
-            **row, "description": results.batch.variations[row["variation_id"]],
-            "interval": between(*row["ci"]).strip() if row["ci"] else None,
-            "on": "yes" if row["pareto"] else "no",
-        })  # fmt: skip
     if results.batch.spent <= 0:
         yield "All seats were free: nothing was spent, so nothing can be said per dollar."
         return
+    rows = [
+        {
+            **row, "description": results.batch.variations[row["variation_id"]],
+            "interval": between(*row["ci"]).strip() if row["ci"] else None,
+            "on": "yes" if row["pareto"] else "no",
+        }
+        for row in results.patterns["cost_efficiency"]
+    ]  # fmt: skip
     columns = (
-        Column("variation_id", "variation", digits=0),
-        Column("description", "description", kind="text"),
+        Column.whole("variation_id", "variation"),
+        Column.text("description"),
         Column("usd_per_run", "per done trial", kind="usd"),
         Column("runs_per_dollar", "done trials per dollar"),
         Column("usd_per_success", "per success", kind="usd"),
-        Column("interval", "95 % bootstrap interval", kind="text"),
-        Column("on", "on the Pareto line", kind="text"),
+        Column.text("interval", "95 % bootstrap interval"),
+        Column.text("on", "on the Pareto line"),
     )  # fmt: skip
     yield story.place("cost", "Cost efficiency (US dollars)", columns, rows)
     if results.batch.drawn:
@@ -412,19 +423,16 @@ def cost(results: Results, story: Story) -> Iterator[str]:
 
 def quality(results: Results, story: Story) -> Iterator[str]:
     """How answers were read, what was refused, what the checks found."""
-    rungs: dict[tuple[str, str], dict[str, int]] = {}
+    rungs: dict[tuple[str, str], Counter[str]] = {}
     for trial in results.batch.done:
         for seat, kinds in trial.rungs.items():
             for kind, counts in kinds.items():
-                row = rungs.setdefault((seat, kind), {})
-                for rung, n in counts.items():
-                    row[rung] = row.get(rung, 0) + n
+                rungs.setdefault((seat, kind), Counter()).update(counts)
     names = list(dict.fromkeys(rung for row in rungs.values() for rung in row))
     if rungs:
-        rows: Rows = [{"seat": s, "kind": k, **dict.fromkeys(names, 0), **row}
-                      for (s, k), row in sorted(rungs.items())]  # fmt: skip
-        columns = [Column("seat", "seat", kind="text"), Column("kind", "call", kind="text")]
-        columns += [Column(name, name, digits=0) for name in names]
+        rows = [{"seat": seat, "kind": kind, **{name: row[name] for name in names}}
+                for (seat, kind), row in sorted(rungs.items())]  # fmt: skip
+        columns = (Column.text("seat"), Column.text("kind", "call"), *map(Column.whole, names))
         yield story.place("rungs", "How answers were read", columns, rows)
     with_defaults = sum(1 for trial in results.batch.done if trial.defaults)
     yield f"{with_defaults} of {len(results.batch.done)} done trials hold a default answer."
@@ -449,10 +457,9 @@ def _without_defaults(results: Results, held: int) -> Iterator[str]:
 
 
 def _checks(results: Results) -> Iterator[str]:
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     for trial in results.batch.done:
-        for word, n in trial.quality.items():
-            totals[word] = totals.get(word, 0) + n
+        totals.update(trial.quality)
     if totals:
         said = ", ".join(f"{word} {n}" for word, n in sorted(totals.items()))
         yield f"Quality checks: {said}. An unreadable verdict is unknown, never a pass."

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Strict, field_validator
 from pydantic import model_validator as model_check
 
-from peira.families.scenarios.faults import fault
+from peira.families.scenarios.metric_checks import check_metric, fault
 
 T = TypeVar("T")
 Tuple = Annotated[tuple[T, ...], Strict(False)]  # a YAML list; its items stay strict
@@ -243,8 +243,6 @@ class Metric(Part):
 
     @model_check(mode="after")
     def _coherent(self) -> Metric:
-        from peira.families.scenarios.metric_checks import check_metric
-
         check_metric(self)
         return self
 

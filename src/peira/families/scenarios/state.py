@@ -28,11 +28,6 @@ class Answer:
     fault: str = ""
     key: str = ""
 
-    @property
-    def defaulted(self) -> bool:
-        """True when nothing usable came and the defined default stands in."""
-        return self.value is None
-
 
 @dataclass(frozen=True, slots=True)
 class Said:

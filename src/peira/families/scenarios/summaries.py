@@ -25,11 +25,6 @@ Numbers = Sequence[float | None]
 BOOT_FROM = 20
 
 
-def limits(value: Estimate) -> list[float] | None:
-    """[low, high], or None."""
-    return None if value.low is None or value.high is None else [value.low, value.high]
-
-
 def numeric(metric: Metric) -> bool:
     """True when a mean of the values makes sense (booleans as shares of true)."""
     return metric.numeric or metric.kind == "bool"
@@ -65,7 +60,7 @@ def metric_summary(
     summary |= empty | _moments(numbers)
     units = _replicate_means(name, done) if pooled else numbers
     interval = t_interval(units)
-    summary |= {"ci": limits(interval), "reason": interval.reason, "units": interval.n}
+    summary |= {"ci": interval.limits, "reason": interval.reason, "units": interval.n}
     if len(units) >= BOOT_FROM:
         found = bootstrap_t_limits(np.array(units), 0.95, derive("ci", name, len(units)))
         summary["ci_boot"] = list(found) if found else None
@@ -113,21 +108,19 @@ def _levels(metric: Metric, known: Sequence[Value]) -> dict[str, Any]:
 
 def _share(hits: int, n: int) -> dict[str, Any]:
     rate = wilson(hits, n)
-    return {"n": hits, "share": rate.estimate, "ci": limits(rate)}
+    return {"n": hits, "share": rate.estimate, "ci": rate.limits}
 
 
 # -- turns ---
 def trajectory(name: str, metric: Metric, batch: Batch) -> dict[str, dict[str, Any]]:
     """Variation -> turn -> n, missing, ended, mean, pointwise interval."""
-    found: dict[str, dict[str, Any]] = {}
     if not numeric(metric):
-        return found
-    for number in batch.variations:
-        trials = [t for t in batch.done if t.variation == number]
-        found[str(number)] = {
-            str(turn): _point(name, trials, turn) for turn in range(batch.length + 1)
-        }
-    return found
+        return {}
+    groups = {n: [t for t in batch.of(n) if t.done] for n in batch.variations}
+    return {
+        str(n): {str(turn): _point(name, trials, turn) for turn in range(batch.length + 1)}
+        for n, trials in groups.items()
+    }
 
 
 def _point(name: str, trials: Sequence[Trial], turn: int) -> dict[str, Any]:
@@ -136,7 +129,7 @@ def _point(name: str, trials: Sequence[Trial], turn: int) -> dict[str, Any]:
     interval = t_interval(values)
     return {
         "n": interval.n, "missing": interval.missing, "ended": len(trials) - len(present),
-        "mean": interval.estimate, "ci": limits(interval),
+        "mean": interval.estimate, "ci": interval.limits,
     }  # fmt: skip
 
 
@@ -148,9 +141,7 @@ def slope(name: str, trial: Trial) -> float | None:
         return None
     x, y = (np.array(column, dtype=float) for column in zip(*known, strict=True))
     steepness = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    return round(
-        float(steepness), 12
-    )  # equal slopes must be equal: a test would rank their rounding
+    return round(float(steepness), 12)  # a test would rank the rounding of equal slopes
 
 
 def change(name: str, trial: Trial) -> float | None:
@@ -170,7 +161,7 @@ def success_rate(trials: Sequence[Trial], criteria: bool) -> Estimate:
         return wilson(sum(1 for t in trials if t.success), len(trials)).with_(
             estimand="success over planned trials"
         )
-    started = [t for t in trials if t.state != "pending"]
+    started = [t for t in trials if t.started]
     return wilson(sum(1 for t in started if t.done), len(started)).with_(
         estimand="completion over started trials"
     )
@@ -179,7 +170,7 @@ def success_rate(trials: Sequence[Trial], criteria: bool) -> Estimate:
 def success_summary(trials: Sequence[Trial], criteria: bool) -> dict[str, Any]:
     """Rate, interval, the rate among done trials, and best and worst cases."""
     rate = success_rate(trials, criteria)
-    base = {"success_rate": rate.estimate, "success_ci": limits(rate), "success_n": rate.n}
+    base = {"success_rate": rate.estimate, "success_ci": rate.limits, "success_n": rate.n}
     if not criteria:
         return base | {"success_done": None, "success_bounds": None}
     met = sum(1 for t in trials if t.success)
@@ -188,7 +179,7 @@ def success_summary(trials: Sequence[Trial], criteria: bool) -> dict[str, Any]:
     open_ = len(trials) - len(decided)
     bounds = [met / len(trials), (met + open_) / len(trials)] if trials else None
     return base | {
-        "success_done": {"n": done.n, "rate": done.estimate, "ci": limits(done)},
+        "success_done": {"n": done.n, "rate": done.estimate, "ci": done.limits},
         "success_bounds": bounds,
     }
 
@@ -196,10 +187,10 @@ def success_summary(trials: Sequence[Trial], criteria: bool) -> dict[str, Any]:
 # -- variations ---
 def variation_summary(batch: Batch, number: int) -> dict[str, Any]:
     """One entry of variation-statistics.json."""
-    trials = [t for t in batch.trials if t.variation == number]
-    counts = batch.counts(number)
+    trials = batch.of(number)
     return {
-        "description": batch.variations[number], "factors": dict(trials[0].factors), **counts,
+        "description": batch.variations[number], "factors": dict(trials[0].factors),
+        **batch.counts(number),
         **success_summary(trials, bool(batch.criteria)),
         "metrics": {
             name: metric_summary(name, metric, trials, pooled=False)
@@ -211,11 +202,11 @@ def variation_summary(batch: Batch, number: int) -> dict[str, Any]:
 
 def cost_summary(trials: Iterable[Trial]) -> dict[str, Any]:
     """What started trials cost, in US dollars."""
-    costs = [t.cost for t in trials if t.state != "pending"]
+    costs = [t.cost for t in trials if t.started]
     interval = t_interval(costs)
     return {
         "total": round(sum(costs), 6), "n": len(costs), "mean": interval.estimate,
-        "ci": limits(interval), "min": min(costs, default=None), "max": max(costs, default=None),
+        "ci": interval.limits, "min": min(costs, default=None), "max": max(costs, default=None),
     }  # fmt: skip
 
 
@@ -223,10 +214,12 @@ def cost_efficiency(batch: Batch) -> list[dict[str, Any]]:
     """USD per done trial and per success, and who is on the Pareto line of cost and success."""
     rows = []
     for number in batch.variations:
-        trials = [t for t in batch.trials if t.variation == number and t.state != "pending"]
-        total = sum(t.cost for t in trials)
-        done = sum(1 for t in trials if t.done)
-        met = sum(1 for t in trials if t.success) if batch.criteria else done
+        trials = [t for t in batch.of(number) if t.started]
+        total, done, met = (
+            sum(t.cost for t in trials),
+            sum(t.done for t in trials),
+            batch.met(trials),
+        )
         free = total <= 0
         rows.append({
             "variation_id": number, "n": len(trials),
@@ -253,7 +246,7 @@ def _per_success(batch: Batch, trials: Sequence[Trial]) -> list[float] | None:
     """Percentile bootstrap of total cost over total successes; None when a resample of successes
     can be empty too often to say."""
     costs = np.array([t.cost for t in trials])
-    met = np.array([bool(t.success) if batch.criteria else t.done for t in trials], dtype=float)
+    met = np.array([batch.met([t]) for t in trials], dtype=float)
     if met.sum() < 2:
         return None
     rng = np.random.default_rng(derive(batch.name, "usd per success", trials[0].variation))

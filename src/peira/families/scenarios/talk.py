@@ -14,7 +14,7 @@ from peira.errors import Halt
 from peira.families.scenarios.parse import as_list, as_text, as_truth
 from peira.families.scenarios.prompts import ASKS, Prompter
 from peira.families.scenarios.seats import Ask, Seats
-from peira.families.scenarios.state import Answer, Channel, Coalition, Said, Turn
+from peira.families.scenarios.state import Channel, Coalition, Said, Turn
 
 T = TypeVar("T")
 
@@ -51,13 +51,6 @@ def resolve(name: Any, prompter: Prompter, speaker: str) -> str | None:
 NOBODY = ("", "none", "null", "nobody", "no one", "no", "n/a")
 
 
-def _names_somebody(value: dict[str, Any], prompter: Prompter, actor: str) -> bool:
-    target = value["target"]
-    if as_text(target).strip().lower() in NOBODY:
-        return True
-    return resolve(target, prompter, actor) is not None
-
-
 # -- pairs -----------------------------------------------------------------------------
 async def bilateral(table: Table, turn: Turn) -> None:
     """Offers, one channel a pair, answers, further rounds."""
@@ -85,7 +78,8 @@ async def _offer(table: Table, turn: Turn, actor: str) -> tuple[str | None, Said
         actor, "offer", f"turn {turn.number}/bilateral offer",
         prompter.actor_call(turn, actor, "offer", ASKS["offer"]),
         table.look("offer", turn, actor),
-        lambda value: _names_somebody(value, prompter, actor),
+        lambda value: as_text(value["target"]).strip().lower() in NOBODY
+        or resolve(value["target"], prompter, actor) is not None,
     )  # fmt: skip
     answer = await table.seats.answer(ask)
     value = answer.value or {}
@@ -169,37 +163,28 @@ async def _assemble(table: Table, turn: Turn, coalition: Coalition) -> Coalition
     coalition.formed = all(accepted for accepted, _ in answers)
     if coalition.formed:
         for member in coalition.members:
-            said = await _post(table, turn, coalition, member)
-            coalition.posts = [*coalition.posts, said] if said.text else coalition.posts
+            value = await _coalition_call(table, turn, coalition, member, "post")
+            if text := as_text(value.get("message")):
+                coalition.posts = [*coalition.posts, Said(member, text)]
     return coalition
-
-
-def _frozen(turn: Turn, coalition: Coalition) -> Turn:
-    return Turn(turn.number, turn.events, turn.channels, coalitions=[coalition])
 
 
 async def _respond(table: Table, turn: Turn, coalition: Coalition, actor: str) -> tuple[bool, str]:
     view = Coalition(
         coalition.members, coalition.proposers, coalition.purposes, coalition.invitations
     )
-    answer = await _coalition_call(table, turn, view, actor, "response")
-    value = answer.value or {}
+    value = await _coalition_call(table, turn, view, actor, "response")
     return as_truth(value.get("accept")) is True, as_text(value.get("message"))
-
-
-async def _post(table: Table, turn: Turn, coalition: Coalition, actor: str) -> Said:
-    answer = await _coalition_call(table, turn, coalition, actor, "post")
-    return Said(actor, as_text((answer.value or {}).get("message")))
 
 
 async def _coalition_call(
     table: Table, turn: Turn, view: Coalition, actor: str, kind: str
-) -> Answer:
+) -> dict[str, Any]:
     def valid(value: dict[str, Any]) -> bool:
         return kind == "post" or as_truth(value.get("accept")) is not None
 
     label = f"turn {turn.number}/coalition {kind} {'~'.join(view.members)}"
-    prompt = table.prompter.actor_call(_frozen(turn, view), actor, kind, ASKS[kind])
-    return await table.seats.answer(
-        Ask(actor, kind, label, prompt, table.look(kind, turn, actor), valid)
-    )
+    frozen = Turn(turn.number, turn.events, turn.channels, coalitions=[view])
+    prompt = table.prompter.actor_call(frozen, actor, kind, ASKS[kind])
+    ask = Ask(actor, kind, label, prompt, table.look(kind, turn, actor), valid)
+    return (await table.seats.answer(ask)).value or {}

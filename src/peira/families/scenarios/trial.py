@@ -187,7 +187,7 @@ class Game:
         return Decision(
             short, tuple(as_list(value.get("goals"))), tuple(as_list(value.get("priorities"))),
             as_text(value.get("reasoning")), as_text(value["action"]),
-            self.seats.model(short), answer.rung, answer.fault if answer.defaulted else "",
+            self.seats.model(short), answer.rung, answer.fault if answer.value is None else "",
         )  # fmt: skip
 
     # -- the end ---------------------------------------------------------------------------

@@ -246,13 +246,19 @@ def describe(specs: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
 
 
 def label(spec: Mapping[str, Any], value: Any) -> str:
-    """The words for one value: its label, or the value in short."""
-    labels = spec.get("labels")
-    values = spec.get("values") or []
+    """The words for one value: its label, or the value in short (whole, where two would read
+    alike: values that differ are never one level)."""
+    labels, values = spec.get("labels"), spec.get("values") or []
     if isinstance(labels, Mapping) and str(value) in labels:
         return str(labels[str(value)])
     if isinstance(labels, list) and value in values:
         return str(labels[values.index(value)])
+    text = _short(value)
+    alike = sum(_short(other) == text for other in values) > 1
+    return " ".join(str(value).split()) if alike else text
+
+
+def _short(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {text}" for key, text in value.items())[:40]
     if isinstance(value, bool):

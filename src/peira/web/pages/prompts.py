@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peira.families.prompts.abstention import AbstentionDetector
 from peira.families.prompts.data import Item
+from peira.families.prompts.evaluated import scoring_rules
 from peira.families.prompts.rows import Row, planned_rows, unpack_items
-from peira.families.prompts.scoring import NORMALISERS, RowScore, ScoringRules, Unsupported, score
+from peira.families.prompts.scoring import RowScore, score
 from peira.families.prompts.settings import CONTROL, PromptsSettings
 from peira.store.records import TrialView
 from peira.web.pages import Query
@@ -93,7 +93,7 @@ class Reader:
         self, settings: PromptsSettings, items: Sequence[Item], columns: Mapping[str, Any]
     ) -> None:
         self.items, self.columns = items, columns
-        self.rules = _rules(settings)
+        self.rules = scoring_rules(settings, own=False)
         self.by_item: dict[int, list[tuple[int, Row]]] = {}
         for place, row in enumerate(planned_rows(settings, len(items))):
             self.by_item.setdefault(row.item, []).append((place, row))
@@ -138,12 +138,3 @@ def flip(control: RowScore | None, arm: RowScore | None) -> str:
     if control is None or arm is None or control.em is None or arm.em is None:
         return ""
     return "gain" if arm.em > control.em else "loss" if arm.em < control.em else ""
-
-
-def _rules(settings: PromptsSettings) -> ScoringRules:
-    analysis = settings.analysis
-    asked = analysis.unsupported
-    return ScoringRules(
-        AbstentionDetector(settings.abstain_phrase), NORMALISERS[analysis.scoring.normalise],
-        Unsupported(asked.strategy, asked.threshold, asked.min_token_overlap, None), (),
-    )  # fmt: skip
