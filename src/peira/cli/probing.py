@@ -192,8 +192,7 @@ def probe(asked: Asked) -> int:
         return show(question, options, told.json)
     if going_on:
         check_same(target, question)
-    spec = preflight(question)
-    long_lines(spec, sys.argv)
+    long_lines(preflight(question), sys.argv)
     from peira.families.representations.extending import keeper
 
     with keeper(target):
@@ -226,29 +225,26 @@ def model_line(name: str, chosen: bool) -> str:
     return f"model: {name}: {kind}"
 
 
-def preflight(question: Any) -> Any:
+def preflight(question: Any) -> list[Any]:
     """Resolve every cell: models, layers, graphs and words are checked before anything is written."""
     from peira.families.representations.trial import resolve
 
-    spec = None
+    specs = []
     for cell in question.cells():
         name = cell.settings.model
         seed = question.study.trial_seeds[0]
         made = resolve(cell.settings, seed, name if name.startswith("sim:") else None)
         made.draw(0)
-        spec = spec or made
-    return spec
+        specs.append(made)
+    return specs
 
 
-def long_lines(spec: Any, words: Sequence[str]) -> None:
+def long_lines(specs: Sequence[Any], words: Sequence[str]) -> None:
     """For more than ten minutes of work, how to run it in the background."""
-    model = getattr(spec.model, "model", None)
-    if model is None:
-        return
-    size = sum(p.numel() for p in model.parameters())
-    tokens = spec.settings.n_contexts * spec.length * spec.entry.rows(spec.length)
-    speed = 2e14 if str(spec.model.device).startswith("cuda") else 2e10
-    seconds = 2.0 * size * tokens / speed
+    model = specs[0].model
+    tokens = sum(s.settings.n_contexts * s.length * s.entry.rows(s.length) for s in specs)
+    speed = 2e14 if str(model.device).startswith("cuda") else 2e10
+    seconds = 2.0 * model.num_parameters * tokens / speed
     if seconds < LONG:
         return
     line = "peira " + " ".join(words[1:])
