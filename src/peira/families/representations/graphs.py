@@ -70,8 +70,12 @@ class WordGraph:
         pool = vocabulary_of("words", None).nouns() if vocabulary is None else vocabulary
         need(len(pool), structure.num_nodes, "the vocabulary given")
         chosen = [pool[i] for i in self.rng.permutation(len(pool))[: structure.num_nodes]]
-        self.node_to_token: dict[int, str] = dict(enumerate(chosen))
-        self.token_to_node: dict[str, int] = {word: i for i, word in self.node_to_token.items()}
+        self._write(chosen)
+
+    def _write(self, words: Sequence[str]) -> None:
+        """One word on each node."""
+        self.node_to_token: dict[int, str] = dict(enumerate(words))
+        self.token_to_node: dict[str, int] = {word: i for i, word in enumerate(words)}
 
     @property
     def adj_matrix(self) -> Floats:
@@ -158,9 +162,7 @@ class SemanticConflictGraph(WordGraph):
         rng = np.random.default_rng(seed)
         structure = conflict(rng)
         super().__init__(structure, seed=seed)
-        words = conflict_words(structure, groups(), rng)
-        self.node_to_token = dict(enumerate(words))
-        self.token_to_node = {word: i for i, word in self.node_to_token.items()}
+        self._write(conflict_words(structure, groups(), rng))
 
 
 class DualInterpretationGraph(WordGraph):
@@ -310,8 +312,12 @@ def lattice(rows: int, cols: int, honeycomb: bool = False) -> Structure:
     cells = [(r, c) for r in range(rows) for c in range(cols)]
     layout = np.array([(c, -r) for r, c in cells], dtype=float)
     cut = np.array([2 * (r * 2 // max(rows, 1)) + c * 2 // max(cols, 1) for r, c in cells])
-    name = f"{'hex' if honeycomb else 'grid'}:{rows}x{cols}"
-    return _from_edges(name, rows * cols, lattice_edges(rows, cols, honeycomb), layout, np.unique(cut, return_inverse=True)[1])  # fmt: skip
+    name, edges = "hex" if honeycomb else "grid", lattice_edges(rows, cols, honeycomb)
+    quarters = np.unique(cut, return_inverse=True)[1]
+    return _from_edges(f"{name}:{rows}x{cols}", rows * cols, edges, layout, quarters)
+
+
+HEADERS = ("a", "from", "source", "node1")
 
 
 def from_file(path: Path) -> Structure:
@@ -321,9 +327,7 @@ def from_file(path: Path) -> Structure:
     if not path.is_file():
         raise InputError(f"--graph: {path}: no such file\n  allowed: {ALLOWED}")
     rows = [row for row in csv.reader(path.read_text("utf-8").splitlines()) if len(row) >= 2]
-    if (rows and len(rows[0]) > 2 and not _is_number(rows[0][2])) or (
-        rows and rows[0][0].strip().lower() in ("a", "from", "source", "node1")
-    ):
+    if rows and (rows[0][0].strip().lower() in HEADERS or not all(map(_is_number, rows[0][2:3]))):
         rows = rows[1:]
     names = list(dict.fromkeys(cell.strip() for row in rows for cell in row[:2]))
     if len(names) < 2:

@@ -93,7 +93,7 @@ class HookedLLM:
 
     @property
     def tiny(self) -> bool:
-        return getattr(self.model.config, "trained_length", None) is not None
+        return self.trained_length is not None
 
     @property
     def trained_length(self) -> int | None:

@@ -37,7 +37,7 @@ from peira.families.representations.settings import RepresentationSettings
 from peira.families.representations.simulated import MixerLLM
 from peira.families.representations.walks import Walk
 from peira.families.representations.watching import Meter, Progress
-from peira.families.representations.words import Vocabulary, groups, need, unstable
+from peira.families.representations.words import Vocabulary, all_words, groups, need, unstable
 from peira.study.seeds import derive, generator
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def resolve(settings: RepresentationSettings, seed: int, simulated: str | None =
     structure = _structure(settings, seed)
     vocabulary = model.vocabulary(settings.vocabulary)
     need(len(vocabulary.nouns()), structure.num_nodes, vocabulary.source)
-    lengths = settings.lengths or _within(entry.lengths, entry, model.trained_length)
+    seen = model.trained_length if entry.name == "park" else None  # where the model says so
+    lengths = settings.lengths or tuple(n for n in entry.lengths if seen is None or n <= seen)
     window = entry.window if settings.window is None else (settings.window or None)
     left_out = {"none"} if model.num_parameters < below else {"none", "untrained"}
     null = tuple(n for n in settings.null or entry.null if n not in left_out)
@@ -197,30 +198,13 @@ def _structure(settings: RepresentationSettings, seed: int) -> graphs.Structure:
     if spec == "crossed":
         structure = graphs.crossed()[0]
     else:
-        check_nodes(spec, settings.branching)
+        need(len(all_words()), graphs.node_count(spec, settings.branching), "the packaged words")
         structure = graphs.draw(spec, seed, settings.branching)
     walk = Walk.parse(settings.walk) if settings.walk else Walk()
     extra = dict(structure.extra)
     if settings.condition == "days":
         extra["words"] = groups()["days"]
     return replace(structure, walk=walk, extra=extra)
-
-
-MOST_NODES = 467  # the packaged words
-
-
-def check_nodes(spec: str, branching: Sequence[int]) -> None:
-    """InputError for a graph with more nodes than there are words."""
-    count = graphs.node_count(spec, branching)
-    if count > MOST_NODES:
-        need(MOST_NODES, count, "the packaged words")
-
-
-def _within(lengths: tuple[int, ...], entry: Entry, trained: int | None) -> tuple[int, ...]:
-    """The experiment's lengths up to what a model with a stated training length has seen."""
-    if trained is None or entry.name != "park":
-        return lengths
-    return tuple(n for n in lengths if n <= trained)
 
 
 def resolve_layers(asked: Sequence[int | str] | None, count: int) -> tuple[int | str, ...]:
