@@ -22,14 +22,25 @@ LEVEL = Column("level", "competition", digits=2)
 PLAYED = (Column("games", "games"), Column("consensus", "deals", digits=2, kind="estimate"))
 
 
-def by_block(rows: Iterable[Row], measure: Measure) -> list[float | None]:
-    """One value for each instance: the mean over its games; None when none has a value."""
-    values: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+def known_mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values there are; None without any."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def means(
+    rows: Iterable[Row], measure: Measure, group: Callable[[Row], Any] = lambda row: row.block
+) -> dict[Any, float | None]:
+    """One value for each group (instance): the mean over its games; None when none has a value."""
+    values: dict[Any, list[float | None]] = defaultdict(list)
     for row in rows:
-        seen = values[row.block]
-        if row.done and (value := measure(row)) is not None:
-            seen.append(value)
-    return [sum(v) / len(v) if v else None for v in values.values()]
+        values[group(row)].append(measure(row) if row.done else None)
+    return {name: known_mean(seen) for name, seen in values.items()}
+
+
+def by_order(row: Row) -> tuple[Any, str | None]:
+    """A group of games: those of one instance and one seat order."""
+    return row.block, row.order
 
 
 def by_instance(rows: Sequence[Row], measure: Measure) -> dict[Any, float | None]:
@@ -42,23 +53,17 @@ def by_instance(rows: Sequence[Row], measure: Measure) -> dict[Any, float | None
     for pair in dict.fromkeys(row.pair for row in rows):
         for block, mean in _pair_average([row for row in rows if row.pair == pair], measure):
             blocks[block].append(mean)
-    known = {block: [v for v in values if v is not None] for block, values in blocks.items()}
-    return {block: sum(v) / len(v) if v else None for block, v in known.items()}
+    return {block: known_mean(values) for block, values in blocks.items()}
 
 
 def _pair_average(rows: Sequence[Row], measure: Measure) -> list[tuple[Any, float | None]]:
     """Instance -> mean over the seat orders of one pair."""
-    values: dict[Any, dict[str | None, list[float]]] = defaultdict(dict)
-    for row in rows:
-        seen = values[row.block].setdefault(row.order, [])
-        if row.done and (value := measure(row)) is not None:
-            seen.append(value)
-    needed = max((len(cells) for cells in values.values()), default=1)
-    averages: list[tuple[Any, float | None]] = []
-    for block, cells in values.items():
-        means = [sum(v) / len(v) for v in cells.values() if v]
-        averages.append((block, sum(means) / len(means) if len(means) == needed else None))
-    return averages
+    orders: dict[Any, list[float | None]] = defaultdict(list)
+    for (block, _), mean in means(rows, measure, by_order).items():
+        orders[block].append(mean)
+    needed = max(map(len, orders.values()), default=1)
+    return [(block, known_mean(found) if len(found) == needed and None not in found else None)
+            for block, found in orders.items()]  # fmt: skip
 
 
 def mean_of(rows: Sequence[Row], measure: Measure, estimand: str) -> Estimate:
@@ -70,9 +75,10 @@ def mean_of(rows: Sequence[Row], measure: Measure, estimand: str) -> Estimate:
     return mean_interval(values).with_(n_rows=seen, estimand=estimand)
 
 
-def mean_of_blocks(values: Sequence[float | None]) -> Estimate:
+def mean_of_blocks(rows: Iterable[Row], measure: Measure) -> Estimate:
     """Mean of one value an instance with its t interval."""
-    if not any(value is not None for value in values):
+    values = list(means(rows, measure).values())
+    if all(value is None for value in values):
         return undefined(EMPTY, missing=len(values))
     return mean_interval(values)
 

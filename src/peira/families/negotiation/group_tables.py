@@ -7,13 +7,13 @@ or paired within it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 from peira.families.negotiation.cell_tables import (
     Measure,
-    by_block,
     exploited,
+    known_mean,
     mean_of_blocks,
+    means,
     utility,
 )
 from peira.families.negotiation.rows import Games, Row
@@ -35,7 +35,10 @@ def seats_table(games: Games) -> Table:
     measures = {"utility": utility, "share": share, "exploitation": exploited}
     rows = [
         {"kind": kind, "name": name}
-        | {key: _mean(games.rows, _seat_mean(each, belongs)) for key, each in measures.items()}
+        | {
+            key: mean_of_blocks(games.rows, _seat_mean(each, belongs))
+            for key, each in measures.items()
+        }
         for kind, name, belongs in groups
     ]
     columns = (Column("kind", "by", kind="text"), Column("name", "of", kind="text"),
@@ -44,10 +47,6 @@ def seats_table(games: Games) -> Table:
                Column("exploitation", "E", digits=2, kind="estimate"))  # fmt: skip
     return Table("seats", "Utility by model and by seat", columns, tuple(rows),
                  "Means over instances with 95 % t intervals; fair share is 1/n.")  # fmt: skip
-
-
-def _mean(rows: Sequence[Row], measure: Measure) -> Estimate:
-    return mean_of_blocks(by_block(rows, measure))
 
 
 def share(row: Row, seat: int) -> float | None:
@@ -64,19 +63,16 @@ def _sits(place: int) -> Belongs:
 
 
 def _seat_mean(measure: Callable[[Row, int], float | None], belongs: Belongs) -> Measure:
-    return lambda row: _known_mean(
+    return lambda row: known_mean(
         measure(row, seat) for seat in range(len(row.models)) if belongs(row, seat)
     )
 
 
-def _known_mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
 def coalitions(games: Games) -> Table:
     """n ≥ 3: inequality, and how often two models vote alike on third models' proposals."""
-    unequal = _mean(games.rows, lambda r: gini(r.outcome["utility"]) if r.outcome else None)
+    unequal = mean_of_blocks(
+        games.rows, lambda r: gini(r.outcome["utility"]) if r.outcome else None
+    )
     rows = [{"what": "Gini of utilities", "value": unequal}]
     for a in games.models:
         for b in games.models:
@@ -126,16 +122,12 @@ def under(rows: Iterable[Row], rule: str, level: str) -> list[Row]:
 
 def effect(games: Games, rule: str, to: str, base: str, model: str) -> Estimate:
     """What a rule does to a model's share: `to` less `base`, paired over instances."""
-    arms = [_by_instance(under(games.rows, rule, level), share_of(model)) for level in (to, base)]
+    arms = [means(under(games.rows, rule, level), share_of(model)) for level in (to, base)]
     both = list(dict.fromkeys(row.block for row in games.rows))
     if not any(arms[0].get(k) is not None and arms[1].get(k) is not None for k in both):
         return undefined("missing_arm", missing=len(both), estimand="difference in share")
     treated, control = ([arm.get(block) for block in both] for arm in arms)
     return paired_difference(treated, control, seed=SEED).with_(estimand="difference in share")
-
-
-def _by_instance(rows: Sequence[Row], measure: Measure) -> dict[Any, float | None]:
-    return dict(zip(dict.fromkeys(row.block for row in rows), by_block(rows, measure), strict=True))
 
 
 def outvoted(row: Row) -> list[int]:
@@ -155,7 +147,7 @@ def against_a_seat(rows: Sequence[Row]) -> Estimate:
 
 def left_to_outvoted(row: Row) -> float | None:
     """Mean share of the seats outvoted in a game; None where nobody was."""
-    return _known_mean(share(row, seat) for seat in outvoted(row))
+    return known_mean(share(row, seat) for seat in outvoted(row))
 
 
 def rules_table(games: Games) -> Table | None:
@@ -163,9 +155,9 @@ def rules_table(games: Games) -> Table | None:
     rows = [
         {
             "rule": f"{name}: {level}",
-            **{model: _mean(mine, share_of(model)) for model in games.models},
+            **{model: mean_of_blocks(mine, share_of(model)) for model in games.models},
             "against": against_a_seat(mine),
-            "left": _mean(mine, left_to_outvoted),
+            "left": mean_of_blocks(mine, left_to_outvoted),
         }
         for name, levels in rules(games)
         for level in levels
@@ -188,7 +180,7 @@ def findings(games: Games) -> Iterator[Finding]:
         for model in games.models[::-1] if len(games.models) <= 5 else [strongest]:
             yield Finding(
                 f"share_{model}", f"Share of the total that goes to {model} (equal shares: {1 / most:.2f}).",
-                _mean(games.rows, share_of(model)), unit="instance",
+                mean_of_blocks(games.rows, share_of(model)), unit="instance",
             )  # fmt: skip
     for name, levels in rules(games):
         for level in levels[1:]:
@@ -199,7 +191,7 @@ def findings(games: Games) -> Iterator[Finding]:
     for place in range(most if most <= 5 else 0):
         yield Finding(
             f"share_seat_{place + 1}", f"Share of the total that goes to seat {place + 1}, whoever sits there.",
-            _mean(games.rows, _seat_mean(share, _sits(place))), unit="instance",
+            mean_of_blocks(games.rows, _seat_mean(share, _sits(place))), unit="instance",
         )  # fmt: skip
 
 
@@ -233,7 +225,7 @@ def _outvoted_said(rows: Sequence[Row], level: str) -> list[str]:
     rate = against_a_seat(rows)
     if not rate.estimate:
         return [f"no {level} deal passed against a vote"] if rate.n else []
-    left = _mean(rows, left_to_outvoted)
+    left = mean_of_blocks(rows, left_to_outvoted)
     said = "" if left.estimate is None else f", leaving the outvoted {left.estimate:.2f}"
     return [f"{rate.estimate:.0%} of {rate.n} {level} deals passed against a vote{said}"]
 

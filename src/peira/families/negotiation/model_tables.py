@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from peira.families.negotiation.cell_tables import PAIR, by_block, mean_of_blocks
+from peira.families.negotiation.cell_tables import PAIR, by_order, known_mean, mean_of_blocks, means
 from peira.families.negotiation.cell_tables import rounds as rounds_to_deal
 from peira.families.negotiation.outcome import COUNTS
 from peira.families.negotiation.rows import Games, Row, totals
@@ -20,22 +19,14 @@ SEED = 20261121  # of the sign-flip and bootstrap draws, so that a report is the
 
 
 # -- order effects ---------------------------------------------------------------------------
-def swaps(rows: Iterable[Row]) -> list[tuple[Any, float | None, float | None]]:
+def swaps(rows: Sequence[Row]) -> list[tuple[Any, float | None, float | None]]:
     """Each instance with strong − weak when strong sits first, and when weak does (means over
     repetitions; None where an order has no finished game)."""
-    found: dict[Any, dict[str | None, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        cells = found[row.block]
-        if row.done and (seen := row.difference()) is not None:
-            cells[row.order].append(seen)
+    found = means(rows, Row.difference, by_order)
     return [
-        (block, _average(cells.get("strong_first")), _average(cells.get("weak_first")))
-        for block, cells in found.items()
+        (block, found.get((block, "strong_first")), found.get((block, "weak_first")))
+        for block in dict.fromkeys(row.block for row in rows)
     ]
-
-
-def _average(values: Sequence[float] | None) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def seat_effect(rows: Sequence[Row]) -> Estimate:
@@ -43,15 +34,15 @@ def seat_effect(rows: Sequence[Row]) -> Estimate:
     seat 1. Paired within an instance; pairs of models that share an instance are averaged first."""
     about = "utility gained by sitting first, the models being equal"
     found: dict[tuple[Any, ...], list[float]] = {}
-    for pair in {row.pair for row in rows}:
+    for pair in dict.fromkeys(row.pair for row in rows):
         for block, a, b in swaps([row for row in rows if row.pair == pair]):
             halves = found.setdefault(block, [])
             halves += [(a - b) / 2] if a is not None and b is not None else []
-    means = [sum(h) / len(h) if h else None for h in found.values()]
-    if not any(mean is not None for mean in means):
-        return undefined("missing_arm", missing=len(means), estimand=about)
-    zeros = [None if mean is None else 0.0 for mean in means]
-    return paired_difference(means, zeros, seed=SEED).with_(estimand=about, n_rows=len(rows))
+    worth = [known_mean(halves) for halves in found.values()]
+    if all(each is None for each in worth):
+        return undefined("missing_arm", missing=len(worth), estimand=about)
+    zeros = [None if each is None else 0.0 for each in worth]
+    return paired_difference(worth, zeros, seed=SEED).with_(estimand=about, n_rows=len(rows))
 
 
 def order_effects(games: Games) -> Table:
@@ -78,8 +69,8 @@ def order_effects(games: Games) -> Table:
 def _order_row(rows: Sequence[Row]) -> dict[str, Any]:
     seat = seat_effect(rows)
     return {
-        "strong_first": mean_of_blocks(by_block(_sat(rows, "strong_first"), Row.difference)),
-        "weak_first": mean_of_blocks(by_block(_sat(rows, "weak_first"), Row.difference)),
+        "strong_first": mean_of_blocks(_sat(rows, "strong_first"), Row.difference),
+        "weak_first": mean_of_blocks(_sat(rows, "weak_first"), Row.difference),
         "seat": seat,
         "p": seat.p,
     }
@@ -124,7 +115,7 @@ def convergence(games: Games) -> Table:
         rows.append({
             "level": level, "games": sum(r.done for r in mine), "median": median_round(mine),
             "first": _complement(curve[1][1]) if len(curve) > 1 else None, "never": curve[-1][1],
-            "rounds": mean_of_blocks(by_block(mine, rounds_to_deal)),
+            "rounds": mean_of_blocks(mine, rounds_to_deal),
         })  # fmt: skip
     columns = (Column("level", "competition", digits=2), Column("games", "games"),
                Column("median", "median round"), Column("first", "deal in round 1", digits=2, kind="estimate"),
