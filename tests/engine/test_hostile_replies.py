@@ -14,7 +14,7 @@ from peira.families.prompts.data import Item
 from peira.families.prompts.scoring import ScoringRules, score
 from peira.families.scenarios import parse
 from peira.report.tables import prose
-from peira.subjects.subject import Reply
+from peira.subjects.subject import Reply, user
 from peira.subjects.wire.client import Answer
 from peira.testing.hostile import MARK, TEXTS
 from tests.strategies import replies
@@ -61,6 +61,11 @@ def test_a_trial_sees_the_reply_that_its_replay_will_see():
     assert storable(said).text == "half ? a pair"
     whole = Reply("whole \U0001f600")
     assert storable(whole) is whole
+
+
+def test_half_a_surrogate_pair_in_a_prompt_is_asked_as_the_replacement_character():
+    message = user("a \ud83d b \ud83d\ude00 é 😀")
+    assert message.content == "a \ufffd b 😀 é 😀"
 
 
 def test_half_a_surrogate_pair_in_a_body_is_a_reply_and_not_a_broken_connection():

@@ -17,10 +17,23 @@ Finish = Literal["stop", "length", "refusal", "empty"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a prompt."""
+    """One message of a prompt. Half of a surrogate pair, which no provider can be sent, is U+FFFD
+    from here on."""
 
     role: Role
     content: str
+
+    def __post_init__(self) -> None:
+        if not self.content.isascii():
+            object.__setattr__(self, "content", _whole(self.content))
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,7 @@ class Request:
     @property
     def prompt_bytes(self) -> int:
         """UTF-8 length of the prompt: no tokenizer makes more tokens than bytes."""
-        return sum([len(m.content.encode("utf-8", "surrogatepass")) for m in self.messages])
+        return sum([len(m.content.encode()) for m in self.messages])
 
 
 @runtime_checkable
