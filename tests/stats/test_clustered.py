@@ -148,6 +148,12 @@ def test_unlinked_star_and_tiny_designs_say_so():
         ["z"] * 4, list("abcd"), [1.0, 2.0, 0.5, 3.0], dict(zip("zabcd", range(5), strict=True))
     )
     assert "conditional_on_one_baseline" in star.flags
+    # The baseline always goes first: what that is worth moves its own skill, but no opponent's.
+    line = np.polyfit(range(1, 5), [-1.0, -2.0, -0.5, -3.0], 1)
+    assert (star.estimate, star.n, star.df) == (pytest.approx(line[0]), 4, 2)
+    scored = model_scores(["z"] * 4, list("abcd"), [11.0, 12.0, 10.5, 13.0])
+    assert (scored.baseline, scored.models) == ("z", tuple("abcd"))
+    assert scored.scores == pytest.approx([0.625, -0.375, 1.125, -1.375])
     with pytest.raises(ValueError, match="no capability given for: b"):
         capability_slope(["a"], ["b"], [1.0], {"a": 1.0})
     with pytest.raises(ValueError, match="itself"):

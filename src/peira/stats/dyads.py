@@ -52,12 +52,12 @@ class Games:
     missing: int
 
     @property
-    def is_star(self) -> bool:
-        """True if one model takes part in every game: claims hold for that baseline only."""
+    def baseline(self) -> int | None:
+        """The one model that takes part in every game (a star): claims hold against it only."""
         shared = set(range(len(self.models)))
         for pair in zip(self.first.tolist(), self.second.tolist(), strict=True):
             shared &= set(pair)
-        return bool(shared) and len(self.models) > 2
+        return shared.pop() if shared and len(self.models) > 2 else None
 
     def pair_codes(self) -> Ints:
         """Which pair of models met, whoever went first."""
@@ -101,7 +101,9 @@ def games(first: Labels, second: Labels, y: ArrayLike | Sequence[float | None]) 
 class ModelScores:
     """Least-squares skill r of each model (sum zero) and the advantage of going first.
 
-    y_ij = order + r_i - r_j + error. `order` is None when roles do not separate it.
+    y_ij = order + r_i - r_j + error. `order` is None when roles do not separate it. In a star the
+    scores are those of the opponents: the skill of the `baseline` itself, which may be mixed up with
+    the order, is no evidence about others.
     """
 
     models: tuple[Any, ...]
@@ -109,8 +111,13 @@ class ModelScores:
     order: float | None
     n_games: int
     missing: int
-    star: bool
+    baseline: Any | None = None
     reason: str | None = None
+
+    @property
+    def star(self) -> bool:
+        """True if one model, the baseline, takes part in every game."""
+        return self.baseline is not None
 
     def as_mapping(self) -> dict[Any, float]:
         """Score by model."""
@@ -128,16 +135,24 @@ def model_scores(
     data = games(first, second, y)
     n, m = data.y.size, len(data.models)
     if n == 0:
-        return ModelScores((), (), None, 0, data.missing, False, EMPTY)
+        return ModelScores((), (), None, 0, data.missing, reason=EMPTY)
     if data.components() > 1:
-        return ModelScores(data.models, (), None, n, data.missing, False, NOT_IDENTIFIED)
+        return ModelScores(data.models, (), None, n, data.missing, reason=NOT_IDENTIFIED)
     design = _skill_design(data)
     with_order = np.column_stack([design, np.ones(n)])
     identified = np.linalg.matrix_rank(with_order) == m
     solution = np.linalg.lstsq(with_order if identified else design, data.y, rcond=None)[0]
-    scores = solution[:m] - solution[:m].mean()
     order = float(solution[m]) if identified else None
-    return ModelScores(data.models, tuple(scores.tolist()), order, n, data.missing, data.is_star)
+    rated = [i for i in range(m) if i != data.baseline]
+    scores = solution[rated] - solution[rated].mean()
+    return ModelScores(
+        tuple(data.models[i] for i in rated),
+        tuple(scores.tolist()),
+        order,
+        n,
+        data.missing,
+        None if data.baseline is None else data.models[data.baseline],
+    )
 
 
 def _skill_design(data: Games) -> Floats:
@@ -158,7 +173,8 @@ def capability_slope(
     """Slope of model scores on capability, t with M - 2 degrees of freedom.
 
     This is the primary analysis of a round robin: the slope is that of games on the capability
-    gap in a balanced design, with an honest error. Under three models nothing is estimable.
+    gap in a balanced design, with an honest error. Under three models nothing is estimable. In a
+    star n counts the opponents, and the claim is conditional on the one baseline.
     """
     scored = model_scores(first, second, y)
     about: dict[str, Any] = {

@@ -164,7 +164,7 @@ def bootstrap_ratings(
         cluster, names = codes(kept(scenario, np.isfinite(floats(first_won))))
     if len(names) < FEWEST_CLUSTERS:
         return _none(data, TOO_FEW_MODELS if by_model else TOO_FEW_CLUSTERS)
-    if by_model and data.is_star:
+    if by_model and data.baseline is not None:
         return _none(data, NOT_IDENTIFIED)
     drawn = generator(seed).standard_exponential((resamples, len(names)))
     weights = drawn[:, data.first] * drawn[:, data.second] if by_model else drawn[:, cluster]

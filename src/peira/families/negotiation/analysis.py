@@ -198,7 +198,8 @@ def _notes(games: Games, laws: Sequence[Law]) -> list[str]:
         notes.append(f"{len(missing)} of {len(games.rows)} planned games have no outcome; they count as"
                      " missing, never as no deal.")  # fmt: skip
     played = {model for row in games.rows if row.pair for model in row.models}
-    unlinked = sorted(played - set(laws[0].scores.models)) if laws else []
+    scores = laws[0].scores if laws else None
+    unlinked = sorted(played - {*scores.models, scores.baseline}) if scores else []
     if unlinked:
         notes.append(f"Scaling uses the {len(laws[0].x)} models linked by games; not linked to them:"
                      f" {', '.join(unlinked)}.")  # fmt: skip

@@ -35,7 +35,7 @@ def views_table(games: Games, law: Law) -> Table:
     first, second = [r.models[0] for r in played], [r.models[1] for r in played]
     outcome = next(function for name, _, function in OUTCOMES if name == law.outcome)
     y = [outcome(row) for row in played]
-    capability = dict(zip(law.scores.models, law.x, strict=True))
+    capability = {m: games.on_axis(m, law.axis) for row in played for m in row.models}
     mixed = crossed_slope(first, second, y, capability, scenario=[str(row.block) for row in played])
     rows.append({
         "view": "mixed model: models, pairs and instances random", "slope": mixed.estimate,

@@ -85,7 +85,8 @@ class Law:
                 {"model": m, "capability": x, "score": s}
                 for m, x, s in zip(self.scores.models, self.x, self.scores.scores, strict=True)
             ] if self.scores.scores else [],
-            "order_effect": self.scores.order, "star_design": self.star, "linear": self.fit.to_dict(),
+            "order_effect": self.scores.order, "star_design": self.star,
+            "baseline": self.scores.baseline, "linear": self.fit.to_dict(),
             "forms": self.forms.to_dict() if self.forms else None,
             "game_level_errors": diagnostics if isinstance(diagnostics, str) else {
                 "slope": diagnostics.slope, "iid": diagnostics.se_iid, "pair": diagnostics.se_pair,
