@@ -9,6 +9,7 @@ from peira.cli.display import note, say
 from peira.families import load_family
 from peira.report.document import write_report
 from peira.report.stopping import analysis_of
+from peira.report.tables import harmless
 from peira.store.records import RunView
 
 
@@ -22,6 +23,6 @@ def finish(path: Path, *, quiet: bool, figures: bool = True) -> None:
         drawn = family.figures(run) if figures else {}
         write_report(run, analysis, drawn)
     if not quiet:
-        say(f"  {analysis.answer}")
+        say(f"  {harmless(analysis.answer)}")
     elif not analysis.answer:
         note("  the analysis gave no answer")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from peira.report import rules
+from peira.report import markdown, page, rules
 from peira.report.analysis import Analysis, Table
 from peira.report.story import Story, finding_tables, tell
 from peira.report.tables import file_stem, to_csv
@@ -82,8 +82,8 @@ def write_report(
         for ending, data in forms.items():
             write_file(stem.with_name(f"{stem.name}.{ending}"), data)
     report = Report(tell(run, analysis), analysis, pictures)
-    write_file(run.path / "report.md", markdown(report))
-    write_file(run.path / "report.html", html(report))
+    write_file(run.path / "report.md", markdown.render(report))
+    write_file(run.path / "report.html", page.render(report))
 
 
 def drawn(figures: Mapping[str, Callable[[], Figure]]) -> Iterator[Picture]:
@@ -142,17 +142,3 @@ def plain(data: Any) -> Any:
     if isinstance(data, list | tuple | set | frozenset):
         return [plain(value) for value in data]
     return data
-
-
-def markdown(report: Report) -> str:
-    """report.md."""
-    from peira.report.markdown import render
-
-    return render(report)
-
-
-def html(report: Report) -> str:
-    """report.html."""
-    from peira.report.page import render
-
-    return render(report)

@@ -14,33 +14,13 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from peira.engine.executors.shard_worker import work
 from peira.errors import InputError, MissingExtra
 
 GONE_WITHIN = 60.0  # seconds that a cancelled job may take to vanish
 WARNING = 90  # seconds before the walltime, at most, when workers are told
-
-
-class Submitter(Protocol):
-    """Jobs by id."""
-
-    def submit(self, homes: Sequence[Path]) -> list[str]:
-        """Start one worker for each home; returns their jobs' ids."""
-        ...
-
-    def alive(self, jobs: Iterable[str]) -> set[str]:
-        """Those that wait or run."""
-        ...
-
-    def cancel(self, job: str, pid: int | None) -> None:
-        """End a job."""
-        ...
-
-    def close(self) -> None:
-        """After the last job."""
-        ...
 
 
 def make_submitter(options: Any, run: Path) -> Submitter:
@@ -57,7 +37,7 @@ def make_submitter(options: Any, run: Path) -> Submitter:
             "  remedy: run peira on a login node of the cluster, or --executor processes"
         ) from error
     executor.update_parameters(**_parameters(options))
-    return SubmititSubmitter(executor) if options.cluster == "slurm" else LocalSubmitter(executor)
+    return (Submitter if options.cluster == "slurm" else LocalSubmitter)(executor)
 
 
 def _parameters(options: Any) -> dict[str, Any]:
@@ -77,25 +57,28 @@ def _parameters(options: Any) -> dict[str, Any]:
     return wanted
 
 
-class SubmititSubmitter:
+class Submitter:
     """Arrays of SLURM jobs."""
 
     def __init__(self, executor: Any) -> None:
         self.executor = executor
 
     def submit(self, homes: Sequence[Path]) -> list[str]:
+        """Start one worker for each home; returns their jobs' ids."""
         with self.executor.batch():
             jobs = [self.executor.submit(work, str(home)) for home in homes]
         return [str(job.job_id) for job in jobs]
 
     def alive(self, jobs: Iterable[str]) -> set[str]:
+        """Those that wait or run."""
         return slurm_alive(jobs)
 
     def cancel(self, job: str, pid: int | None) -> None:
+        """End a job."""
         slurm_cancel(job)
 
     def close(self) -> None:
-        return None
+        """After the last job."""
 
 
 def slurm_alive(jobs: Iterable[str]) -> set[str]:
@@ -123,11 +106,11 @@ def slurm_cancel(job: str) -> None:
             time.sleep(0.25)
 
 
-class LocalSubmitter:
+class LocalSubmitter(Submitter):
     """submitit's local executor: a process a worker, for machines without SLURM."""
 
     def __init__(self, executor: Any) -> None:
-        self.executor = executor
+        super().__init__(executor)
         self._jobs: dict[str, Any] = {}
 
     def submit(self, homes: Sequence[Path]) -> list[str]:

@@ -25,7 +25,8 @@ from peira.families.prompts.rows import STATUSES
 from peira.families.prompts.scoring import RowScore
 from peira.families.prompts.settings import METRICS
 from peira.families.prompts.significance import SCHEMA_VERSION
-from peira.report.document import Picture, Report, html, markdown
+from peira.report import markdown, page
+from peira.report.document import Picture, Report
 from peira.report.document import plain as strict
 from peira.report.story import tell as tell_story
 from peira.store.rundir import dumps, utc_now
@@ -72,7 +73,7 @@ def aggregate_report(run: RunView) -> str:
     """The report of the whole run; the root's report.md is the same."""
     analysis = analyse(run)
     pictures = tuple(Picture(name, b"", b"") for name in figure_names(run))
-    return markdown(Report(tell_story(run, analysis), analysis, pictures))
+    return markdown.render(Report(tell_story(run, analysis), analysis, pictures))
 
 
 def _trial_files(
@@ -112,8 +113,8 @@ def _trial_reports(run: RunView, told: Told, trial: TrialData) -> Iterator[tuple
         completeness_table=analysis.tables[0], failures=(),
     )  # fmt: skip
     report = Report(story, replace(analysis, tables=analysis.tables[1:]), ())
-    yield "reports/report.md", markdown(report).encode("utf-8", "replace")
-    yield "reports/report.html", html(report).encode("utf-8", "replace")
+    yield "reports/report.md", markdown.render(report).encode("utf-8", "replace")
+    yield "reports/report.html", page.render(report).encode("utf-8", "replace")
 
 
 # -- CSV ----------------------------------------------------------------------------------------
