@@ -135,7 +135,8 @@ def _outcomes(
         rows.append({"outcome": title} | row)
     heads = [Column(s.entry.key, s.entry.key, kind="estimate") for s in (first, *others)]
     note = (
-        "Means over all trials with 95 % intervals (rates: Wilson); cells may differ between runs."
+        "Means over all trials (of prompt evaluations: items) with 95 % intervals (rates: Wilson);"
+        " cells may differ between runs."
     )
     note += " No cell and seed occurs in both, so nothing is paired." if alone else ""
     return Table("outcomes", "Outcomes", (OUTCOME, *heads), tuple(rows), note)
@@ -150,11 +151,8 @@ def _mean(series: Series, run: Compared) -> Estimate:
     clusters = [series.cluster.get(unit, unit) for unit in series.values]
     if len(set(clusters)) < len(clusters):
         return mean_interval(values, clusters)
-    found = (
-        wilson(int(sum(values)), len(values))
-        if set(values) <= {0.0, 1.0}
-        else mean_interval(values)
-    )
+    rate = series.kind == "mean" and set(values) <= {0.0, 1.0}
+    found = wilson(int(sum(values)), len(values)) if rate else mean_interval(values)
     return found.with_(missing=missing)
 
 
@@ -178,6 +176,9 @@ def _paired(
         for column in (Column(other.entry.key, f"{other.entry.key} − {first.entry.key}", kind="estimate"),
                        Column(f"p {other.entry.key}", "p"))
     ]  # fmt: skip
-    said = "Trials with the same cell and seed, paired. Exploratory: p is not adjusted."
+    said = (
+        "Trials of the same cell and seed (of prompt evaluations: the same items), paired."
+        " Exploratory: p is not adjusted."
+    )
     return Table("paired", "Paired differences", (OUTCOME, *heads), tuple(rows),
                  " ".join([said, *(f"{note}." for note in notes)]))  # fmt: skip
