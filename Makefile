@@ -60,6 +60,8 @@ bench: $(DEV_STAMP)     ## ratios and per-CPU-second figures
 	for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
 
 $(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+		echo "$(PYTHON): Python 3.11 or newer is needed; for example: make demo PYTHON=python3.12"; exit 2; }
 	@echo "Installing into $(VENV): one to three minutes, the first time only."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
