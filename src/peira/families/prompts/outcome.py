@@ -3,13 +3,11 @@ so that a change of the analysis needs no call."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from peira.families.family import Outcome
 
 
-class PromptsOutcome(BaseModel):
+class PromptsOutcome(Outcome):
     """Rows by status, tokens, and the models that served them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     items: int
     planned: int

@@ -22,7 +22,9 @@ CONFIDENCE = "confidence"
 def selective_risk(at: Comparison) -> dict[str, Any]:
     """Both arms: coverage, selective accuracy, accuracy over all scored rows, each with limits."""
     arms = (at.reference, at.arm)
-    curves = all(_has_confidence(at, arm) for arm in arms)
+    curves = CONFIDENCE in at.trial.metrics and all(
+        np.isfinite(at.block(at.trial.values(CONFIDENCE), arm)).any() for arm in arms
+    )
     return {arm: _one(at, arm, curves) for arm in arms}
 
 
@@ -50,12 +52,6 @@ def _one(at: Comparison, arm: str, curves: bool) -> dict[str, Any]:
         sure = at.block(at.trial.values(CONFIDENCE), arm)
         entry |= curve(em[answered], sure[answered], at.stats.risk_thresholds)
     return entry
-
-
-def _has_confidence(at: Comparison, arm: str) -> bool:
-    if CONFIDENCE not in at.trial.metrics:
-        return False
-    return bool(np.isfinite(at.block(at.trial.values(CONFIDENCE), arm)).any())
 
 
 def curve(correct: Floats, confidence: Floats, thresholds: tuple[float, ...]) -> dict[str, Any]:

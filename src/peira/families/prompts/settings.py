@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from peira.families.prompts.data import TYPES, Caps, ItemType
 from peira.families.prompts.prepare import DataFile, DataPlan, Source
@@ -23,6 +23,11 @@ ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")]
 CONTROL = "control"
 RESERVED = {"both", "all"}
 METRICS = ("em", "f1", "abstain_rate", "false_answer_rate", "unsupported_rate")
+
+
+def at_least(least: int) -> AfterValidator:
+    """Fewer are raised to this."""
+    return AfterValidator(lambda value: max(value, least))
 
 
 class _Frozen(BaseModel):
@@ -93,8 +98,8 @@ class StatsSettings(_Frozen):
     compare: Literal["control", "all"] = "control"
     alpha: float = Field(0.05, gt=0, lt=1)
     power: float = Field(0.8, gt=0, lt=1)
-    bootstrap_samples: int = Field(10_000, ge=1)
-    permutation_samples: int = Field(9_999, ge=1)
+    bootstrap_samples: Annotated[int, Field(ge=1), at_least(10_000)] = 10_000
+    permutation_samples: Annotated[int, Field(ge=1), at_least(9_999)] = 9_999
     random_seed: int = 1337
     enable_permutation: bool = True
     enable_fdr: bool = True
@@ -102,16 +107,6 @@ class StatsSettings(_Frozen):
     tost_alpha: float = Field(0.05, gt=0, lt=0.5)
     tost_margins: dict[str, Annotated[float, Field(gt=0)]] = {"em": 0.01, "f1": 0.01}
     max_unscored: float = Field(0.05, ge=0, le=1)
-
-    @field_validator("bootstrap_samples")
-    @classmethod
-    def _enough_bootstrap(cls, value: int) -> int:
-        return max(value, 10_000)
-
-    @field_validator("permutation_samples")
-    @classmethod
-    def _enough_permutations(cls, value: int) -> int:
-        return max(value, 9_999)
 
 
 class UnsupportedSettings(_Frozen):

@@ -105,7 +105,8 @@ def forest(compared: Sequence[Compared], family_size: int) -> Table:
 
 
 def _forest_row(part: Compared, label: str) -> dict[str, Any]:
-    entry, flags = part.primary, ", ".join(_flags(part)).replace("_", " ")
+    entry = part.primary
+    flags = ", ".join(dict.fromkeys([*part.cell["flags"], *entry["flags"]])).replace("_", " ")
     return {
         "comparison": label, "control_mean": entry["control_mean"],
         "arm_mean": entry["arm_mean"], "delta": part.estimate(part.stats.primary),
@@ -113,10 +114,6 @@ def _forest_row(part: Compared, label: str) -> dict[str, Any]:
         "bounds": _bounds(entry),
         "verdict": part.block["verdict"] + (f" ({flags})" if flags else ""),
     }  # fmt: skip
-
-
-def _flags(part: Compared) -> list[str]:
-    return list(dict.fromkeys([*part.cell["flags"], *part.primary["flags"]]))
 
 
 def _any_lost(compared: Sequence[Compared]) -> bool:

@@ -19,18 +19,13 @@ from peira.subjects.simulated import PREFIX, parse_sim
 Arms = Mapping[str, tuple[Parameters, Effect]]
 
 
-def respondent_of(trial: TrialData) -> Respondent | None:
-    """The simulated respondent that answered a trial, from the name it was served under."""
-    names = {name for name in trial.columns["served"] if name.startswith(f"{PREFIX}respondent")}
-    return Respondent(parse_sim(names.pop())) if len(names) == 1 else None
-
-
 def arms_of(trial: TrialData) -> Arms | None:
-    """Dials and effect of each arm, or None where no respondent of ours answered."""
-    respondent = respondent_of(trial)
-    if respondent is None:
+    """Dials and effect of each arm, by the name that the trial was served under; None where no
+    respondent of ours answered."""
+    served = {name for name in trial.columns["served"] if name.startswith(f"{PREFIX}respondent")}
+    if len(served) != 1:
         return None
-    found = {}
+    respondent, found = Respondent(parse_sim(served.pop())), {}
     for arm, prompt in trial.arms.items():
         names = tuple(prompt["names"])
         seen = Observation(
