@@ -103,8 +103,12 @@ def even(m: int) -> tuple[float, ...]:
 
 def kept_often(offers: Sequence[Allocation], seat: int, m: int) -> tuple[float, ...]:
     """Estimate of a seat's values from how often it kept each item (frequency model)."""
-    if not offers:
-        return even(m)
+    return _kept_often(tuple(offers), seat) if offers else even(m)
+
+
+@lru_cache(maxsize=4096)
+def _kept_often(offers: tuple[Allocation, ...], seat: int) -> tuple[float, ...]:
+    """Asked with the same offers several times a round."""
     counts = [1.0 + owners.count(seat) for owners in zip(*offers, strict=True)]
     total = sum(counts)
     return tuple([100.0 * count / total for count in counts])
