@@ -2,10 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
+from peira.engine.batches import BatchDesk
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.subjects.batch.adapter import Delivered, read_rows
@@ -213,6 +215,14 @@ def test_half_a_surrogate_pair_makes_no_row_of_a_result_file_torn():
     rows = b'{"custom_id": "a", "said": "x \\ud83d"}\n{"custom_id": "b", "sa\n'
     read = read_rows(rows, lambda row: Delivered(row["custom_id"] + row["said"]))
     assert [each.custom_id for each in read] == ["ax \ud83d"]
+
+
+def test_a_jobs_name_is_never_given_twice_whatever_is_stored_by_then():
+    stored, jobs = [("r-ab-p01",), ("r-ab-p03",)], {1: SimpleNamespace(name="r-cd-p09")}
+    desk = SimpleNamespace(journal=SimpleNamespace(read=lambda *_: stored), jobs=jobs)
+    assert BatchDesk._parts_before(desk, "ab") == 3
+    jobs[2] = SimpleNamespace(name="r-ab-p12")
+    assert BatchDesk._parts_before(desk, "ab") == 12
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "fireworks"])

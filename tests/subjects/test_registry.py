@@ -202,3 +202,34 @@ def test_reasoning_models_fix_their_sampling_and_get_room_to_think(monkeypatch):
     assert route.fit(Sampling(temperature=1.0, max_tokens=600)).max_tokens == 600 + 8192
     with pytest.raises(InputError, match="allow_drop"):
         route.fit(Sampling(temperature=0.2))
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"sampling": {"stop": 3}}, "stop: a valid list"),
+        ({"sampling": {"temperature": "hot"}}, "temperature: a valid number"),
+        ({"sampling": {"max_tokens": 1.5}}, "max_tokens: a valid integer"),
+        ({"sampling": {"warmth": 1}}, "not 'warmth'"),
+        ({"quirks": ["typo"]}, "completion_limit"),
+        ({"scores": {"mmlu_pro": float("inf")}}, "finite"),
+        ({"timeout": float("inf")}, "finite"),
+        ({"price": "cheap"}, "price: 'cheap'\n  allowed: free, or {input_per_million"),
+        ({"price": {"input": 1}}, "price.input: unknown key\n  allowed: input_per_million"),
+        ({"batch": {"size": 1}}, "batch.size: unknown key\n  allowed: kind, parts"),
+        ({"base_url": "http://h/v1?version=2"}, "paths can be added"),
+        ({"headers": {"x": "a\r\nb: c"}}, "on one line"),
+        ({"extra_body": {"stream": True}}, "not 'stream'"),
+        ({"api_key_env": "sk-live-123"}, "not shown\n  allowed: the name of an environment"),
+    ],
+)
+def test_an_option_that_could_not_work_is_refused_before_the_run(option, told):
+    with pytest.raises(InputError) as refused:
+        open_model("m", {"base_url": "http://h/v1", "price": "free", **option})
+    text = str(refused.value)
+    assert told in text and "sk-live" not in text and "literal" not in text and "bool" not in text
+
+
+def test_one_stop_word_may_stand_alone():
+    route = open_model("m", {"base_url": "http://h/v1", "sampling": {"stop": "END"}})
+    assert route.sampling == {"stop": ("END",)}

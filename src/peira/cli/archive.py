@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,17 @@ import typer
 from peira.cli import flags
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """An archive that is there already."""
+
+    verify: Annotated[str | None, "Check an archive's digests."] = None
+    restore: Annotated[str | None, "Make an archive a run again."] = None
+    to: Annotated[Path | None, "Folder of the restored run."] = None
+
+
 def command(
+    kept: Kept,
     run: Annotated[
         str | None, typer.Argument(metavar="RUN", help="Default: newest finished run.")
     ] = None,
@@ -19,9 +30,6 @@ def command(
     dry_run: Annotated[bool, "Say what would be archived."] = False,
     allow_incomplete: Annotated[bool, "Archive as `partial`."] = False,
     experiments_dir: flags.ExperimentsDir = Path("experiments"),
-    verify: Annotated[str | None, "Check an archive's digests."] = None,
-    restore: Annotated[str | None, "Make an archive a run again."] = None,
-    to: Annotated[Path | None, "Folder of the restored run."] = None,
     json: flags.Json = False,
 ) -> int:
     """Seal a copy of a run beside it: database, files, digests. The run stays."""
@@ -29,10 +37,10 @@ def command(
     from peira.store import archive
     from peira.store.rundir import find_run
 
-    if verify is not None:
-        return _verify(archive.find(verify, experiments_dir))
-    if restore is not None:
-        return _restore(archive.find(restore, experiments_dir), to)
+    if kept.verify is not None:
+        return _verify(archive.find(kept.verify, experiments_dir))
+    if kept.restore is not None:
+        return _restore(archive.find(kept.restore, experiments_dir), kept.to)
     named = experiment_name is not None
     source = (
         find_run(run, experiments_dir) if run else archive.newest_unarchived(experiments_dir, named)

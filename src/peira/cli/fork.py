@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,19 +12,18 @@ from peira.cli import flags
 
 if TYPE_CHECKING:
     from peira.api.forks import Forked
+    from peira.engine.fork import Branch
     from peira.store.records import Record
 
 
-def command(
-    trial: Annotated[str, typer.Argument(help="A trial's folder, or RUN and --trial.")],
-    turn: Annotated[int, typer.Option(min=1, help="The first turn that is new.")],
-    limits: flags.Limits,
-    name: Annotated[
-        str | None, typer.Option("--trial", help="The trial, when RUN is given.")
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What is to differ, from which turn on, how often."""
+
+    turn: Annotated[int, typer.Option(min=1, help="The first turn that is new.")]
     seat: Annotated[
         flags.Words, typer.Option(metavar="SEAT=MODEL", help="Another subject in a seat.")
-    ] = None,
+    ] = None
     set_: Annotated[
         flags.Words,
         typer.Option(
@@ -31,10 +31,28 @@ def command(
             metavar="PATH=VALUE",
             help="A setting, or words in a seat: say.SEAT=…, action.SEAT=….",
         ),
+    ] = None
+    world: Annotated[Path | None, "A file: the state of the world at that turn."] = None
+    samples: Annotated[int, typer.Option(min=1, help="Continuations.")] = 1
+    control: Annotated[bool, "As many unchanged ones, and the difference."] = False
+
+    @property
+    def branch(self) -> Branch:
+        """The same for the engine. Raises InputError for what cannot be read."""
+        from peira.engine.fork import Branch
+
+        seats = {seat: str(model) for seat, model in flags.assignments(self.seat).items()}
+        changes, world = flags.assignments(self.set_), _text(self.world)
+        return Branch(self.turn, seats, changes, world, self.samples, self.control)
+
+
+def command(
+    trial: Annotated[str, typer.Argument(help="A trial's folder, or RUN and --trial.")],
+    change: Change,
+    limits: flags.Limits,
+    name: Annotated[
+        str | None, typer.Option("--trial", help="The trial, when RUN is given.")
     ] = None,
-    world: Annotated[Path | None, "A file: the state of the world at that turn."] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Continuations.")] = 1,
-    control: Annotated[bool, "As many unchanged ones, and the difference."] = False,
     json: flags.Json = False,
 ) -> int:
     """Replay a finished trial up to a turn, free, and play on from there with a change. Forks stand
@@ -43,16 +61,13 @@ def command(
     from peira.api.forks import fork
     from peira.cli.display import as_json, say
     from peira.cli.show import _places
-    from peira.engine.fork import Branch
     from peira.store.records import RunView
 
     run, slug = _places(trial, name)
-    seats = {s: str(m) for s, m in flags.assignments(seat).items()}
-    branch = Branch(turn, seats, flags.assignments(set_), _text(world), samples, control)
     with RunView(run) as view:
         simulated = bool(view.meta.get("simulated"))
     options = api.Options(simulated=simulated, budget_usd=limits.budget, parallel=limits.parallel)
-    forked = fork(run, slug or "", branch, options)
+    forked = fork(run, slug or "", change.branch, options)
     if json:
         as_json(_data(forked))
         return 0 if forked.done else 3

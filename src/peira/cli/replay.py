@@ -17,10 +17,10 @@ def command(
 ) -> int:
     """Run every trial again from its recorded replies, without network or keys, and compare the
     outcomes. Exit code 3 if any differs: code, prompts or settings have changed since."""
+    from peira.api.replay import replay
     from peira.cli.display import as_json
     from peira.families import load_family
     from peira.store.records import RunView
-    from peira.store.replay import replay
     from peira.store.rundir import find_run
 
     with RunView(find_run(run)) as view:

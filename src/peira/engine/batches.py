@@ -144,13 +144,13 @@ class BatchDesk:
         )
 
     def _parts_before(self, digest: str) -> int:
+        """The highest part number given to this group, whether or not its job is stored yet."""
         stored = self.journal.read(
-            "SELECT COUNT(*) FROM batch_jobs WHERE name LIKE ?", (f"%-{digest}-p%",)
-        )[0][0]
-        here = sum(
-            f"-{digest}-p" in job.name and job.state == "intent" for job in self.jobs.values()
+            "SELECT name FROM batch_jobs WHERE name LIKE ?", (f"%-{digest}-p%",)
         )
-        return int(stored) + here
+        names = [name for (name,) in stored]
+        names += [job.name for job in self.jobs.values() if f"-{digest}-p" in job.name]
+        return max((int(name.rpartition("-p")[2]) for name in names), default=0)
 
     def _run_name(self) -> str:
         name = re.sub(r"[^A-Za-z0-9-]+", "-", self.journal.path.resolve().parent.name)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from peira.errors import InputError
 from peira.subjects.prices import PriceOptions
+from peira.subjects.wire.dialect import Quirk
 
 SHIPPED = Path(__file__).with_name("models.yaml")
 USER_FILE = Path("~/.config/peira/models.yaml")
@@ -65,7 +66,7 @@ class ProviderEntry(Part):
     prices: str | None = None
     prefix: str = ""
     lacks: frozenset[str] = frozenset()
-    quirks: frozenset[str] = frozenset()
+    quirks: frozenset[Quirk] = frozenset()
     seeds: bool = False
     local: bool = False
     batch: Literal["openai", "anthropic", "fireworks"] | None = None
@@ -81,7 +82,7 @@ class ModelEntry(Part):
     output: int | None = Field(None, ge=1)
     lacks: frozenset[str] = frozenset()
     fixed: dict[str, float] = Field(default_factory=dict)
-    quirks: frozenset[str] = frozenset()
+    quirks: frozenset[Quirk] = frozenset()
     allowance: int = Field(0, ge=0, description="tokens added to max_tokens for reasoning")
     price: PriceOptions | None = None
     scores: dict[Literal["mmlu_pro", "arena_elo", "params_b"], Score] = Field(default_factory=dict)

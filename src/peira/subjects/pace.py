@@ -30,7 +30,7 @@ CLOCK_STEP = 1e-6  # seconds; less is rounding, and a timer for it would never e
 class PaceOptions(BaseModel):
     """A provider's limits. None: no limit known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     requests_per_minute: float | None = Field(None, gt=0)
     tokens_per_minute: float | None = Field(None, gt=0)

@@ -35,7 +35,9 @@ def _field(kind: str, batch: str | None) -> Any:
 class PriceOptions(BaseModel):
     """A price as a study or a user's file gives it, in US dollars per million tokens."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
 
     input_per_million: float = _field("input", None)
     output_per_million: float = _field("output", None)

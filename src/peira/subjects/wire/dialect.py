@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from peira.errors import InputError
 from peira.subjects.subject import Finish, Reply, Request, Sampling
@@ -18,6 +18,10 @@ from peira.subjects.subject import Finish, Reply, Request, Sampling
 NOTHING = Sampling()  # every setting left to the provider
 SETTINGS = tuple(each.name for each in fields(Sampling))
 MOST_TOKENS = 10**9
+Quirk = Literal[
+    "completion_limit", "developer_role", "random_seed", "thinking_level", "adaptive_thinking",
+    "cache_system",
+]  # fmt: skip
 SEED_MASK = 0x7FFF_FFFF  # providers take signed 32-bit seeds
 THINK, END_THINK = "<think>", "</think>"
 
