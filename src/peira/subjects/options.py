@@ -22,19 +22,10 @@ from peira.subjects.wire.dialect import SETTINGS, Quirk
 
 SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization")
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-OURS = (
-    "model",
-    "messages",
-    "input",
-    "contents",
-    "system",
-    "stream",
-    "n",
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-)  # what a body says by Peira alone: the budget
-# and the reading of the reply rest on it
+OURS = (  # what a body says by Peira alone: its budget and the reading of replies rest on it
+    "model", "messages", "input", "contents", "system", "stream", "n", "max_tokens",
+    "max_completion_tokens", "max_output_tokens",
+)  # fmt: skip
 SAMPLING = TypeAdapter(Sampling)
 
 
