@@ -142,6 +142,12 @@ COLUMNS = (
 )
 
 
+NAMED = (  # what may name a trial
+    "slug=?1", "position=CAST(?1 AS INTEGER) AND CAST(position AS TEXT)=?1",
+    "LENGTH(?1)>=6 AND id>=?1 AND id<?1||'g'",  # identities are hexadecimal
+)  # fmt: skip
+
+
 class RunView:
     """One run, read-only. Open it as a context manager, or close it. `only`: the trial (by name)
     whose record alone is read."""
@@ -255,16 +261,16 @@ class RunView:
         return self.records(Filter(states=(State.DONE,)))
 
     def record(self, slug: str) -> Record:
-        """One trial by slug, identity (or its beginning) or position. Raises InputError."""
-        rows = self.query(
-            "SELECT slug FROM trials WHERE slug=? OR id LIKE ? OR CAST(position AS TEXT)=? LIMIT 2",
-            (slug, f"{slug}%" if len(slug) >= 6 else slug, slug),
-        )
-        if not rows:
-            raise InputError(
-                f"{slug}: no such trial in {self.path}\n  remedy: peira show {self.path}"
-            )
-        return next(self.records(Filter(slug=rows[0][0], retired=True)))
+        """One trial by slug, position, or identity (or its beginning), in this order. Raises
+        InputError."""
+        for where in NAMED:
+            rows = self.query(f"SELECT slug FROM trials WHERE {where} LIMIT 2", (slug,))
+            if len(rows) > 1:
+                raise InputError(f"{slug}: begins the identity of several trials, as"
+                                 f" {rows[0][0]}\n  remedy: more of it, or the trial's name")  # fmt: skip
+            if rows:
+                return next(self.records(Filter(slug=rows[0][0], retired=True)))
+        raise InputError(f"{slug}: no such trial in {self.path}\n  remedy: peira show {self.path}")
 
     def view(self, record: Record) -> TrialView:
         """A trial with its transcript and artifacts."""
