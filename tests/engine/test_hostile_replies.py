@@ -58,7 +58,7 @@ def test_json_deeper_than_any_answer_is_no_answer():
 def test_a_trial_sees_the_reply_that_its_replay_will_see():
     said = Reply("half \ud800 a pair", "\udfff", served_model="m\ud800")
     assert unpack(pack(said), 0) == replace(storable(said), source="ledger")
-    assert storable(said).text == "half ? a pair"
+    assert storable(said).text == "half \ufffd a pair"
     whole = Reply("whole \U0001f600")
     assert storable(whole) is whole
 

@@ -105,6 +105,9 @@ def test_openai_usage_reasoning_and_finish_are_mapped():
     assert chat({"content": "x"}, "content_filter").finish == "refusal"
     assert chat({"content": None, "refusal": "no"}).finish == "refusal"
     assert chat({"content": " "}).finish == "empty"
+    with pytest.raises(TransientError, match="broke off") as caught:
+        chat({"content": "half an ans"}, "abort")
+    assert caught.value.lost
     assert (
         chat({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}).text
         == "ab"

@@ -30,6 +30,7 @@ from peira.errors import (
     TrialFailed,
     TrialPending,
 )
+from peira.subjects.subject import whole
 
 WORTH_COMPRESSING = 2048  # bytes; below it the compressor's set-up costs more than it saves
 
@@ -206,7 +207,7 @@ def _events(lab: Lab) -> bytes:
 def _printable(value: Any) -> Any:
     """Events as JSON-safe data: lone surrogates replaced, unknown objects by their repr."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return whole(value)
     if isinstance(value, dict):
         return {str(_printable(k)): _printable(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

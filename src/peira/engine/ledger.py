@@ -21,7 +21,7 @@ import orjson
 from peira.engine.budget import Budget
 from peira.engine.journal import Bulk, Journal, Statement
 from peira.errors import Halt, ReplayDiverged
-from peira.subjects.subject import Message, Reply, Sampling, Usage
+from peira.subjects.subject import Message, Reply, Sampling, Usage, whole
 
 RUN_SCOPE = 0
 AT_HAND = 50_000  # replies of run scope held in memory
@@ -93,22 +93,13 @@ def storable(reply: Reply) -> Reply:
     """The reply without halves of surrogate pairs, which UTF-8 cannot hold: a trial sees what the
     ledger will answer when it is replayed."""
     texts = (reply.text, reply.reasoning, reply.served_model, reply.request_id)
-    if _is_utf8("".join(texts)):
+    fine = tuple(map(whole, texts))
+    if fine == texts:
         return reply
-    text, reasoning, served, request_id = (t.encode("utf-8", "replace").decode() for t in texts)
+    text, reasoning, served, request_id = fine
     return replace(
         reply, text=text, reasoning=reasoning, served_model=served, request_id=request_id
     )
-
-
-def _is_utf8(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @dataclass(slots=True)

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import orjson
 
+from peira.subjects.subject import whole
+
 Rung = Literal["strict", "fenced", "repaired", "labelled", "none"]
 
 THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -115,8 +117,7 @@ def _carried(value: Any) -> Any:
     """The value as files can carry it: U+FFFD for each half of a surrogate pair; None if it holds
     NaN or what is no JSON."""
     try:
-        text = json.dumps(value, ensure_ascii=False)
-        return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        return orjson.loads(whole(json.dumps(value, ensure_ascii=False)))
     except (TypeError, ValueError, RecursionError):
         return None
 

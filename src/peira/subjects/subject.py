@@ -25,10 +25,13 @@ class Message:
 
     def __post_init__(self) -> None:
         if not self.content.isascii():
-            object.__setattr__(self, "content", _whole(self.content))
+            object.__setattr__(self, "content", whole(self.content))
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
+    """The text, with U+FFFD for each half of a surrogate pair: what UTF-8 can hold."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -23,6 +23,7 @@ FINISH: dict[str, Finish] = {
     "length": "length", "max_tokens": "length", "model_length": "length",
     "content_filter": "refusal", "safety": "refusal",
 }  # fmt: skip
+BROKEN = ("error", "abort", "insufficient_system_resource")  # vLLM and DeepSeek: not a whole answer
 # OpenAI advises at least 25,000 tokens for reasoning; models that reason have 8,192 anyway.
 THOUGHTS = {"high": 25_000, "xhigh": 50_000}
 
@@ -68,11 +69,13 @@ class OpenAIChat:
 
     def reply(self, data: Mapping[str, Any]) -> Reply:
         choice = data["choices"][0]
-        if choice.get("error") or choice.get("finish_reason") == "error":
-            raise TransientError(f"the provider broke off: {choice.get('error')}", lost=True)
+        reason = choice.get("finish_reason")
+        if choice.get("error") or reason in BROKEN:
+            why = choice.get("error") or reason
+            raise TransientError(f"the provider broke off: {why}", lost=True)
         message = choice["message"]
         text, thoughts = split_thinking(_text(message.get("content")))
-        finish = FINISH.get(choice.get("finish_reason") or "stop", "stop")
+        finish = FINISH.get(reason or "stop", "stop")
         if message.get("refusal"):
             text, finish = str(message["refusal"]), "refusal"
         return Reply(
