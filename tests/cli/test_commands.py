@@ -15,7 +15,9 @@ from peira.cli.command import build, parse
 from peira.cli.examples import EXAMPLES
 from peira.cli.main import COMMANDS, run
 from peira.cli.new import FAMILIES
+from peira.store.forecast import cost
 from peira.store.records import RunView
+from peira.study.study import Study
 from peira.subjects.scripted import ScriptedWire
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +98,28 @@ def test_dry_run_writes_nothing(desk, capsys):
     assert run(["run", "toy.yaml", "--dry-run"]) == 0
     assert "4 trials" in capsys.readouterr().out
     assert not (desk / "experiments").exists()
+
+
+def test_a_model_on_this_machine_costs_nothing_in_a_plan(desk, capsys):
+    assert run(["probe", "css", "--model", "peira/tiny-graph-tracer", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "total free" in told and "unknown price" not in told
+    assert "hf:peira/tiny-graph-tracer: runs on this machine: free" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "note"),
+    [
+        ("script:replies.jsonl", {}, "runs on this machine: free"),
+        ("mine", {"base_url": "http://127.0.0.1:9/v1"}, "runs on this machine: free"),
+        ("mine", {"base_url": "http://example.org/v1", "price": "free"}, "free, as the study says"),
+        ("mine", {"base_url": "http://example.org/v1"}, None),
+    ],
+)
+def test_a_plan_says_why_a_model_is_free(name, stated, note):
+    study = Study.model_validate({"family": "x", "subjects": {name: stated}})
+    usd, told = cost(name, study, (1.0, 2.0, 3.0), (1.0, 2.0, 3.0), simulated=False)
+    assert (usd, told) == ((0.0, 0.0, 0.0), note) if note else usd is None
 
 
 ODD = """

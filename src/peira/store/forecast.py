@@ -110,17 +110,20 @@ def cost(
 ) -> tuple[Any, str]:
     """USD, low / expected / high, from list prices (a provider's batch prices where it is asked in
     batch jobs); None with the reason where unknown."""
-    from peira.subjects.registry import describe_model
+    from peira.subjects.registry import describe_model, in_process
 
     if simulated or name.startswith("sim:"):
         return (0.0, 0.0, 0.0), "simulated, free"
     overrides = study.subjects.get(name) or {}
+    if in_process(name, overrides):
+        return (0.0, 0.0, 0.0), "runs on this machine: free"
     try:
         card = describe_model(name, overrides)
     except InputError as error:
         return None, str(error).splitlines()[0]
     if card.free:
-        return (0.0, 0.0, 0.0), "runs on your own machine"
+        told = "runs on this machine: free" if card.local else "free, as the study says"
+        return (0.0, 0.0, 0.0), told
     if card.price is None:
         return None, "no known price; state one under `subjects` to set a budget"
     price = card.price.batched() if overrides.get("batch") else card.price

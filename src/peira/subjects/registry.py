@@ -27,7 +27,15 @@ from peira.subjects.wire.client import HttpClient
 from peira.subjects.wire.dialect import Endpoint, Fit
 from peira.subjects.wire.http import HttpWire
 
-__all__ = ["Card", "Outlets", "capability", "describe_model", "open_model", "stays_here"]
+__all__ = [
+    "Card",
+    "Outlets",
+    "capability",
+    "describe_model",
+    "in_process",
+    "open_model",
+    "stays_here",
+]
 
 
 class Outlets:
@@ -76,12 +84,17 @@ def open_model(
     return route
 
 
+def in_process(name: str, overrides: Mapping[str, Any]) -> bool:
+    """True if Peira itself answers: a local model, a script or a replay, for which nobody is paid."""
+    wanted = read_options(name, overrides).model or name
+    return wanted.startswith(tuple(SPECIAL)) and not wanted.startswith("pydantic-ai:")
+
+
 def stays_here(name: str, overrides: Mapping[str, Any]) -> bool:
     """True if no call to this subject leaves the machine."""
     options = read_options(name, overrides)
-    wanted = options.model or name
-    if wanted.startswith(tuple(SPECIAL)):
-        return not wanted.startswith("pydantic-ai:")
+    if (options.model or name).startswith(tuple(SPECIAL)):
+        return in_process(name, overrides)
     return card_of(name, options).local
 
 
