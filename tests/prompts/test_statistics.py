@@ -353,3 +353,8 @@ def test_gains_and_losses_that_cancel_in_every_passage_have_no_error(clusters: i
     found = cluster_mean([1.0, -1.0] * clusters, np.repeat(np.arange(clusters), 2))
     assert (found.estimate, found.low, found.p) == (0.0, None, None)
     assert found.reason == "zero_variance"
+
+
+def test_a_respondent_may_have_a_price_as_every_simulated_subject() -> None:
+    spec = SimSpec("respondent", options={"skill": "0.5", "cost": "0.001", "worst": "0.002"})
+    assert Respondent(spec).dials == {"skill": 0.5}

@@ -124,7 +124,8 @@ class Respondent:
     def __init__(self, spec: SimSpec) -> None:
         effects = [name for name in spec.options if name.rpartition(".")[2] in Effect.model_fields]
         spec.only(*Parameters.model_fields, *effects)
-        numbers = {name: spec.number(name, 0.0) for name in spec.options}
+        own = [name for name in spec.options if name in Parameters.model_fields] + effects
+        numbers = {name: spec.number(name, 0.0) for name in own}
         self.effects = {name: numbers.pop(name) for name in effects}
         try:
             self.dials = Parameters(**numbers).model_dump(include=set(numbers))
