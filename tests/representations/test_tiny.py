@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from peira.errors import InputError
 from peira.families.representations import metrics
 from peira.families.representations.experiments.base import Experiment
 from peira.families.representations.fields import values
@@ -93,19 +96,55 @@ def test_untrained_networks_show_no_structure() -> None:
     assert claimed <= 3
 
 
-def test_a_short_training_run_learns_and_is_repeatable(tmp_path: Any) -> None:
-    from peira.families.representations.tiny.train import Recipe, Stage, train
+def _short_recipe() -> Any:
+    from peira.families.representations.tiny.train import Recipe, Stage
 
-    recipe = Recipe(
+    return Recipe(
         stages=(Stage(12, 4, 24, (0.0, 0.0)), Stage(4, 4, 24, (0.1, 0.5), rate=0.4)), warmup=4
     )
-    import json
 
-    curves = []
-    for name in ("a", "b"):
-        train(0, tmp_path / name, recipe, keep=(6,))
-        curves.append(
-            json.loads((tmp_path / name / "training.json").read_text())["loss_every_25_steps"]
-        )
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short training in one go."""
+    from peira.families.representations.tiny.train import train
+
+    out = tmp_path_factory.mktemp("whole")
+    train(0, out, _short_recipe(), keep=(6,))
+    return out
+
+
+@pytest.mark.parametrize("left_after", [12, 14])  # where one cycle ends, and within the next
+def test_a_training_broken_off_goes_on_to_the_same_weights(
+    left_after: int, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from peira.families.representations.tiny.train import Training, train
+
+    begun = Training(0, _short_recipe())
+    for _ in range(left_after):
+        begun.step()
+    begun.keep(tmp_path / "training.pt")
+    capsys.readouterr()
+    train(0, tmp_path, _short_recipe(), every=0)
+    told = capsys.readouterr().err
+    assert f"goes on where it was left: step {left_after} of 16" in told
+    assert "step 15 of 16, loss" in told and "done: step 16 of 16" in told
+    made = [folder / "model.safetensors" for folder in (whole, tmp_path)]
+    assert made[0].read_bytes() == made[1].read_bytes()
+    curves = [
+        json.loads((folder / "training.json").read_text())["loss_every_25_steps"]
+        for folder in (whole, tmp_path)
+    ]
     assert curves[0] == curves[1]
-    assert (tmp_path / "a" / "checkpoints" / "step_6" / "model.safetensors").is_file()
+    assert (whole / "checkpoints" / "step_6" / "model.safetensors").is_file()
+    assert not (tmp_path / "training.pt").exists()
+
+
+def test_a_training_begun_with_another_seed_is_not_gone_on_with(tmp_path: Path) -> None:
+    from peira.families.representations.tiny.train import Training, train
+
+    begun = Training(1, _short_recipe())
+    begun.step()
+    begun.keep(tmp_path / "training.pt")
+    with pytest.raises(InputError, match=r"training\.pt: a training begun with another seed"):
+        train(0, tmp_path, _short_recipe())

@@ -50,6 +50,13 @@ class Muon:
                 for p, u in zip(group, update, strict=True):
                     p.sub_(u, alpha=rate * scale)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"velocities": [velocity for _, velocity in self._shapes]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for (_, velocity), kept in zip(self._shapes, state["velocities"], strict=True):
+            velocity.copy_(kept)
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         for group, _ in self._shapes:
             for p in group:
