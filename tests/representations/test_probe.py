@@ -197,13 +197,36 @@ def test_checkpoints_resume_and_foreign_ones_do_not(css: Path, tmp_path: Path, c
     capsys.readouterr()
 
 
-def killed_after_a_context(words: list[str]) -> None:
-    """Run `words` in a forked child that dies by SIGKILL once its first context is saved."""
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after_a_context() -> None:
+    """Die once the first context is saved."""
+    from peira.families.representations.watching import Progress
+
+    Progress.tick = die  # type: ignore[method-assign]
+
+
+def before_the_third_is_kept() -> None:
+    """Die between the two checkpoints of the third block."""
+    from peira.engine.lab import Lab
+
+    keep = Lab.checkpoint
+
+    async def killing(lab: Lab, name: str, data: Any) -> None:
+        if name == "contexts/000002":
+            die()
+        await keep(lab, name, data)
+
+    Lab.checkpoint = killing  # type: ignore[method-assign]
+
+
+def killed(words: list[str], prepare: Callable[[], None]) -> None:
+    """Run `words` in a forked child that dies by SIGKILL, as prepared."""
     child = os.fork()
     if child == 0:
-        from peira.families.representations.watching import Progress
-
-        Progress.tick = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        prepare()
         peira(words)
         os._exit(1)  # it should be dead
     _, status = os.waitpid(child, 0)
@@ -218,7 +241,7 @@ def test_killed_after_each_context_and_resumed_gives_the_same_files(tmp_path: Pa
     assert probe(whole, "css", *small) == 0
     words = ["probe", "css", "--model", MIXER, "--output-dir", str(resumed), *small]
     for _ in range(10):
-        killed_after_a_context(words)
+        killed(words, after_a_context)
     assert peira(["probe", "css", "--resume", str(resumed)]) == 0
     assert _results(resumed) == _results(whole)
     one, other = (read_npz((d / "contexts.npz").read_bytes()) for d in (whole, resumed))
@@ -226,6 +249,18 @@ def test_killed_after_each_context_and_resumed_gives_the_same_files(tmp_path: Pa
     assert all(np.array_equal(one[k], other[k], equal_nan=one[k].dtype.kind == "f") for k in one)
     told = [strict(d / "config.json")["details"]["tokens_forwarded"] for d in (whole, resumed)]
     assert told == [10 * 2 * 20] * 2, "no context was run twice"
+
+
+def test_what_a_kill_kept_from_its_block_is_forwarded_again_and_counted_once(
+    tmp_path: Path,
+) -> None:
+    small = ["--n-contexts", "4", "--batch-size", "1", "--lengths", "20"]
+    killed(
+        ["probe", "css", "--model", MIXER, "--output-dir", str(tmp_path), *small],
+        before_the_third_is_kept,
+    )
+    assert peira(["probe", "css", "--resume", str(tmp_path)]) == 0
+    assert strict(tmp_path / "config.json")["details"]["tokens_forwarded"] == 4 * 2 * 20
 
 
 def _env() -> dict[str, str]:

@@ -16,7 +16,7 @@ import orjson
 from peira.engine.attempt import decompress
 from peira.engine.journal import Journal
 from peira.errors import StoreError
-from peira.families.representations.fields import BLOCKS
+from peira.families.representations.fields import BLOCKS, TOKENS
 from peira.families.representations.files import checkpoint_files
 from peira.store.records import RunView
 from peira.store.rundir import RunDir, write_file
@@ -47,7 +47,7 @@ def _reopened(journal: Journal, number: int, tokens: int) -> None:
     )
     if kept:
         journal.put(put, (number, f"{BLOCKS}000000", decompress(kept[0][0])))
-        journal.put(put, (number, "tokens", str(tokens).encode()))
+        journal.put(put, (number, TOKENS, str(tokens).encode()))
     journal.put("UPDATE trials SET state='pending' WHERE number=?", (number,))
 
 
@@ -55,7 +55,8 @@ def tokens_so_far(journal: Journal) -> int:
     """Tokens that the run's trials, done or begun, have forwarded."""
     done = journal.read("SELECT outcome FROM trials WHERE state='done' AND outcome IS NOT NULL")
     begun = journal.read("SELECT c.data FROM checkpoints c JOIN trials t ON t.number=c.trial"
-                         " WHERE c.name='tokens' AND t.state!='done'")  # fmt: skip
+                         " WHERE (c.name=? OR c.name LIKE ?) AND t.state!='done'",
+                         (TOKENS, f"{TOKENS}/%"))  # fmt: skip
     finished = (int(orjson.loads(data)["tokens_forwarded"]) for (data,) in done)
     return sum(finished) + sum(int(data) for (data,) in begun)
 

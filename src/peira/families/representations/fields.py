@@ -22,6 +22,7 @@ from peira.families.representations.walks import Walk, step_law
 
 Record = Mapping[str, Any]
 BLOCKS = "contexts/"  # beginning of the names of checkpoints that hold contexts
+TOKENS = "tokens"  # checkpoint of what was forwarded before; TOKENS/n for the block n
 MASSES = ("neighbour_mass", "node_mass", "share", "kl", "back_mass", "loss")
 RECENT = 20  # tokens behind N that "mass at N" is averaged over
 

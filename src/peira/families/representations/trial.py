@@ -30,7 +30,7 @@ from peira.families.representations.contexts import (
     batch_of,
     draw_context,
 )
-from peira.families.representations.fields import BLOCKS, pack, unpack
+from peira.families.representations.fields import BLOCKS, TOKENS, pack, unpack
 from peira.families.representations.memory import LEAST, default_batch_tokens
 from peira.families.representations.reducers import Moments, span
 from peira.families.representations.settings import RepresentationSettings
@@ -239,9 +239,10 @@ async def contexts(spec: Spec, work: Experiment, lab: Lab, meter: Meter) -> list
         todo = todo[len(block) :]
         before = spec.tokens
         found = dict(zip(block, _measured(spec, work, block), strict=True))
-        meter.tokens += spec.tokens - before
-        await lab.checkpoint(f"{BLOCKS}{block[0]:06d}", pack(found))
-        await lab.checkpoint("tokens", str(spent(lab) + spec.tokens))
+        used, number = spec.tokens - before, f"{block[0]:06d}"
+        meter.tokens += used
+        await lab.checkpoint(f"{TOKENS}/{number}", str(used))  # without its block it does not count
+        await lab.checkpoint(f"{BLOCKS}{number}", pack(found))
         done |= found
         progress.tick(len(done), spec.tokens)
         lab.progress(f"{len(done)} of {spec.settings.n_contexts} contexts")
@@ -263,8 +264,10 @@ def restored(lab: Lab) -> dict[int, dict[str, Any]]:
 
 
 def spent(lab: Lab) -> int:
-    """Tokens that earlier attempts of this trial forwarded."""
-    return int(lab.restored("tokens") or b"0")
+    """Tokens that earlier attempts of this trial forwarded for the records that are restored."""
+    blocks = [name.removeprefix(BLOCKS) for name in lab.restored_names() if name.startswith(BLOCKS)]
+    kept = (TOKENS, *(f"{TOKENS}/{number}" for number in blocks))
+    return sum(int(lab.restored(name) or b"0") for name in kept)
 
 
 def block_size(spec: Spec) -> int:
