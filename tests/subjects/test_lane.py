@@ -128,6 +128,52 @@ async def test_an_answer_that_does_not_arrive_whole_is_lost(post, answer) -> Non
         assert (await lane.post(b"{}", 10)).body == b"ok"
 
 
+async def test_what_is_no_http_is_told_in_one_line(post) -> None:
+    async with post(Script([b"torn: this is no HTTP\r\n\r\n"])) as lane:
+        with pytest.raises(TransientError) as caught:
+            await lane.post(b"{}", 10)
+    assert str(caught.value).startswith("connection broken: Bad status line: Expected HTTP/")
+    assert "\n" not in str(caught.value)
+
+
+async def test_after_a_switch_of_protocols_no_answer_is_waited_for(post) -> None:
+    switch = b"HTTP/1.1 101 Switch\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    script = Script([switch, OK])
+    async with post(script) as lane:
+        assert (await lane.post(b"{}", 10)).status == 101
+        assert (await lane.post(b"{}", 10)).body == b"ok"
+    assert script.connections == 2
+
+
+async def test_a_connection_that_is_not_made_in_time_was_asked_nothing(post, monkeypatch) -> None:
+    async with post(Script([])) as lane:
+
+        async def too_long(*_: Any) -> None:
+            raise TimeoutError
+
+        monkeypatch.setattr(lane.client.session.connector, "_create_connection", too_long)
+        with pytest.raises(TransientError, match=r"^cannot connect to \S+ in time$") as caught:
+            await lane.post(b"{}", 600)
+        assert not caught.value.lost
+
+
+async def test_a_certificate_that_nobody_vouches_for_may_be_mended(post, monkeypatch) -> None:
+    from ssl import SSLCertVerificationError
+
+    from aiohttp import ClientConnectorCertificateError
+
+    async with post(Script([])) as lane:
+
+        async def refuse(request: Any, *_: Any) -> None:
+            fault = SSLCertVerificationError(1, "self-signed certificate")
+            raise ClientConnectorCertificateError(request.connection_key, fault)
+
+        monkeypatch.setattr(lane.client.session.connector, "_create_connection", refuse)
+        with pytest.raises(TransientError, match=r"cannot connect to .*self-signed") as caught:
+            await lane.post(b"{}", 10)
+        assert not caught.value.lost
+
+
 async def test_silence_is_lost_after_the_timeout_and_a_call_may_be_cancelled(post) -> None:
     script = Script([OK])
     async with post(script) as lane:
@@ -156,6 +202,9 @@ async def test_a_server_that_is_not_there_was_asked_nothing(post) -> None:
     [
         ("not a url", "not a usable address"),
         ("ftp://127.0.0.1/v1", "not a usable address"),
+        ("http://[::1/v1", "not a usable address"),
+        ("http://127.0.0.1:port/v1", "not a usable address"),
+        (f"http://{'a' * 70}.test/v1", "not a usable address"),
         (
             "http://user:secret@127.0.0.1:9/v1",
             r"cannot connect to 127\.0\.0\.1:9: Connection refused",

@@ -1,7 +1,8 @@
 """A command from a typed function: flags by typer, `_` accepted for `-`, usage errors as exit 2.
 
-`spread` turns what `flags` describes into typer's own form. A function may carry `variadic = {"--models"}`: `--models A B` is then read as `--models A
---models B`, as the guides write it.
+`spread` turns what `flags` describes into typer's own form. A function may carry
+`variadic = {"--models"}`: `--models A B` is then read as `--models A --models B`, as the guides
+write it.
 """
 
 from __future__ import annotations

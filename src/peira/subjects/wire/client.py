@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import orjson
 
-from peira.errors import ProviderStop, TransientError
+from peira.errors import ProviderStop, SubjectError, TransientError
 from peira.subjects.keys import scrub
 
 if TYPE_CHECKING:
@@ -77,25 +77,27 @@ class HttpClient:
                 return Answer(response.status, response.headers, await response.read())
             finally:
                 response.release()
-        except (ValueError, aiohttp.NonHttpUrlClientError) as error:
-            raise ProviderStop(f"not a usable address: {scrub(str(error))}") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             out = not isinstance(error, aiohttp.ConnectionTimeoutError)
             raise misfortune(url, timeout, error, sent=out) from error
 
 
-def misfortune(url: str, timeout: float, error: Exception, *, sent: bool) -> TransientError:
-    """What the network did, as our error. `sent`: the request may have gone out."""
+def misfortune(url: str, timeout: float, error: Exception, *, sent: bool) -> SubjectError:
+    """What the network did, as our error; ProviderStop if the address cannot be used. `sent`: the
+    request may have gone out."""
     import aiohttp
 
-    if isinstance(error, aiohttp.ClientConnectorError):
+    if isinstance(error, aiohttp.ClientConnectorError):  # first: of a certificate, a ValueError too
         return TransientError(f"cannot connect to {_why(url, error)}")
     if isinstance(error, TimeoutError):
-        words = f"timed out after {timeout:g} s"
-        return TransientError(
-            words if sent else f"cannot connect to {_host(url)}: {words}", lost=sent
+        words = (
+            f"timed out after {timeout:g} s" if sent else f"cannot connect to {_host(url)} in time"
         )
-    name = scrub(str(error)) or type(error).__name__
+        return TransientError(words, lost=sent)
+    if isinstance(error, (ValueError, aiohttp.NonHttpUrlClientError)):
+        return ProviderStop(f"not a usable address: {scrub(str(error))}")
+    told = str(getattr(error, "message", error))  # a parser's, over several lines
+    name = excerpt(" ".join(told.split())) or type(error).__name__
     return TransientError(f"connection broken: {name}", lost=sent)
 
 

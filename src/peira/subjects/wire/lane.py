@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TESTED = "3.14."  # version of aiohttp
 READ_BUFFER = 1 << 16
 LENGTH = "Content-Length"
+SWITCHED = 101  # the last HTTP of its connection: no other answer follows
 
 
 class Lane:
@@ -48,15 +50,19 @@ class Lane:
         )
 
     def _prepare(self, session: aiohttp.ClientSession) -> None:
+        self._session, self._request = session, None
+        with suppress(ValueError):  # the session says what is wrong with the address
+            self._make_head(session)
+
+    def _make_head(self, session: aiohttp.ClientSession) -> None:
         import aiohttp
         from yarl import URL
 
-        self._session, self._request = session, None
         if not aiohttp.__version__.startswith(TESTED) or proxy_of(self.url) is not None:
             return
         url = URL(self.url)
-        if url.scheme not in ("http", "https") or not url.host or url.user:
-            return  # the session says what is wrong with it
+        if url.scheme not in ("http", "https") or not url.host or url.user or url.password:
+            return  # so it does with these
         headers = session.headers.copy()
         headers.update(self.headers)
         loop = asyncio.get_running_loop()
@@ -81,7 +87,7 @@ class Lane:
                 answer = await self._talk(connection.protocol, body)
             connection.release()
             return answer
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             sent = connection is not None
             raise misfortune(self.url, timeout, error, sent=sent) from error
         finally:
@@ -93,7 +99,7 @@ class Lane:
         transport = protocol.transport
         transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
         message, payload = await protocol.read()
-        while 100 <= message.code < 200:
+        while 100 <= message.code < 200 and message.code != SWITCHED:
             message, payload = await protocol.read()
         read = await payload.read()
         if transport.get_write_buffer_size():
