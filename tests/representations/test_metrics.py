@@ -170,6 +170,26 @@ def test_batched_formulas_are_the_single_ones() -> None:
         )
 
 
+def test_cka_with_the_graph_is_zero_over_relabellings_and_undefined_in_a_degenerate_eigenspace() -> (
+    None
+):
+    graph = graphs.draw("grid:2x3", 0)
+    x = np.random.default_rng(8).standard_normal((6, 4))
+    every = [metrics.CKA().compute(x[list(o)], graph) for o in permutations(range(6))]
+    assert np.mean(every) == pytest.approx(0, abs=1e-12)
+    vectors = np.linalg.eigh(metrics.laplacian(graph.adjacency))[1][:, 1:3]
+    assert metrics.CKA().compute(vectors, graph) == pytest.approx(1)
+    assert metrics.CKA().measure(x, graph).null == 0
+    alike = metrics.CKA().measure(np.eye(6), graph)  # every pair as far apart: nothing to align
+    assert (alike.value, alike.reason) == (None, metrics.NO_VARIANCE)
+    square = metrics.CKA().measure(x[:4], graphs.draw("ring:4", 0))
+    assert square.value is not None  # z₂, z₃ are a square's pair
+    star = np.zeros((5, 5))
+    star[0, 1:] = star[1:, 0] = 1.0
+    known = metrics.FIELDS["cka"].measure(metrics.of_points(x[:5], star))
+    assert (known.value, known.reason) == (None, "degenerate_eigenspace")
+
+
 def test_cka_is_the_u_statistic_over_all_four_distinct_units() -> None:
     rng = np.random.default_rng(3)
     x = rng.standard_normal((7, 2))

@@ -212,6 +212,31 @@ def plane_cosines(g: Geometry, k: int = 2) -> list[float]:
     return [float(c) for c in np.linalg.svd(top.T @ vectors, compute_uv=False)]
 
 
+def cka(first: Floats, second: Floats) -> Floats:
+    """Debiased linear CKA of Gram matrices (..., n, n) over the same units (U-statistic HSIC), exactly 0
+    on average over relabellings of one; NaN where one does not vary, or varies alike between all pairs."""
+    a, b = _off_centred(first), _off_centred(second)
+    scale = _square(a) * _square(b)
+    flat = scale <= 1e-20 * _square(first) * _square(second)
+    return np.asarray(np.sum(a * b, axis=(-2, -1)) / np.where(flat, np.nan, scale) ** 0.5)
+
+
+def _square(gram: Floats) -> Floats:
+    return np.asarray(np.sum(gram * gram, axis=(-2, -1)))
+
+
+def _off_centred(gram: Floats) -> Floats:
+    """U-centring: off-diagonal entries less their row, column and total means."""
+    n = gram.shape[-1]
+    apart = 1 - np.eye(n)
+    k = gram * apart
+    rows = k.sum(-1) / (n - 2)
+    total = k.sum((-2, -1)) / ((n - 1) * (n - 2))
+    return np.asarray(
+        (k - rows[..., None, :] - rows[..., :, None] + total[..., None, None]) * apart
+    )
+
+
 # -- the metrics ----------------------------------------------------------------------------------
 
 
@@ -247,16 +272,25 @@ def _one_cluster(g: Geometry) -> str | None:
     return ONE_CLUSTER if len(np.unique(g.clusters)) < 2 else None
 
 
+def on_eigenspace(
+    k: int, formula: Callable[[Floats, Floats], Floats], null: float | None = None
+) -> Metric:
+    """A metric of Gram matrices against z₂…z_{k+1}; undefined where those are not unique."""
+
+    def fault(g: Geometry) -> str | None:
+        return DEGENERATE_EIGENSPACE if eigenspace(g.laplacian(), k) is None else None
+
+    def values(g: Geometry) -> Floats:
+        target = eigenspace(g.laplacian(), k)
+        assert target is not None  # `fault` said so
+        return formula(target, g.gram)
+
+    return Metric(values, null, fault, least=max(MIN_NODES, k + 2))
+
+
 def overlap(k: int = 2) -> Metric:
     """`overlap_k`; k/(n−1) by chance."""
-
-    def formula(g: Geometry) -> Floats:
-        target = eigenspace(g.laplacian(), k)
-        return (
-            np.full(g.gram.shape[:-2], np.nan) if target is None else overlap_with(target, g.gram)
-        )
-
-    return Metric(formula, otherwise=DEGENERATE_EIGENSPACE, least=max(MIN_NODES, k + 2))
+    return on_eigenspace(k, overlap_with)
 
 
 def level_separation(level: int) -> Metric:
@@ -279,6 +313,7 @@ def level_separation(level: int) -> Metric:
 
 ENERGY = Metric(lambda g: energy_ratio(g.laplacian(), g.gram), 1.0)
 SEPARATION = Metric(lambda g: separation_ratio(g.gram, g.clusters), 1.0, _one_cluster, edges=False)
+GRAPH_CKA = on_eigenspace(2, lambda target, grams: cka(grams, target @ target.T), 0.0)
 DIMENSION = Metric(lambda g: g.trace**2 / (g.gram**2).sum((-2, -1)), least=2, edges=False)
 FIELDS = {
     "dirichlet_energy": ENERGY,
@@ -287,6 +322,7 @@ FIELDS = {
     "within_energy": Metric(lambda g: within_ratio(g.adjacency, g.gram, g.clusters), 1.0,
                             otherwise=TOO_FEW_NODES),
     "overlap_2": overlap(),
+    "cka": GRAPH_CKA,
     "effective_dimension": DIMENSION,
     "dirichlet_energy_raw": Metric(lambda g: _raw_energy(g.laplacian(), g.gram)),
 }  # fmt: skip
@@ -296,36 +332,6 @@ def fields_of(levels: int) -> dict[str, Metric]:
     """The metrics of a graph with nested clusters, by the names of their fields."""
     deep = range(1, levels + 1) if levels > 1 else ()
     return FIELDS | {f"level_separation_{k}": level_separation(k) for k in deep}
-
-
-def cka(first: Floats, second: Floats) -> Measure:
-    """Debiased linear CKA of two Gram matrices over the same units (U-statistic HSIC)."""
-    n = len(first)
-    if n < MIN_NODES:
-        return Measure(None, 0.0, TOO_FEW_NODES)
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        return Measure(None, 0.0, NONFINITE)
-    a, b = _off_centred(first), _off_centred(second)
-    scale = float(np.sum(a * a) * np.sum(b * b))
-    if scale <= 0:
-        return Measure(None, 0.0, NO_VARIANCE)
-    return Measure(float(np.sum(a * b)) / scale**0.5, 0.0)
-
-
-def _off_centred(gram: Floats) -> Floats:
-    """U-centring: off-diagonal entries less their row, column and total means."""
-    n = len(gram)
-    k = gram - np.diag(np.diag(gram))
-    rows = k.sum(0) / (n - 2)
-    out = k - rows[None, :] - rows[:, None] + k.sum() / ((n - 1) * (n - 2))
-    np.fill_diagonal(out, 0.0)
-    return np.asarray(out)
-
-
-def eigenprojector(adjacency: Floats, k: int = 2) -> Floats:
-    """Projector onto z₂…z_{k+1}: the graph's own Gram matrix, for `cka`."""
-    vectors = np.linalg.eigh(laplacian(adjacency))[1][:, 1 : k + 1]
-    return np.asarray(vectors @ vectors.T)
 
 
 # -- what one round of mixing gives -------------------------------------------------------------
@@ -433,10 +439,13 @@ class CKA(_Metric):
     """Debiased linear CKA of rows against other rows, or against a graph's eigenprojector."""
 
     def measure(self, representations: Any, labels_or_graph: Any = None) -> Measure:
-        mine = of_points(representations).gram
         if hasattr(labels_or_graph, "adj_matrix") or hasattr(labels_or_graph, "adjacency"):
-            return cka(mine, eigenprojector(_adjacency_of(labels_or_graph)))
-        return cka(mine, of_points(labels_or_graph).gram)
+            return GRAPH_CKA.measure(of_points(representations, labels_or_graph))
+        other = of_points(labels_or_graph).gram
+        if not np.isfinite(other).all():
+            return Measure(None, 0.0, NONFINITE)
+        between = Metric(lambda g: cka(g.gram, other), 0.0, edges=False)
+        return between.measure(of_points(representations))
 
 
 class NeighbourMass(_Metric):

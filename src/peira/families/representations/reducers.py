@@ -68,7 +68,8 @@ class Moments:
         grams, scatters = zip(*(_moments(h, hot, *limits) for limits in spans), strict=True)
         return {
             "gram": np.stack(grams, 1), "scatter": np.stack(scatters, 1), "finite": finite,
-            "wide": _moments(h, hot, *self.wide)[0], "sinks": sinks,
+            "wide": grams[-1] if self.wide == spans[-1] else _moments(h, hot, *self.wide)[0],
+            "sinks": sinks,
             "gram_without_sinks": _without(h, hot, sinks, spans[-1]) if any(sinks) else grams[-1],
         }  # fmt: skip
 
