@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from peira.families.representations import inference
+from peira.families.representations import fields, graphs, inference
+from peira.families.representations.analysis import size_findings
 from peira.families.representations.metrics import ContextSensitivityScore
 from peira.stats import columns
 from peira.stats.result import NOT_REACHED
@@ -114,3 +118,33 @@ def test_sensitivity_is_numpys_covariance_and_the_jackknife_a_loop() -> None:
     limits = library.confidence_interval()
     assert (found.r[0, 0], found.p[0, 0]) == pytest.approx((library.statistic, library.pvalue))
     assert (found.r_low[0, 0], found.r_high[0, 0]) == pytest.approx((limits.low, limits.high))
+
+
+def _sized(size: int, transition: float, seed: int) -> Any:
+    record = SimpleNamespace(seed=seed)
+    data = {"diagnostics": {"transition": {"estimate": transition}}, "model": "m",
+            "graph": f"ring:{size}", "curves": {"graph": {"clusters": [0] * size}}}  # fmt: skip
+    return record, data
+
+
+def test_seeds_of_one_size_are_one_point_of_the_power_law() -> None:
+    whole = [_sized(n, n**1.5 * np.exp(e), s)
+             for n in (5, 8, 12, 20) for s, e in enumerate((0.3, -0.3))]  # fmt: skip
+    (found,) = size_findings(whole)
+    assert (found.unit, found.estimate.n) == ("graph size", 4)
+    assert found.estimate.estimate == pytest.approx(1.5)
+    assert size_findings(whole[:6]) == []
+
+
+def test_means_over_seeds_say_so() -> None:
+    found = columns.means([1.0, 2.0, 4.0]).estimate(method="t over seeds")
+    assert (found.method, found.n) == ("t over seeds", 3)
+
+
+def test_points_that_do_not_vary_have_that_reason_for_every_field() -> None:
+    ring = graphs.draw("ring:5", 0)
+    record = {"a/gram": np.zeros((1, 1, 5, 5)), "a/visits": np.ones((1, 5)), "a/finite": [True],
+              "a/mass": np.ones((3, 5)) / 5, "a/nodes": np.array([0, 1, 2]), "a/losses": np.ones(3)}  # fmt: skip
+    found = fields.values([record], ring, "a", (3,), None)
+    reasons = {found.why(name) for name in ("dirichlet_energy", "dirichlet_position", "overlap_2")}
+    assert reasons == {"zero_variance"}

@@ -135,6 +135,17 @@ def test_too_many_arrangements_are_drawn_with_their_error():
     assert got.p == pytest.approx(chi2_contingency(table).pvalue, abs=4 * got.mc_error)
 
 
+def test_a_statistic_below_zero_has_the_same_p_as_above():
+    from peira.stats.permutation import permuted_p
+
+    values = np.array([3.0, 1.0, 1.0, 1.0])  # a quarter of all arrangements tie with the first
+    above, below = (
+        permuted_p(values, None, lambda y, by=by: y[:, 0] + by, seed=1, draws=999).p
+        for by in (0.0, -10.0)
+    )
+    assert above == below > 0.1
+
+
 def test_arrangements_of_labels_keep_each_strata_and_come_once():
     from peira.stats.permutation import rearrangements
 

@@ -97,6 +97,17 @@ def test_max_t_of_few_units_is_the_whole_joint_law():
     assert (got.adjusted, got.draws) == (pytest.approx(expected), 512)
 
 
+def test_max_t_of_many_metrics_is_summed_block_by_block():
+    rng = np.random.default_rng(3)
+    d = {f"m{k}": rng.normal(0.4 if k == 0 else 0, 1, 15) for k in range(12)}
+    signs = np.array(list(itertools.product([1, -1], repeat=15)))
+    standard = np.column_stack([v / np.sqrt((v**2).sum()) for v in d.values()])
+    largest = np.abs(signs @ standard).max(axis=1)
+    expected = [(largest >= abs(column.sum()) - 1e-10).mean() for column in standard.T]
+    got = max_t(d, seed=1)
+    assert (got.adjusted, got.draws) == (pytest.approx(expected), 2**15)
+
+
 def test_max_t_does_not_pay_twice_for_the_same_metric_and_skips_constants():
     d = np.random.default_rng(1).normal(0.5, 1, 40)
     alone = max_t({"a": d}, seed=1)

@@ -60,6 +60,7 @@ NONSENSE = {
     "spending": (lambda: ps.StopRule("group-sequential", 9, spending="all"), "spending must be"),
     "range": (lambda: ps.StopRule("confidence-sequence", 9, value_range=(1, -1)), "lowest, highest"),
     "width": (lambda: ps.StopRule("confidence-sequence", 9, half_width=0.0), "half width must be positive"),
+    "a rate of nothing": (lambda: ps.shrunken_rates([(1, 2), (0, 0)]), "n above zero"),
     "range of a sequence": (lambda: ps.betting_sequence([0.5], (1, 1)), "lowest value before"),
 }  # fmt: skip
 

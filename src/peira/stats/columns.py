@@ -49,7 +49,9 @@ class Means(Columns):
     n: Any
     p: Floats
 
-    def estimate(self, index: Any = (), *, reason: str = EMPTY, **about: Any) -> Estimate:
+    def estimate(
+        self, index: Any = (), *, reason: str = EMPTY, method: str = "t over contexts", **about: Any
+    ) -> Estimate:
         """One element as an Estimate; `reason` says why, where there is no mean."""
         value, n = float(self.mean[index]), int(self.n[index])
         if not np.isfinite(value):
@@ -58,7 +60,7 @@ class Means(Columns):
         alone = SINGLE_UNIT if n < 2 else ZERO_VARIANCE
         return Estimate(
             value, low, high, p=p, n=n, reason=None if np.isfinite(low) else alone,
-            flags=(INTERVAL_UNRELIABLE,) if n < FEW else (), method="t over contexts", **about,
+            flags=(INTERVAL_UNRELIABLE,) if n < FEW else (), method=method, **about,
         )  # fmt: skip
 
 

@@ -133,8 +133,10 @@ def shrunken_means(estimates: ArrayLike, errors: ArrayLike) -> list[float | None
 
 def shrunken_rates(counts: Iterable[tuple[int, int]]) -> list[float]:
     """Rates of (successes, n) drawn towards their mean by the share of their variance that is
-    sampling error (empirical Bayes, by moments)."""
+    sampling error (empirical Bayes, by moments). Raises ValueError where n is zero."""
     hits, n = np.array(list(counts), dtype=np.float64).reshape(-1, 2).T
+    if not ((hits >= 0) & (hits <= n) & (n > 0)).all():
+        raise ValueError("each rate needs 0 <= successes <= n, and n above zero")
     rates = hits / n
     if rates.size < 2:
         return list(map(float, rates))

@@ -8,7 +8,7 @@ minimum support is not tested. Everything here is exploratory until confirmed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,18 +66,24 @@ def max_t(
     observed = np.abs(standard.sum(axis=0))
     moving = standard[standard.any(axis=1)]
     exact = 2 ** len(moving) <= ENUMERATION_LIMIT
-    sums = all_sign_sums(moving) if exact else random_sign_sums(standard, draws, generator(seed))
-    largest = np.abs(sums).max(axis=1, initial=0.0)
+    every = _all_sums(moving) if exact else [random_sign_sums(standard, draws, generator(seed))]
+    largest = np.concatenate([np.abs(sums).max(axis=1, initial=0.0) for sums in every])
     hits = (largest[:, None] >= observed - 1e-10).sum(axis=0)
-    p = iter((hits / len(sums) if exact else (1 + hits) / (1 + draws)).tolist())
+    p = iter((hits / largest.size if exact else (1 + hits) / (1 + draws)).tolist())
     t = iter(standard.sum(axis=0).tolist())
     return MaxT(
         names,
         tuple(next(t) if u else None for u in usable),
         tuple(next(p) if u else None for u in usable),
-        len(sums),
+        largest.size,
         len(columns),
     )
+
+
+def _all_sums(moving: Floats) -> Iterator[Floats]:
+    """Sums over units under every pattern of signs, in blocks of at most 2^12."""
+    block = all_sign_sums(moving[:12])
+    return (block + rest for rest in all_sign_sums(moving[12:]))
 
 
 def rate_max_t(

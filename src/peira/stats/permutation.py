@@ -50,7 +50,8 @@ def permuted_p(
 
     `statistic` maps rearrangements (draws x units) to one number each.
     """
-    observed = float(statistic(values[None, :])[0]) * (1 - 1e-12)
+    observed = float(statistic(values[None, :])[0])
+    observed -= 1e-12 * abs(observed)
     blocks = shuffled_blocks(values, strata, generator(seed), draws)
     return monte_carlo_p(sum(int((statistic(b) >= observed).sum()) for b in blocks), draws)
 
@@ -165,7 +166,8 @@ def rearrangements(labels: Ints, strata: Labels | None) -> Ints | None:
     """Every distinct arrangement of coded labels within strata, one a row; None beyond 2^20 of
     them, or beyond 64 times as many entries."""
     group = np.zeros(labels.size, dtype=np.int64) if strata is None else codes(strata)[0]
-    counts = [np.bincount(labels[group == g], minlength=labels.max() + 1) for g in set(group)]
+    each = range(int(group.max()) + 1)
+    counts = [np.bincount(labels[group == g], minlength=labels.max() + 1) for g in each]
     ways = [
         math.factorial(int(c.sum())) // math.prod(math.factorial(int(k)) for k in c) for c in counts
     ]

@@ -278,7 +278,8 @@ def seed_findings(found: Sequence[Trial]) -> list[Finding]:
             out.append(Finding(
                 f"energy_minus_shuffled over seeds, {data['model']}, {_cell_name(trials[0], found)}",
                 f"energy in the best layer, natural − shuffled, mean over {len(values)} seeds (graphs)",
-                means(values).estimate(estimand="R, natural − shuffled"), unit="seed",
+                means(values).estimate(estimand="R, natural − shuffled", method="t over seeds"),
+                unit="seed",
             ))  # fmt: skip
     return out
 
@@ -292,18 +293,20 @@ def _cell_name(trial: Trial, found: Sequence[Trial]) -> str:
 
 def size_findings(found: Sequence[Trial]) -> list[Finding]:
     """Power law of the transition length in graph size, from four sizes of one kind of graph."""
-    kinds: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    kinds: dict[tuple[str, str], dict[int, list[float]]] = {}
     for _, data in found:
         told = data["diagnostics"].get("transition", {})
         if told.get("estimate"):
             kind = (data["model"], data["graph"].partition(":")[0])
             size = len(data["curves"]["graph"]["clusters"])
-            kinds.setdefault(kind, []).append((size, told["estimate"]))
+            logs = kinds.setdefault(kind, {}).setdefault(size, [])
+            logs.append(float(np.log(told["estimate"])))  # of one size: averaged, never more units
     return [
         Finding(
             "transition_power_law", "exponent of the transition length in the number of nodes",
-            slope(*np.log(points).T).with_(method="least squares in logs, t", estimand="exponent"),
+            slope(np.log(list(sizes)), [float(np.mean(logs)) for logs in sizes.values()]).with_(
+                method="least squares in logs, t", estimand="exponent"),
             unit="graph size",
         )
-        for points in kinds.values() if len({size for size, _ in points}) >= 4
+        for sizes in kinds.values() if len(sizes) >= 4
     ]  # fmt: skip

@@ -93,7 +93,8 @@ def _geometry(
             code = metrics.TOO_FEW_NODES if g.bare else metric.fault(g)
             if code is None:
                 out[name][live, j] = metric.formula(g)
-                code = metric.otherwise if np.isnan(out[name][live, j]).all() else None
+                nothing = metric.otherwise if live.any() else metrics.NO_VARIANCE
+                code = nothing if np.isnan(out[name][live, j]).all() else None
             if code and finite.any():
                 reasons.setdefault(name, Counter())[code] += 1
     if lost := int((~finite).sum()) * len(visits):
