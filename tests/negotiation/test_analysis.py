@@ -68,6 +68,7 @@ def test_no_deal_counts_as_the_disagreement_payoff_and_deals_only_stands_beside_
     truth = Truth({"a": 0.0, "b": 1.0}, slope=20.0, noise=0.0, no_deal=0.5)
     games = planted(truth, seeds=range(40))
     row = cell_tables.cells(games).rows[0]
+    assert {r["games"] for r in cell_tables.exploitation_table(games).rows} == {row["games"]}
     assert row["difference_deals"].estimate == pytest.approx(20.0)
     assert 5.0 < row["difference"].estimate < 15.0
     assert 0.3 < row["consensus"].estimate < 0.7

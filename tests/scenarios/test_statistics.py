@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from peira.families.scenarios import patterns, summaries
 from peira.families.scenarios.analysis import Results
 from peira.families.scenarios.batch import Batch, Trial
+from peira.families.scenarios.effects import columns
 from peira.families.scenarios.settings import Metric
 from peira.stats.factorial import (
     any_level_p,
@@ -191,6 +193,14 @@ def test_costs_have_intervals_and_free_batches_a_reason() -> None:
     assert first["pareto"] and not second["pareto"]
     free = summaries.cost_efficiency(batch_of(rows))[0]
     assert free["runs_per_dollar"] is None and free["reason"] == "free"
+
+
+def test_a_trial_without_a_value_is_missing_whatever_the_levels_are_called() -> None:
+    mood = Metric(description="mood", type="categorical", categories=("None", "Good"),
+                  extraction_method="manual")  # fmt: skip
+    batch = batch_of([(1, 1, {"mood": "None"}), (1, 2, {"mood": None}), (2, 1, None)])
+    (column,) = [c for c in columns(replace(batch, metrics={"mood": mood})) if c.name == "mood"]
+    assert column.values == (0.0, None, None)
 
 
 def test_uneven_loss_warns() -> None:

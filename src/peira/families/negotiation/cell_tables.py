@@ -208,7 +208,8 @@ def _by_cell(
 ) -> tuple[dict[str, Any], ...]:
     """What is told of every pair and level with games."""
     return tuple(
-        {"weak": pair[0], "strong": pair[1], "level": level} | told(mine)
+        {"weak": pair[0], "strong": pair[1], "level": level, "games": sum(r.done for r in mine)}
+        | told(mine)
         for pair in games.pairs
         for level in games.levels
         if (mine := games.of(pair, level))

@@ -272,11 +272,14 @@ def _events(fired: Mapping[str, list[str]]) -> dict[str, tuple[int, ...]]:
 
 def _verdicts(quality: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, int]:
     told = (verdict for verdicts in quality.values() for verdict in verdicts)
-    words = (
-        {True: "passed", False: f"failed {v.get('severity')}", None: "unknown"}[v.get("passed")]
-        for v in told
-    )
-    return dict(Counter(words))
+    return dict(Counter(map(_verdict, told)))
+
+
+def _verdict(told: Mapping[str, Any]) -> str:
+    passed = told.get("passed")
+    if passed is False:
+        return f"failed {told.get('severity')}"
+    return "passed" if passed is True else "unknown"
 
 
 def _defaults(rungs: Mapping[str, Any]) -> int:

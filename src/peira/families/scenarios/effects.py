@@ -77,7 +77,7 @@ def columns(batch: Batch) -> Iterator[Column]:
             yield Column(name, kind, tuple(map(summaries.as_number, finals)), metric.primary)
         elif metric.kind == "categorical":
             codes = {level: float(i) for i, level in enumerate(metric.levels)}
-            values = tuple(codes.get(str(value)) for value in finals)
+            values = tuple(None if v is None else codes.get(str(v)) for v in finals)
             yield Column(name, "categorical", values, metric.primary)
     for name, metric in batch.metrics.items():
         if metric.numeric and batch.length > 1:
