@@ -232,7 +232,7 @@ def test_wrong_input_gets_a_message_and_exit_2(desk, capsys, words, said):
     assert 2 <= len(told.splitlines()) <= 3 and ("remedy: " in told or "allowed: " in told)
 
 
-@pytest.mark.parametrize("words", ["models", "import list", "models gpt-4o"])
+@pytest.mark.parametrize("words", ["models", "import list", "models gpt-4o", "--help"])
 def test_a_reader_that_leaves_early_is_no_bug(words):
     """A long table, a short one, plain lines: each to a pipe that nobody reads any more."""
     line = f"set -o pipefail; {sys.executable} -m peira.cli.main {words} | true"

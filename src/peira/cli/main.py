@@ -56,7 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code."""
+    """Run one command line and return its exit code: 0 if whoever reads its output leaves early."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -75,7 +85,7 @@ def run(arguments: list[str]) -> int:
 
 def _help(rest: list[str]) -> int:
     if rest:
-        return run([rest[0], "--help"])
+        return _run([rest[0], "--help"])
     lines = ["usage: peira COMMAND [options]      peira COMMAND --help", ""]
     lines.append("A laboratory for experiments on language models.")
     for title, commands in COMMANDS.items():
@@ -105,9 +115,7 @@ def _invoke(name: str, module: str, arguments: list[str], debug: bool) -> int:
 
         from peira.cli.command import execute
 
-        code = execute(name, import_module(f"peira.cli.{module}").command, arguments)
-        sys.stdout.flush()
-        return code
+        return execute(name, import_module(f"peira.cli.{module}").command, arguments)
     except PeiraError as error:
         if debug:
             raise
@@ -115,9 +123,6 @@ def _invoke(name: str, module: str, arguments: list[str], debug: bool) -> int:
 
         note(f"peira {name}: {error}")
         return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         if debug or error.filename is None:
             raise
