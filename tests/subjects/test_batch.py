@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 
+from peira.api.replay import replay
 from peira.engine.batches import BatchDesk
+from peira.families import load_family
 from peira.store.records import RunView
 from peira.store.rundir import RunDir
 from peira.subjects.batch.adapter import Delivered, read_rows
@@ -112,6 +114,31 @@ def test_a_job_that_cannot_be_made_fails_its_trials_and_gives_its_money_back(
     assert report.causes == {cause: 4}
     if upload != 200:
         assert sessions[0].budget.run.reserved == 0
+
+
+class Silent(Jobs):
+    """Tells no usage, and utters half a surrogate pair."""
+
+    async def _content(self, request: web.Request, identity: str) -> web.Response:
+        rows = self.files[identity].replace(b'"usage"', b'"unused"')
+        said = rows.replace(b'"content":"', b'"content":"\\ud83d ')
+        return web.Response(body=said, content_type="application/jsonl")
+
+
+def test_a_row_without_usage_costs_its_worst_and_its_trial_sees_what_a_replay_will(tmp_path):
+    with FaultServer().running() as server:
+        server.jobs = Silent(server)
+        report = run(batched(server, "openai", fixed={"turns": 1}), tmp_path / "run")
+    assert report.exit_code == 0
+    assert report.spent_usd == pytest.approx(
+        sum(worst for *_, worst in jobs(tmp_path / "run")) / 1e6
+    )
+    assert report.spent_usd > 0
+    with RunView(RunDir(tmp_path / "run")) as view:
+        again = replay(view, load_family(view.family))
+        said = [e["reply"] for r in view.records() for e in view.events(r.number) if "reply" in e]
+    assert said and all(text.startswith("\ufffd ") for text in said)
+    assert (again.same, again.differing) == (4, 0)
 
 
 class NeverDelivered(Faults):

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from peira.engine.batch_rows import Group, Job, Poll, Row, cut, group_of, within_limits
 from peira.engine.budget import Account
-from peira.engine.ledger import Ledger, LedgerPort, Purchase, unpack
+from peira.engine.ledger import Ledger, LedgerPort, Purchase, storable, unpack
 from peira.errors import (
     Halt,
     InputError,
@@ -272,7 +272,7 @@ class BatchDesk:
         for row in job.rows.values():
             one = found.get(row.custom_id)
             if one is not None and one.reply is not None:
-                bought.append((row, self._priced(job, one.reply)))
+                bought.append((row, self._priced(job, row.purchase, one.reply)))
             else:
                 rest.append((row, one))
         now = time.time()
@@ -298,10 +298,15 @@ class BatchDesk:
                 await asyncio.sleep(min(60.0, job.batch.options.poll_seconds * 2**attempt))
         return []
 
-    def _priced(self, job: Job, reply: Reply) -> Reply:
-        price = job.batch.price
-        reply = replace(reply, asked_at=job.created, seconds=0.0)
-        return reply if price is None else replace(reply, cost=price.cost(reply))
+    def _priced(self, job: Job, purchase: Purchase, reply: Reply) -> Reply:
+        """The reply with its cost: the most it may be where the provider reports no usage (what was
+        asked is not at hand once a job was found again), so that a budget holds."""
+        price, reply = job.batch.price, storable(reply)
+        if price is None:
+            return reply.bought(job.created, 0.0, reply.cost)
+        known = replace(reply, asked_at=job.created)
+        cost = price.cost(known) if reply.usage.total_tokens else purchase.worst
+        return reply.bought(job.created, 0.0, cost)
 
     def _again(self, job: Job, row: Row, one: Delivered | None, status: JobStatus) -> None:
         """A row that was not delivered goes into a further job, or fails for good."""
