@@ -131,8 +131,8 @@ def test_three_levels_have_an_omnibus_p() -> None:
     y = [float(v) + (2.0 if level == "c" else 0.0) for v, level in
          zip(rng.normal(size=36), levels, strict=True)]  # fmt: skip
     data = blocked_factorial(y, {"A": levels}, [i // 3 for i in range(36)])
-    p = any_level_p(data, "A", seed=5)
-    assert p is not None and p < 0.01
+    test = any_level_p(data, "A", seed=5)
+    assert test is not None and test.p < 0.01
     codes = blocked_factorial([0.0, 1.0, 1.0] * 12, {"A": levels}, [i // 3 for i in range(36)])
     chi = chi_squared_permutation(codes.codes["A"], codes.y, seed=5, strata=codes.strata("A"))
     assert not isinstance(chi, str) and chi.p < 0.001

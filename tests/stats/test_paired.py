@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peira.stats import (
+    bca_limits,
+    bootstrap_t_limits,
+    derived_generator,
     dominance,
     hodges_lehmann,
     noninferiority,
@@ -171,6 +174,34 @@ def test_monte_carlo_p_has_an_error_and_is_never_zero():
     result = sign_flip(d * np.pi, seed=1)
     assert result.p == pytest.approx(1e-4)
     assert result.mc_error > 0
+    assert result.extra["p_seed"] == 1
+    exact = sign_flip(d[:12] * np.pi, seed=1)
+    assert (exact.mc_error, exact.extra.get("p_seed")) == (None, None)
+
+
+def test_resampled_limits_carry_their_seed_and_their_monte_carlo_error():
+    d = np.random.default_rng(3).exponential(size=40) * np.pi
+    result = paired_difference(d, np.zeros(40), seed=11)
+    assert result.extra["interval_seed"] == result.extra["p_seed"] == 11
+    told = [result.extra[f"{side}_mc_error"] for side in ("low", "high")]
+    again = [bootstrap_t_limits(d, 0.95, seed) for seed in range(60)]
+    scatter = np.std([tuple(limits) for limits in again], axis=0, ddof=1)
+    assert told == pytest.approx(scatter, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("seed", "told"),
+    [
+        (7, 7),
+        (np.random.default_rng(7), 7),
+        (np.random.SeedSequence(7), 7),
+        (np.random.SeedSequence(2**70), str(2**70)),
+        (np.random.SeedSequence(7).spawn(1)[0], None),
+        (derived_generator("frozen", "bootstrap"), None),
+    ],
+)
+def test_a_seed_is_told_when_it_is_one_number(seed, told):
+    assert bca_limits(np.arange(9.0), None, 0.95, seed, resamples=50).seed == told
 
 
 def test_rounding_noise_is_not_variance_and_tiny_values_do_not_overflow():

@@ -98,6 +98,20 @@ def generator(seed: Seed) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def seed_of(seed: Seed | None) -> int | str | None:
+    """The number a result was drawn from: the integer given, or the one its generator began with.
+
+    As text beyond 64 bits. None for a generator that began with no single number.
+    """
+    if isinstance(seed, np.random.Generator):
+        seed = getattr(seed.bit_generator, "seed_seq", None)
+    if isinstance(seed, np.random.SeedSequence):
+        seed = seed.entropy if isinstance(seed.entropy, int) and not seed.spawn_key else None
+    if seed is None:
+        return None
+    return int(seed) if int(seed) < 2**64 else str(seed)
+
+
 def same_length(**arrays: Any) -> None:
     """Raise ValueError unless all given sequences have one length; None is ignored."""
     lengths = {name: len(a) for name, a in arrays.items() if a is not None}

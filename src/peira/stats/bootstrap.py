@@ -1,20 +1,61 @@
 """Bootstrap intervals over units.
 
 Invariant: resampling draws units (with all their rows), from a generator the caller seeds, and
-a sample with no spread yields no interval.
+a sample with no spread yields no interval. Limits carry their seed and their Monte Carlo error.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from peira.stats._arrays import Floats, Seed, generator
+from peira.stats._arrays import Floats, Seed, generator, seed_of
+from peira.stats.result import Estimate
 
 #: Draws held in memory at once.
 _CHUNK = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Two limits from resamples, with the Monte Carlo standard error of each and the seed.
+
+    Unpacks as `low, high`.
+    """
+
+    low: float
+    high: float
+    low_error: float
+    high_error: float
+    seed: int | str | None
+
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.low, self.high))
+
+    def on(self, found: Estimate) -> Estimate:
+        """The estimate with these limits, and in `extra` their seed and Monte Carlo errors."""
+        told = {
+            "interval_seed": self.seed,
+            "low_mc_error": self.low_error,
+            "high_mc_error": self.high_error,
+        }
+        return found.with_(low=self.low, high=self.high, extra={**found.extra, **told})
+
+
+def _quantile(draws: Floats, share: float) -> tuple[float, float]:
+    """A quantile of the draws and its Monte Carlo standard error.
+
+    The number of draws below a quantile is binomial, so the order statistics one standard error,
+    sqrt(share (1 - share)/B), to either side enclose it; the error is half their distance
+    (David & Nagaraja 2003, Order Statistics, section 7.1).
+    """
+    reach = math.sqrt(share * (1 - share) / draws.size)
+    around = np.clip([share, share - reach, share + reach], 0.0, 1.0)
+    value, below, above = np.quantile(draws, around).tolist()
+    return value, (above - below) / 2
 
 
 def resampled_moments(
@@ -48,7 +89,7 @@ def _draws(
 
 def bootstrap_t_limits(
     values: Floats, level: float, seed: Seed, resamples: int = 10_000
-) -> tuple[float, float] | None:
+) -> Limits | None:
     """Studentised bootstrap limits of the mean (Efron & Tibshirani 1993, ch. 12).
 
     None for fewer than two units, or if the sample, or more than a twentieth of the resamples, has no spread.
@@ -65,9 +106,10 @@ def bootstrap_t_limits(
         return None
     t = means[spread] / (deviations[spread] / math.sqrt(n))
     tail = (1 - level) / 2
-    q_low, q_high = np.quantile(t, [tail, 1 - tail])
+    (q_low, low_error), (q_high, high_error) = _quantile(t, tail), _quantile(t, 1 - tail)
     se = scale / math.sqrt(n)
-    return mean - float(q_high) * se, mean - float(q_low) * se
+    errors = high_error * se, low_error * se
+    return Limits(mean - q_high * se, mean - q_low * se, *errors, seed_of(seed))
 
 
 def bca_levels(
@@ -101,7 +143,7 @@ def bca_limits(
     level: float,
     seed: Seed,
     resamples: int = 10_000,
-) -> tuple[float, float] | None:
+) -> Limits | None:
     """BCa limits of a statistic of independent units.
 
     `statistic` maps an array whose last axis is the units to one value per row; None is the
@@ -120,8 +162,7 @@ def bca_limits(
     if np.ptp(replicates) == 0 or not 0 < middle < 1:
         return None
     levels = bca_levels(below, at_or_below, acceleration(jackknife), level)
-    low, high = np.quantile(replicates, levels)
-    return float(low), float(high)
+    return _between(replicates, levels, seed)
 
 
 def _leave_one_out(values: Floats, statistic: Callable[[Floats], Floats] | None) -> Floats:
@@ -154,8 +195,13 @@ def refits(
     return np.array(drawn)
 
 
-def percentile_limits(replicates: Floats, level: float) -> tuple[float, float]:
-    """Plain percentile limits. Not a small-sample method: below 200 units prefer bootstrap-t."""
+def percentile_limits(replicates: Floats, level: float, seed: Seed | None = None) -> Limits:
+    """Plain percentile limits of draws made from `seed`. Not a small-sample method: below 200
+    units prefer bootstrap-t."""
     tail = (1 - level) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail])
-    return float(low), float(high)
+    return _between(replicates, (tail, 1 - tail), seed)
+
+
+def _between(replicates: Floats, levels: tuple[float, float], seed: Seed | None) -> Limits:
+    (low, low_error), (high, high_error) = (_quantile(replicates, share) for share in levels)
+    return Limits(low, high, low_error, high_error, seed_of(seed))

@@ -322,4 +322,4 @@ def capability_permutation(
         return PValue(float((np.abs(products) >= observed).mean()), None, "exact", len(products))
     rng = generator(seed)
     products = np.array([rng.permutation(x) for _ in range(draws)]) @ r
-    return monte_carlo_p(int((np.abs(products) >= observed).sum()), draws)
+    return monte_carlo_p(int((np.abs(products) >= observed).sum()), draws, seed)

@@ -19,7 +19,7 @@ import numpy as np
 
 from peira.stats._arrays import Floats, Ints
 from peira.stats.intervals import from_t
-from peira.stats.permutation import DRAWS, permuted_p, sign_flip_p
+from peira.stats.permutation import DRAWS, PValue, permuted_p, sign_flip_p
 from peira.stats.result import (
     EMPTY,
     NOT_IDENTIFIED,
@@ -183,16 +183,18 @@ def factor_contrast(data: BlockedFactorial, *swaps: Swap, seed: int) -> Estimate
     squares, df = data.errors
     if df < 1:
         return Estimate(value, reason=TOO_FEW_UNITS, **about)
-    if len(swaps) == 1:
-        moves = _swapped(data, weights, *swaps[0])
-    else:
-        moves = _by_block(data, weights, on_cells)
-    p = sign_flip_p(moves, seed, DRAWS).p if moves.size >= len(swaps) else None
+    moves = (
+        _swapped(data, weights, *swaps[0])
+        if len(swaps) == 1
+        else _by_block(data, weights, on_cells)
+    )
+    test = sign_flip_p(moves, seed, DRAWS) if moves.size >= len(swaps) else None
     variance = float((weights**2 * squares).sum())
     if variance <= 1e-24 * max(1.0, value * value):
-        return Estimate(value, reason=ZERO_VARIANCE, p=p, **about)
-    found = from_t(Estimate(value, **about), math.sqrt(variance), df)
-    return found if p is None else found.with_(p=p)
+        found = Estimate(value, reason=ZERO_VARIANCE, **about)
+    else:
+        found = from_t(Estimate(value, **about), math.sqrt(variance), df)
+    return found if test is None else test.on(found)
 
 
 def _swapped(data: BlockedFactorial, weights: Floats, factor: str, a: int, b: int) -> Floats:
@@ -213,12 +215,10 @@ def _by_block(data: BlockedFactorial, weights: Floats, on_cells: Mapping[int, fl
     return np.array(sums)
 
 
-def any_level_p(data: BlockedFactorial, factor: str, *, seed: int) -> float | None:
+def any_level_p(data: BlockedFactorial, factor: str, *, seed: int) -> PValue | None:
     """p that all levels of a factor are alike: permutation of labels within block and remaining
-    cell; for two levels the p of their contrast. None where a contrast is not estimable."""
+    cell. None where a contrast is not estimable."""
     k = len(data.levels[factor])
-    if k == 2:
-        return factor_contrast(data, (factor, 0, 1), seed=seed).p
     rows = [data.unit_weights(data.cell_weights((factor, 0, level))) for level in range(1, k)]
     if any(row is None for row in rows):
         return None
@@ -230,7 +230,7 @@ def any_level_p(data: BlockedFactorial, factor: str, *, seed: int) -> float | No
         squares: Floats = np.einsum("bi,ij,bj->b", effects, scale, effects)
         return squares
 
-    return permuted_p(data.y, data.strata(factor), statistic, seed).p
+    return permuted_p(data.y, data.strata(factor), statistic, seed)
 
 
 # -- variance ---

@@ -158,21 +158,17 @@ def _clustered(data: Pairs, cluster: Labels, about: dict[str, Any]) -> Estimate:
 
 def _without_spread(data: Pairs, about: dict[str, Any], seed: Seed) -> Estimate:
     """One pair, or equal differences: a mean without interval. Sign-flip still has a p."""
-    p = sign_flip_p(data.differences, seed).p if data.differences.size > 1 else None
-    return Estimate(
-        float(data.differences.mean()), p=p, reason=data.reason, method="sign-flip", **about
-    )
+    mean = float(data.differences.mean())
+    found = Estimate(mean, reason=data.reason, method="sign-flip", **about)
+    return sign_flip_p(data.differences, seed).on(found) if data.differences.size > 1 else found
 
 
 def _small(data: Pairs, about: dict[str, Any], seed: Seed) -> Estimate:
     test = sign_flip_p(data.differences, seed)
-    return t_interval(data.differences, about["level"]).with_(
-        p=test.p,
-        mc_error=test.mc_error,
-        method=f"paired t + sign-flip ({test.how})",
-        flags=(INTERVAL_UNRELIABLE,),
-        **about,
+    found = t_interval(data.differences, about["level"]).with_(
+        method=f"paired t + sign-flip ({test.how})", flags=(INTERVAL_UNRELIABLE,), **about
     )
+    return test.on(found)
 
 
 def _medium(data: Pairs, about: dict[str, Any], seed: Seed, resamples: int) -> Estimate:
@@ -180,7 +176,7 @@ def _medium(data: Pairs, about: dict[str, Any], seed: Seed, resamples: int) -> E
     d = data.differences
     test = sign_flip_p(d, rng)
     base = from_t(Estimate(float(d.mean()), **about), float(d.std(ddof=1)) / math.sqrt(d.size), 1)
-    base = base.with_(p=test.p, mc_error=test.mc_error, df=None)
+    base = test.on(base).with_(df=None)
     limits = bootstrap_t_limits(d, about["level"], rng, resamples)
     if limits is None:
         t = t_interval(d, about["level"])
@@ -192,7 +188,7 @@ def _medium(data: Pairs, about: dict[str, Any], seed: Seed, resamples: int) -> E
             flags=(INTERVAL_UNRELIABLE,),
         )
     method = f"bootstrap-t ({resamples} resamples) + sign-flip ({test.how})"
-    return base.with_(low=limits[0], high=limits[1], method=method)
+    return limits.on(base.with_(method=method))
 
 
 def _capped(result: Estimate, score_range: tuple[float, float] | None) -> Estimate:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from peira.stats._arrays import Floats, Ints, Labels, Seed, codes, generator, tie_grid
-from peira.stats.result import as_p
+from peira.stats._arrays import Floats, Ints, Labels, Seed, codes, generator, seed_of, tie_grid
+from peira.stats.result import Estimate, as_p
 
 ENUMERATION_LIMIT = 2**20
 #: Largest total of integer weights, and of weights times total, handled by convolution.
@@ -25,18 +25,25 @@ _BLOCK = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class PValue:
-    """A randomisation p, its Monte Carlo error (None if exact) and how it was found."""
+    """A randomisation p, its Monte Carlo error and seed (None if exact) and how it was found."""
 
     p: float
     mc_error: float | None
     how: str
     arrangements: int
+    seed: int | str | None = None
+
+    def on(self, found: Estimate) -> Estimate:
+        """The estimate with this p, its Monte Carlo error, and in `extra` the seed if drawn."""
+        extra = {name: value for name, value in found.extra.items() if name != "p_seed"}
+        drawn = {} if self.mc_error is None else {"p_seed": self.seed}
+        return found.with_(p=self.p, mc_error=self.mc_error, extra=extra | drawn)
 
 
-def monte_carlo_p(hits: int, draws: int) -> PValue:
-    """(1 + hits)/(1 + draws) and its Monte Carlo standard error."""
+def monte_carlo_p(hits: int, draws: int, seed: Seed | None = None) -> PValue:
+    """(1 + hits)/(1 + draws), its Monte Carlo standard error sqrt(p(1 - p)/draws), its seed."""
     p = (1 + hits) / (1 + draws)
-    return PValue(p, math.sqrt(p * (1 - p) / draws), "Monte Carlo", draws)
+    return PValue(p, math.sqrt(p * (1 - p) / draws), "Monte Carlo", draws, seed_of(seed))
 
 
 def permuted_p(
@@ -93,7 +100,7 @@ def sign_flip_p(values: Floats, seed: Seed | None, draws: int = DRAWS) -> PValue
     if seed is None:
         raise ValueError("a Monte Carlo test needs an explicit seed (int or numpy Generator)")
     sums = random_sign_sums(moving[:, None], draws, generator(seed))[:, 0]
-    return monte_carlo_p(int((np.abs(sums) >= observed).sum()), draws)
+    return monte_carlo_p(int((np.abs(sums) >= observed).sum()), draws, seed)
 
 
 def _affordable(weights: Ints) -> bool:
@@ -207,4 +214,4 @@ def label_permutation_p(
         found = sum(hits(every[at : at + step]) for at in range(0, len(every), step))
         return PValue(found / len(every), None, "exact", len(every))
     blocks = shuffled_blocks(labels, strata, generator(seed), draws)
-    return monte_carlo_p(sum(map(hits, blocks)), draws)
+    return monte_carlo_p(sum(map(hits, blocks)), draws, seed)

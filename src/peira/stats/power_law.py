@@ -160,11 +160,11 @@ def power_law_interval(
     log_c, log_y = np.log(c / fit.unit), np.log(y)
     start = np.array([math.log(fit.amplitude), fit.exponent, math.log(fit.offset)])
     drawn = refits((log_c, log_y), lambda x, y: _descend(start, x, y, delta)[1], 4, resamples, seed)
-    low, high = percentile_limits(drawn[:, 1], level)
+    limits = percentile_limits(drawn[:, 1], level, seed)
     extra = {"failed": resamples - len(drawn), "second_best": fit.second_best}
-    if high - low <= 1e-9 * abs(fit.exponent):
+    if limits.high - limits.low <= 1e-9 * abs(fit.exponent):
         return Estimate(fit.exponent, reason=ZERO_VARIANCE, extra=extra, **about)
-    return Estimate(fit.exponent, low, high, extra=extra, **about)
+    return limits.on(Estimate(fit.exponent, extra=extra, **about))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,8 @@ def sign_flip(
     if data.absent:
         return undefined(data.absent, **about)
     test = sign_flip_p(data.differences, seed)
-    return Estimate(
-        float(data.differences.mean()),
-        p=test.p,
-        mc_error=test.mc_error,
-        **about | {"method": f"sign-flip ({test.how})"},
-    )
+    mean, method = float(data.differences.mean()), f"sign-flip ({test.how})"
+    return test.on(Estimate(mean, **about | {"method": method}))
 
 
 def wilcoxon(

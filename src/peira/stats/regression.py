@@ -254,7 +254,7 @@ def wild_cluster_p(
     hits = top**2 * observed >= observed_top**2 * spread * (1 - 1e-9)
     if len(points) ** clusters <= ENUMERATION_LIMIT:
         return PValue(float(hits.mean()), None, "exact", len(points) ** clusters)
-    return monte_carlo_p(int(hits.sum()), len(drawn))
+    return monte_carlo_p(int(hits.sum()), len(drawn), seed)
 
 
 def _patterns(points: Floats, clusters: int, seed: Seed | None) -> Floats:

@@ -57,6 +57,9 @@ INTERVAL_CAPPED: Final = "interval_capped"
 INTERVAL_AND_TEST_DISAGREE: Final = "interval_and_test_disagree"
 ONE_SIDED_INTERVAL: Final = "one_sided_interval"
 
+#: What `extra` tells of limits and a p that were drawn at random (the p's error is `mc_error`).
+RESAMPLED: Final = ("interval_seed", "low_mc_error", "high_mc_error", "p_seed")
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

@@ -453,18 +453,16 @@ def bootstrap_parameters(
     reason = ZERO_VARIANCE if fit.exact else reason
     found = {}
     for i, name in enumerate(fit.parameters):
-        low, high = (None, None) if reason else percentile_limits(drawn[:, i], level)
-        found[name] = Estimate(
+        base = Estimate(
             fit.parameters[name],
-            low,
-            high,
-            level,
+            level=level,
             n=fit.n,
             method=f"{form} fit, bootstrap over models ({resamples} resamples, percentile)",
             estimand=f"{name} of the {form} form",
             reason=reason,
             extra={"failed": resamples - len(drawn)},
         )
+        found[name] = base if reason else percentile_limits(drawn[:, i], level, seed).on(base)
     return found
 
 

@@ -131,8 +131,7 @@ def compare_risk_coverage(
     drawn = np.array([difference(data[rng.integers(0, n, n)]) for _ in range(resamples)])
     if np.ptp(drawn) == 0:
         return Estimate(difference(data), reason=ZERO_VARIANCE, **about)
-    low, high = percentile_limits(drawn, level)
-    return Estimate(difference(data), low, high, **about)
+    return percentile_limits(drawn, level, seed).on(Estimate(difference(data), **about))
 
 
 def ratio_of_sums(numerator: ArrayLike, denominator: ArrayLike, *, level: float = 0.95) -> Estimate:

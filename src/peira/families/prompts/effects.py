@@ -20,7 +20,7 @@ from peira.stats.mcnemar import paired_outcomes
 from peira.stats.paired import paired_difference
 from peira.stats.permutation import sign_flip_p
 from peira.stats.rank import hodges_lehmann, wilcoxon
-from peira.stats.result import Estimate
+from peira.stats.result import RESAMPLED, Estimate
 from peira.study.seeds import derive
 
 Floats = NDArray[np.float64]
@@ -151,7 +151,7 @@ def estimate(at: Comparison, metric: str, values: Sides, clusters: NDArray[Any])
     )
     interval = found.method.split(" + ")[0] if found.low is not None else "none"
     how = f"sign-flip of {'cluster' if clustered else 'item'} sums ({flip.how})"
-    return found.with_(p=flip.p, mc_error=flip.mc_error, method=f"{interval} + {how}")
+    return flip.on(found).with_(method=f"{interval} + {how}")
 
 
 def cluster_sums(differences: Floats, clusters: NDArray[Any]) -> Floats:
@@ -184,6 +184,7 @@ def metric_entry(at: Comparison, metric: str, role: str) -> dict[str, Any]:
     reasons: dict[str, str] = entry.pop("_reasons", {})
     if found.mc_error is not None:
         entry["mc_error"] = found.mc_error
+    entry |= {name: found.extra[name] for name in RESAMPLED if name in found.extra}
     entry |= _sensitivity(at, metric, values, clusters)
     entry |= _ranks(values.known, reasons)
     entry |= _margins(at, metric, values.known)

@@ -68,6 +68,7 @@ def loss_test(at: Comparison) -> dict[str, Any]:
     return {
         "control_share": float(lost[0].mean()), "arm_share": float(lost[1].mean()),
         "p_value": test.p, "method": f"sign-flip of lost shares ({test.how})",
+        **({} if test.mc_error is None else {"mc_error": test.mc_error, "p_seed": test.seed}),
     }  # fmt: skip
 
 

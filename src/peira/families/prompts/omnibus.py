@@ -54,8 +54,8 @@ def permutation_q(means: Floats, clusters: NDArray[Any], draws: int, seed: int) 
     rng = np.random.default_rng(seed)
     least = _spread(parts) - 1e-12
     hits = sum(_spread(rng.permuted(parts, axis=1)) >= least for _ in range(draws))
-    found = monte_carlo_p(int(hits), draws)
-    return entry | {"p_value": found.p, "mc_error": found.mc_error}
+    found = monte_carlo_p(int(hits), draws, seed)
+    return entry | {"p_value": found.p, "mc_error": found.mc_error, "p_seed": found.seed}
 
 
 def _parts(rows: Floats, clusters: NDArray[Any]) -> Floats:

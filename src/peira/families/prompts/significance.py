@@ -21,7 +21,7 @@ from peira.families.prompts.selective import selective_risk
 from peira.families.prompts.settings import CONTROL, AnalysisSettings, StatsSettings
 from peira.stats.clustered import cluster_mean
 from peira.stats.multiplicity import benjamini_hochberg, holm
-from peira.stats.result import Estimate
+from peira.stats.result import RESAMPLED, Estimate
 from peira.study.seeds import derive
 
 SCHEMA_VERSION = 3
@@ -59,6 +59,7 @@ class Compared:
             missing=entry["n_missing"], method=method, estimand=estimand,
             reason=reasons.get("delta_mean", reasons.get("ci_95", "empty")) if missing else None,
             mc_error=entry.get("mc_error"),
+            extra={name: entry[name] for name in RESAMPLED if name in entry},
         )  # fmt: skip
 
     @property

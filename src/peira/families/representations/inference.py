@@ -54,10 +54,10 @@ def by_bootstrap(
     real = draws[np.isfinite(draws)]
     if len(real) < 0.9 * len(draws):
         return Estimate(point, reason=NOT_IDENTIFIED, **about)
-    low, high = percentile_limits(real, 0.95)
-    if high - low <= 1e-9 * max(abs(point), 1e-9):
+    limits = percentile_limits(real, 0.95, rng)
+    if limits.high - limits.low <= 1e-9 * max(abs(point), 1e-9):
         return Estimate(point, reason=ZERO_VARIANCE, **about)
-    return Estimate(point, low, high, **about)
+    return limits.on(Estimate(point, **about))
 
 
 def emergence(

@@ -159,11 +159,12 @@ class Effects:
             found.append(Effect(name, factor, levels[a], levels[b], estimate, estimate.p, role=one))
         yield from found
         if len(levels) > 2:
-            p = any_level_p(data, factor, seed=seed)
+            test = any_level_p(data, factor, seed=seed)
             widest = max(found, key=lambda e: abs(e.estimate.estimate or 0.0))
+            estimate = widest.estimate.with_(p=None, estimand=f"{factor}: any level differs")
+            estimate = test.on(estimate) if test else estimate
             yield replace(
-                widest, p=p, kind="omnibus", role=role,
-                estimate=widest.estimate.with_(p=p, estimand=f"{factor}: any level differs"),
+                widest, p=estimate.p, kind="omnibus", role=role, estimate=estimate,
                 more={"test": f"all {len(levels)} levels alike; the widest contrast is shown"},
             )  # fmt: skip
 

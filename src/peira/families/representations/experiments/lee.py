@@ -99,19 +99,18 @@ def add_stages(spec: Spec, records: Sequence[Mapping[str, Any]], summary: Summar
     ):
         summary.find(
             f"css_{name}", f"{spec.keys[-1]}: {name.replace('_', ' ')} of CSS over N and position,"
-            " against contexts permuted between loss and Φ", _permuted(name, value, null, len(phis)))  # fmt: skip
+            " against contexts permuted between loss and Φ", _permuted(name, value, null, len(phis), rng))  # fmt: skip
 
 
-def _permuted(name: str, value: float, null: Any, n: int) -> Estimate:
-    """A statistic held against its values under permutation."""
+def _permuted(name: str, value: float, null: Any, n: int, rng: np.random.Generator) -> Estimate:
+    """A statistic held against its values under permutation, drawn from `rng`."""
     null = null[np.isfinite(null)]
     if not np.isfinite(value) or not len(null):
         return undefined(NOT_IDENTIFIED, n=n)
-    found = monte_carlo_p(int((null >= value - 1e-10).sum()), len(null))
+    found = monte_carlo_p(int((null >= value - 1e-10).sum()), len(null), rng)
     low, high = percentile_limits(null, 0.95)
-    return Estimate(value, p=found.p, n=n, reason=SINGLE_UNIT, method="permutation of contexts",
-                    mc_error=found.mc_error,
-                    estimand=f"{name}; null range [{low:.3g}, {high:.3g}]")  # fmt: skip
+    return found.on(Estimate(value, n=n, reason=SINGLE_UNIT, method="permutation of contexts",
+                             estimand=f"{name}; null range [{low:.3g}, {high:.3g}]"))  # fmt: skip
 
 
 def stage_statistics(r: Any) -> tuple[float, float]:
