@@ -21,6 +21,7 @@ from peira.stats import (
     davidson,
     dyadic_errors,
     half_win_logit,
+    least_squares,
     model_scores,
     optimal_replicates,
     paired_difference,
@@ -49,6 +50,34 @@ def test_wild_bootstrap_agrees_with_refitting_every_sign_pattern():
         assert wild_mean_p(d, cluster, null) == pytest.approx(expected)
         x = np.ones((d.size, 1))
         assert wild_cluster_p(d, x, cluster, 0, null=null).p == pytest.approx(expected)
+
+
+def test_a_regression_on_few_clusters_has_the_wild_bootstrap_p_and_the_nulls_it_accepts():
+    rng = np.random.default_rng(8)
+    cluster = np.repeat(np.arange(9), 4)
+    x, arm = rng.normal(size=36), np.tile([0.0, 1.0], 18)
+    y = 0.4 * x + arm + rng.normal(size=9)[cluster] + rng.normal(size=36)
+    design = np.column_stack([np.ones(36), x, arm])
+    got = contrast_t(y, design, [0, 0, 1], cluster=cluster)
+    assert "wild cluster bootstrap-t, Rademacher" in got.method
+    assert got.p == pytest.approx(wild_cluster_p(y, design, cluster).p)
+    width = got.high - got.low
+    for limit, inwards in ((got.low, 0.01 * width), (got.high, -0.01 * width)):
+        assert wild_cluster_p(y, design, cluster, null=limit - inwards).p <= 0.05
+        assert wild_cluster_p(y, design, cluster, null=limit + inwards).p > 0.05
+    # A contrast of two coefficients is a coefficient of the design in other coordinates.
+    both = contrast_t(y, design, [0, 1, 1], cluster=cluster)
+    other = np.column_stack([np.ones(36), x - arm, arm])
+    assert both.p == pytest.approx(wild_cluster_p(y, other, cluster).p)
+    assert both.estimate == pytest.approx(least_squares(y, other).beta[2])
+
+
+@pytest.mark.parametrize(("clusters", "told"), [(5, "too_few_clusters"), (7, "Webb"), (12, "CR2")])
+def test_the_error_of_a_regression_follows_from_its_number_of_clusters(clusters, told):
+    rng = np.random.default_rng(8)
+    cluster = np.repeat(np.arange(clusters), 3)
+    got = contrast_t(rng.normal(size=cluster.size), cluster * 1.0, [0, 1], cluster=cluster)
+    assert told in (got.reason or got.method)
 
 
 def test_wild_interval_holds_exactly_the_nulls_its_test_accepts():

@@ -170,7 +170,7 @@ def _wild_mean(base: Estimate, d: Floats, group: Ints, sizes: Floats) -> Estimat
     base = base.with_(
         method=f"wild cluster bootstrap-t, {kind} weights enumerated", se=se, p=p_at(0.0)
     )
-    limits = _invert(p_at, mean, se, 1 - base.level)
+    limits = invert(p_at, mean, se, 1 - base.level)
     if limits is None:
         return base.with_(reason=UNBOUNDED)
     return base.with_(low=limits[0], high=limits[1])
@@ -203,7 +203,7 @@ def _wild_p_function(
     return p_at
 
 
-def _invert(
+def invert(
     p_at: Callable[[float], float], mean: float, se: float, alpha: float
 ) -> tuple[float, float] | None:
     """Limits of the nulls that a test accepts; None if one side is never rejected."""

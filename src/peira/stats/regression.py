@@ -7,8 +7,8 @@ does not identify the contrast gives no estimate, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,14 @@ from peira.stats._arrays import (
     kept,
     same_length,
 )
-from peira.stats.clustered import FEWEST_CLUSTERS, all_weighted_sums, weight_points
+from peira.stats.clustered import (
+    FEWEST_CLUSTERS,
+    FEWEST_FOR_CR2,
+    MOST_FOR_WEBB,
+    all_weighted_sums,
+    invert,
+    weight_points,
+)
 from peira.stats.intervals import from_t
 from peira.stats.permutation import ENUMERATION_LIMIT, PValue, monte_carlo_p
 from peira.stats.result import (
@@ -35,6 +42,7 @@ from peira.stats.result import (
     SINGLE_UNIT,
     TOO_FEW_CLUSTERS,
     TOO_FEW_UNITS,
+    UNBOUNDED,
     ZERO_VARIANCE,
     Estimate,
     undefined,
@@ -168,10 +176,11 @@ def contrast_t(
     cluster: Labels | None = None,
     level: float = 0.95,
 ) -> Estimate:
-    """contrast' beta with HC2 (no clusters) or CR2 (clusters), Satterthwaite t.
+    """contrast' beta with HC2 (no clusters) or CR2 (12 clusters or more), Satterthwaite t.
 
-    `x` is rows x coefficients (a vector gets an intercept before it). Below six clusters the
-    estimate stands without an interval.
+    `x` is rows x coefficients (a vector gets an intercept before it). From 6 to 11 clusters p and
+    limits are those of the wild cluster bootstrap-t, every pattern enumerated (`wild_cluster_p`),
+    with CR2's error and degrees of freedom beside; below six the estimate stands alone.
     """
     weights = np.asarray(contrast, dtype=np.float64)
     method = "OLS, HC2 with Satterthwaite df" if cluster is None else "OLS, CR2"
@@ -201,7 +210,33 @@ def contrast_t(
     found = cr2(fit, group, weights)
     if found is None:
         return base.with_(reason=SINGLE_UNIT)
-    return from_t(base, *found) if found[0] > 0 else base.with_(reason=ZERO_VARIANCE)
+    if not found[0] > 0:
+        return base.with_(reason=ZERO_VARIANCE)
+    if cluster is None or clusters >= FEWEST_FOR_CR2:
+        return from_t(base, *found)
+    return _wild_contrast(base.with_(se=found[0], df=found[1]), fit, group, weights)
+
+
+def _wild_contrast(base: Estimate, fit: Fit, group: Ints, weights: Floats) -> Estimate:
+    """p of a zero contrast, and the nulls that the same test accepts."""
+    assert base.estimate is not None and base.se is not None
+    value, se = base.estimate, base.se
+    points = weight_points(base.n)
+    kind = "Webb" if base.n <= MOST_FOR_WEBB else "Rademacher"
+    base = base.with_(method=f"OLS, wild cluster bootstrap-t, {kind} weights enumerated")
+    # In coordinates whose first is the contrast, its rest any basis of what it does not weigh.
+    basis = np.vstack([weights, np.linalg.svd(weights[None])[2][1:]])
+    p_at = _wild_p_function(_in_basis(fit, basis), group, 0, _patterns(points, base.n, None))
+    limits = invert(p_at, value, se, 1 - base.level)
+    if limits is None:
+        return base.with_(p=p_at(0.0), reason=UNBOUNDED)
+    return base.with_(p=p_at(0.0), low=limits[0], high=limits[1])
+
+
+def _in_basis(fit: Fit, basis: Floats) -> Fit:
+    """The same fit with coefficients basis @ beta."""
+    x = fit.x @ np.linalg.inv(basis)
+    return replace(fit, x=x, beta=basis @ fit.beta, bread=basis @ fit.bread @ basis.T)
 
 
 def _exact(fit: Fit) -> bool:
@@ -243,18 +278,33 @@ def wild_cluster_p(
         return TOO_FEW_CLUSTERS
     if _exact(fit):
         return ZERO_VARIANCE
-    numerator, scores = _wild_forms(fit, group, coefficient, null)
     points = weight_points(8 if weights == "webb" else 9)
     if weights == "auto":
         points = weight_points(clusters)
     drawn = _patterns(points, clusters, seed)
-    top = drawn @ numerator
-    spread = ((drawn @ scores.T) ** 2).sum(axis=1)
-    observed_top, observed = float(numerator.sum()), float((scores.sum(axis=1) ** 2).sum())
-    hits = top**2 * observed >= observed_top**2 * spread * (1 - 1e-9)
+    share = _wild_p_function(fit, group, coefficient, drawn)(null)
     if len(points) ** clusters <= ENUMERATION_LIMIT:
-        return PValue(float(hits.mean()), None, "exact", len(points) ** clusters)
-    return monte_carlo_p(int(hits.sum()), len(drawn), seed)
+        return PValue(share, None, "exact", len(points) ** clusters)
+    return monte_carlo_p(round(share * len(drawn)), len(drawn), seed)
+
+
+def _wild_p_function(
+    fit: Fit, group: Ints, coefficient: int, drawn: Floats
+) -> Callable[[float], float]:
+    """Share of patterns whose |t| reaches the observed, by null: t's parts are linear in it."""
+    at = [_wild_forms(fit, group, coefficient, null) for null in (0.0, 1.0)]
+    every = np.vstack([drawn, np.ones(len(at[0][0]))])
+    (top0, part0), (top1, part1) = ((every @ top, every @ scores.T) for top, scores in at)
+    top1, part1 = top1 - top0, part1 - part0
+    squares = (part0**2).sum(axis=1), (part0 * part1).sum(axis=1), (part1**2).sum(axis=1)
+
+    def p_at(null: float) -> float:
+        top = (top0 + null * top1) ** 2
+        spread = squares[0] + 2 * null * squares[1] + null * null * squares[2]
+        hits = top[:-1] * spread[-1] >= top[-1] * spread[:-1] * (1 - 1e-9)
+        return float(hits.mean())
+
+    return p_at
 
 
 def _patterns(points: Floats, clusters: int, seed: Seed | None) -> Floats:
