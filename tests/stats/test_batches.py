@@ -30,7 +30,9 @@ from peira.stats import (
     missing_bounds,
     partial_eta2_limits,
     permuted_factor_p,
+    permuted_p,
     prediction_powered_mean,
+    rate_max_t,
     ratio_of_sums,
     risk_at_coverage,
     risk_coverage,
@@ -157,6 +159,56 @@ def test_arrangements_of_labels_keep_each_strata_and_come_once():
     found = rearrangements(labels, strata).tolist()
     assert (len(found), {tuple(row) for row in found}) == (18, expected)
     assert rearrangements(np.arange(10), None) is None
+
+
+def test_a_permuted_statistic_of_a_small_design_is_enumerated():
+    y, strata = np.array([0.3 - 0.2, 0.1, 0.7, 0.4, 0.9]), list("xxyyy")
+
+    def statistic(rows):
+        return np.abs(rows[:, 0] - rows[:, 1]) + np.abs(rows[:, 2] - 2 * rows[:, 3])
+
+    orders = [
+        [*a, *b] for a in itertools.permutations(y[:2]) for b in itertools.permutations(y[2:])
+    ]
+    every = statistic(np.array(orders))
+    got = permuted_p(y, strata, statistic, seed=1)
+    assert got.p == pytest.approx(np.mean(every >= every[0] - 1e-10))
+    assert (got.how, got.arrangements, got.mc_error) == (
+        "exact",
+        6,
+        None,
+    )  # 0.3 - 0.2 ties with 0.1
+    drawn = permuted_p(np.arange(30.0), None, lambda rows: rows[:, 0], seed=4, draws=99)
+    assert (drawn.how, drawn.seed) == ("Monte Carlo", 4)
+
+
+def test_rates_of_a_small_batch_are_compared_over_every_arrangement_of_its_blocks():
+    rng = np.random.default_rng(2)
+    block, cell = np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3)
+    mixed = rng.permutation(9)
+    outcome = np.array([1.0, 0, 0, 1, 1, 0, 1, 1, 0])[mixed]
+    has = np.stack([cell == 0, cell == 1, rng.random(9) < 0.5])[:, mixed].astype(float)
+    grid = np.empty((3, 3))
+    grid[block[mixed], cell[mixed]] = outcome
+    every = [
+        np.array([[grid[b][c] for c in inner] for b, inner in zip(outer, within, strict=True)])
+        for outer in itertools.permutations(range(3))
+        for within in itertools.product(itertools.permutations(range(3)), repeat=3)
+    ]
+
+    def gaps(y):
+        n1, n0 = has.sum(axis=1), (1 - has).sum(axis=1)
+        pooled = y.mean()
+        spread = np.sqrt(pooled * (1 - pooled) * (1 / n1 + 1 / n0))
+        return np.abs(has @ y / n1 - (1 - has) @ y / n0) / spread
+
+    largest = np.array([gaps(each[block[mixed], cell[mixed]]).max() for each in every])
+    expected = [np.mean(largest >= value - 1e-9) for value in gaps(outcome)]
+    got = rate_max_t(outcome, has, block[mixed], cell[mixed], seed=1)
+    assert [each.p for each in got] == pytest.approx(expected)
+    assert {(each.how, each.arrangements) for each in got} == {("exact", 3 * 27)}
+    uneven = rate_max_t(outcome[:-1], has[:, :-1], block[mixed][:-1], cell[mixed][:-1], seed=1)
+    assert {each.how for each in uneven} == {"exact"}
 
 
 def test_anova_matches_statsmodels_and_shows_the_noise():

@@ -20,8 +20,12 @@ from peira.stats.multiplicity import holm
 from peira.stats.permutation import (
     DRAWS,
     ENUMERATION_LIMIT,
+    PValue,
     all_sign_sums,
+    in_blocks,
+    monte_carlo_p,
     random_sign_sums,
+    rearrangements,
     shuffle_within,
 )
 from peira.stats.result import Estimate
@@ -88,13 +92,13 @@ def _all_sums(moving: Floats) -> Iterator[Floats]:
 
 def rate_max_t(
     outcome: Floats, has: Floats, block: Ints, cell: Ints, *, seed: Seed, draws: int = DRAWS
-) -> list[float | None]:
+) -> list[PValue | None]:
     """Family-wise p of candidates that go with a 0/1 outcome: max-T over |difference of rates| in
     null standard errors (Westfall & Young 1993).
 
     `has`: candidates x units, NaN where it cannot be said. The outcome is permuted, whole blocks
-    first, then cells within each; an unbalanced plan as one exchangeable lot. None for a candidate
-    that all or no units have, or where all outcomes are alike.
+    first, then cells within each; an unbalanced plan as one exchangeable lot. Exact up to 2^20
+    arrangements. None for a candidate that all or no units have, or where all outcomes are alike.
     """
     table = np.where(has == 1, 1.0, 0.0)
     known = np.isfinite(has).astype(float)
@@ -102,13 +106,22 @@ def rate_max_t(
     if not outcome.size or not len(has) or np.ptp(outcome) == 0:
         return [None] * len(has)
     observed = _rate_scores(outcome[None, :], table, known)[0]
-    hits, rng, step = np.zeros(len(has)), generator(seed), 500
-    for start in range(0, draws, step):
-        drawn = _shuffled_blocks(outcome, block, cell, min(step, draws - start), rng)
-        largest = _rate_scores(drawn, table[usable], known[usable]).max(axis=1, initial=0.0)
+    every, rng, step = _every_block(outcome, block, cell), generator(seed), 500
+    drawn = in_blocks(every) if every is not None else (
+        _shuffled_blocks(outcome, block, cell, min(step, draws - start), rng)
+        for start in range(0, draws, step)
+    )  # fmt: skip
+    hits = np.zeros(len(has), dtype=np.int64)
+    for rows in drawn:
+        largest = _rate_scores(rows, table[usable], known[usable]).max(axis=1, initial=0.0)
         hits += (largest[:, None] >= observed[None, :] - 1e-9).sum(axis=0)
-    p = (1 + hits) / (1 + draws)
-    return [float(value) if ok else None for value, ok in zip(p, usable, strict=True)]
+
+    def p_of(found: int) -> PValue:
+        if every is None:
+            return monte_carlo_p(found, draws, seed)
+        return PValue(found / len(every), None, "exact", len(every))
+
+    return [p_of(int(found)) if ok else None for found, ok in zip(hits, usable, strict=True)]
 
 
 def _rate_scores(outcome: Floats, table: Floats, known: Floats) -> Floats:
@@ -122,12 +135,43 @@ def _rate_scores(outcome: Floats, table: Floats, known: Floats) -> Floats:
     return np.where(np.isfinite(scores), scores, 0.0)
 
 
-def _shuffled_blocks(
-    outcome: Floats, block: Ints, cell: Ints, size: int, rng: np.random.Generator
-) -> Floats:
+def _grid(outcome: Floats, block: Ints, cell: Ints) -> tuple[Floats, Ints, Ints]:
+    """Outcomes as blocks x cells, NaN where a plan has none, and where each unit stands."""
     rows, columns = (np.unique(labels, return_inverse=True)[1] for labels in (block, cell))
     grid = np.full((1 + rows.max(), 1 + columns.max()), np.nan)
     grid[rows, columns] = outcome
+    return grid, rows, columns
+
+
+def _every_block(outcome: Floats, block: Ints, cell: Ints) -> np.ndarray | None:
+    """Every distinct arrangement of 0/1 outcomes that `_shuffled_blocks` draws from, one a row;
+    None beyond 2^20 of them. Blocks are arranged by their number of hits, then hits within each."""
+    grid, rows, columns = _grid(outcome, block, cell)
+    if np.isnan(grid).any():
+        return rearrangements(outcome.astype(np.int64), None)
+    cells = grid.shape[1]
+    used, coded = np.unique(grid.sum(axis=1).astype(np.int64), return_inverse=True)
+    ways = np.array([math.comb(cells, int(k)) for k in used], dtype=object)
+    orders = rearrangements(coded, None)
+    total = math.prod(ways[coded]) * (0 if orders is None else len(orders))
+    if orders is None or total * max(1, outcome.size // 64) > ENUMERATION_LIMIT:
+        return None
+    kinds = [rearrangements((np.arange(cells) < k).astype(np.int64), None) for k in used]
+    table, ways = np.concatenate([k for k in kinds if k is not None]), ways.astype(np.int64)
+    found = np.zeros((len(orders), 0), dtype=np.uint8)
+    for place in range(len(grid)):  # each arrangement so far takes every row its block may be
+        kind = orders[:, place]
+        each = np.repeat(np.arange(len(orders)), ways[kind])
+        nth = np.arange(len(each)) - (np.cumsum(ways[kind]) - ways[kind])[each]
+        rows_of = (np.cumsum(ways) - ways)[kind[each]] + nth
+        found, orders = np.concatenate([found[each], table[rows_of]], axis=1), orders[each]
+    return np.asarray(found[:, rows * cells + columns])
+
+
+def _shuffled_blocks(
+    outcome: Floats, block: Ints, cell: Ints, size: int, rng: np.random.Generator
+) -> Floats:
+    grid, rows, columns = _grid(outcome, block, cell)
     if np.isnan(grid).any():
         return rng.permuted(np.tile(outcome, (size, 1)), axis=1)
     order = np.argsort(rng.random((size, len(grid))), axis=1)

@@ -55,12 +55,28 @@ def permuted_p(
 ) -> PValue:
     """p of a statistic when values are rearranged within strata; large ones speak against the null.
 
-    `statistic` maps rearrangements (draws x units) to one number each.
+    `statistic` maps rearrangements (draws x units) to one number each. Exact up to
+    2^20 arrangements, those of equal values being one.
     """
     observed = float(statistic(values[None, :])[0])
-    observed -= 1e-12 * abs(observed)
+    observed -= 1e-10 * abs(observed)
+
+    def hits(rows: Floats) -> int:
+        return int((statistic(rows) >= observed).sum())
+
+    _, at, coded = np.unique(tie_grid(values)[0], return_index=True, return_inverse=True)
+    every = rearrangements(coded, strata)
+    if every is not None:
+        found = sum(hits(values[at][rows]) for rows in in_blocks(every))
+        return PValue(found / len(every), None, "exact", len(every))
     blocks = shuffled_blocks(values, strata, generator(seed), draws)
-    return monte_carlo_p(sum(int((statistic(b) >= observed).sum()) for b in blocks), draws)
+    return monte_carlo_p(sum(map(hits, blocks)), draws, seed)
+
+
+def in_blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows in blocks that are small in memory."""
+    step = max(1, _BLOCK // max(1, rows.shape[1]))
+    return (rows[at : at + step] for at in range(0, len(rows), step))
 
 
 def shuffled_blocks(
@@ -173,6 +189,8 @@ def rearrangements(labels: Ints, strata: Labels | None) -> Ints | None:
     """Every distinct arrangement of coded labels within strata, one a row; None beyond 2^20 of
     them, or beyond 64 times as many entries."""
     group = np.zeros(labels.size, dtype=np.int64) if strata is None else codes(strata)[0]
+    if not labels.size:
+        return np.zeros((1, 0), dtype=np.uint8)
     each = range(int(group.max()) + 1)
     counts = [np.bincount(labels[group == g], minlength=labels.max() + 1) for g in each]
     ways = [
@@ -208,10 +226,9 @@ def label_permutation_p(
         return np.asarray((sums**2 / sizes).sum(axis=(1, 2)))
 
     observed = float(statistics(labels[None])[0]) * (1 - 1e-10)
-    step = max(1, _BLOCK // labels.size)
     every = rearrangements(labels, strata)
     if every is not None:
-        found = sum(hits(every[at : at + step]) for at in range(0, len(every), step))
+        found = sum(map(hits, in_blocks(every)))
         return PValue(found / len(every), None, "exact", len(every))
     blocks = shuffled_blocks(labels, strata, generator(seed), draws)
     return monte_carlo_p(sum(map(hits, blocks)), draws, seed)

@@ -29,6 +29,7 @@ from peira.families.scenarios.summaries import (
 from peira.stats.intervals import wilson
 from peira.stats.meta import shrunken_rates
 from peira.stats.patterns import area_under_curve, rate_max_t
+from peira.stats.permutation import PValue
 from peira.stats.tables import mantel_haenszel as common_odds_ratio
 from peira.study.seeds import derive
 
@@ -110,7 +111,7 @@ def search(batch: Batch) -> tuple[list[dict[str, Any]], float | None]:
     odd = np.array([trial.replicate % 2 == 1 for trial in batch.trials])
     seed = derive(batch.name, "patterns")
     p_found = _family_wise(batch, met, asked, odd, seed)
-    chosen = [i for i, p in enumerate(p_found) if p is not None and p < ALPHA]
+    chosen = [i for i, test in enumerate(p_found) if test and test.p < ALPHA]
     again = _family_wise(batch, met, [asked[i] for i in chosen], ~odd, seed + 1)
     p_again = dict(zip(chosen, again, strict=True))
     rows = [_row(batch, c, p_found[i], p_again.get(i), met) for i, c in enumerate(asked)]
@@ -119,7 +120,7 @@ def search(batch: Batch) -> tuple[list[dict[str, Any]], float | None]:
 
 def _family_wise(
     batch: Batch, met: Floats, asked: Sequence[Candidate], half: np.ndarray, seed: int
-) -> list[float | None]:
+) -> list[PValue | None]:
     """p of each candidate on one half of the trials."""
     index = np.flatnonzero(half)
     has = np.array([[np.nan if x is None else x for x in c.has] for c in asked], dtype=float)
@@ -136,13 +137,15 @@ def _family_wise(
 
 
 def _row(
-    batch: Batch, candidate: Candidate, p_found: float | None, p_again: float | None, met: Floats
+    batch: Batch, candidate: Candidate, found: PValue | None, again: PValue | None, met: Floats
 ) -> dict[str, Any]:
     return {
         "factor": candidate.factor, "level": candidate.level, "kind": candidate.kind,
         "cause": candidate.kind == "assigned level", **mantel_haenszel(batch, candidate, met),
-        "p_found": p_found, "p_confirmed": p_again, "n": sum(_sides(candidate.has)),
-        "confirmed": p_again is not None and p_again < ALPHA,
+        "p_found": found.p if found else None, "p_confirmed": again.p if again else None,
+        "n": sum(_sides(candidate.has)), "confirmed": bool(again and again.p < ALPHA),
+        **{f"{name}_{what}": getattr(test, what) for name, test in (("found", found), ("confirmed", again))
+           for what in ("mc_error", "seed") if test and test.mc_error is not None},
     }  # fmt: skip
 
 
