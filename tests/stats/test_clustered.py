@@ -72,7 +72,9 @@ def test_a_regression_on_few_clusters_has_the_wild_bootstrap_p_and_the_nulls_it_
     assert both.estimate == pytest.approx(least_squares(y, other).beta[2])
 
 
-@pytest.mark.parametrize(("clusters", "told"), [(5, "too_few_clusters"), (7, "Webb"), (12, "CR2")])
+@pytest.mark.parametrize(
+    ("clusters", "told"), [(5, "too_few_clusters"), (6, "Webb"), (8, "Webb"), (12, "CR2")]
+)
 def test_the_error_of_a_regression_follows_from_its_number_of_clusters(clusters, told):
     rng = np.random.default_rng(8)
     cluster = np.repeat(np.arange(clusters), 3)

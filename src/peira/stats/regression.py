@@ -35,7 +35,7 @@ from peira.stats.clustered import (
     weight_points,
 )
 from peira.stats.intervals import from_t
-from peira.stats.permutation import ENUMERATION_LIMIT, PValue, monte_carlo_p
+from peira.stats.permutation import ENUMERATION_LIMIT, PValue, in_blocks, monte_carlo_p
 from peira.stats.result import (
     EMPTY,
     RANK_DEFICIENT,
@@ -267,7 +267,7 @@ def wild_cluster_p(
     """Wild cluster bootstrap-t p of one coefficient, the null imposed; a reason code without one.
 
     `weights`: "rademacher", "webb" or "auto" (Webb up to 8 clusters). All patterns are
-    enumerated when there are at most 2^20, else 9,999 are drawn from `seed`.
+    enumerated when at most 2^20 differ in |t|, else 9,999 are drawn from `seed`.
     Sources: Cameron, Gelbach & Miller 2008; Webb 2023; Roodman et al. 2019.
     """
     fit = least_squares(y, x)
@@ -283,7 +283,7 @@ def wild_cluster_p(
         points = weight_points(clusters)
     drawn = _patterns(points, clusters, seed)
     share = _wild_p_function(fit, group, coefficient, drawn)(null)
-    if len(points) ** clusters <= ENUMERATION_LIMIT:
+    if _enumerable(points, clusters):
         return PValue(share, None, "exact", len(points) ** clusters)
     return monte_carlo_p(round(share * len(drawn)), len(drawn), seed)
 
@@ -293,22 +293,35 @@ def _wild_p_function(
 ) -> Callable[[float], float]:
     """Share of patterns whose |t| reaches the observed, by null: t's parts are linear in it."""
     at = [_wild_forms(fit, group, coefficient, null) for null in (0.0, 1.0)]
-    every = np.vstack([drawn, np.ones(len(at[0][0]))])
-    (top0, part0), (top1, part1) = ((every @ top, every @ scores.T) for top, scores in at)
-    top1, part1 = top1 - top0, part1 - part0
-    squares = (part0**2).sum(axis=1), (part0 * part1).sum(axis=1), (part1**2).sum(axis=1)
+
+    def powers(rows: Floats) -> Floats:
+        """Top and squared spread of t as polynomials in the null: five numbers a pattern."""
+        (top0, part0), (top1, part1) = ((rows @ top, rows @ scores.T) for top, scores in at)
+        part1 = part1 - part0
+        squares = [(a * b).sum(axis=1) for a, b in ((part0, part0), (part0, part1), (part1, part1))]
+        return np.array([top0, top1 - top0, *squares])
+
+    def parts_at(known: Floats, null: float) -> tuple[Floats, Floats]:
+        top0, top1, square0, square1, square2 = known
+        return (top0 + null * top1) ** 2, square0 + 2 * null * square1 + null * null * square2
+
+    every = np.concatenate([powers(rows) for rows in in_blocks(drawn)], axis=1)
+    as_observed = powers(np.ones((1, drawn.shape[1])))
 
     def p_at(null: float) -> float:
-        top = (top0 + null * top1) ** 2
-        spread = squares[0] + 2 * null * squares[1] + null * null * squares[2]
-        hits = top[:-1] * spread[-1] >= top[-1] * spread[:-1] * (1 - 1e-9)
-        return float(hits.mean())
+        (top, spread), (observed, own) = parts_at(every, null), parts_at(as_observed, null)
+        return float((top * own >= observed * spread * (1 - 1e-9)).mean())
 
     return p_at
 
 
+def _enumerable(points: Floats, clusters: int) -> bool:
+    """True for at most 2^20 patterns, a pattern and its mirror (of the same |t|) being one."""
+    return bool(len(points) ** clusters <= 2 * ENUMERATION_LIMIT)
+
+
 def _patterns(points: Floats, clusters: int, seed: Seed | None) -> Floats:
-    if len(points) ** clusters <= ENUMERATION_LIMIT:
+    if _enumerable(points, clusters):
         half = points[: len(points) // 2]
         columns = np.eye(clusters)
         return np.column_stack([all_weighted_sums(e, points, half) for e in columns])
