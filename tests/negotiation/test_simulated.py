@@ -100,6 +100,7 @@ def test_a_bid_takes_enough_and_leaves_the_others_what_they_want():
     [
         ("sim:skill=2", "0 to 1"),
         ("sim:skill=high", "a number"),
+        ("sim:linear,lie=nan", "a number"),
         ("sim:boulware,e=0", "above 0"),
         ("sim:linear,lie=3", "0 to 1"),
         ("sim:linear,charm=1", "unknown option"),

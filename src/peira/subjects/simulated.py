@@ -9,6 +9,7 @@ Invariant: an answer is a pure function of the request, so order of execution ne
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -53,9 +54,12 @@ class SimSpec:
 
 def _number(where: str, name: str, text: str) -> float:
     try:
-        return float(text)
+        found = float(text)
     except ValueError:
-        raise InputError(f"subject {where}: {name}={text!r}\n  allowed: a number") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise InputError(f"subject {where}: {name}={text!r}\n  allowed: a number")
+    return found
 
 
 class Answerer(Protocol):
