@@ -235,6 +235,24 @@ async def test_a_driver_killed_before_it_puts_the_shards_away_charges_nothing_tw
     journal.close()
 
 
+def test_of_a_worker_left_at_work_every_process_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("peira.engine.executors.slurm.FAREWELL", 0)
+    home = tmp_path / shards.FOLDER / "w1"
+    home.mkdir(parents=True)
+    (home / shards.JOB).write_bytes(orjson.dumps({"cluster": "local", "job": "1"}))
+    sleeping = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)", "submitit"]
+    left = [subprocess.Popen(sleeping, stdout=subprocess.PIPE) for _ in range(2)]
+    for each in left:
+        each.stdout.readline()
+    (home / shards.SHARD).write_bytes(b"".join(shards.line("hello", pid=p.pid) for p in left))
+    journal = Journal(tmp_path / "run.db")
+    assert recover(journal, tmp_path) == 1
+    journal.close()
+    assert [each.wait(timeout=10) for each in left] == [-signal.SIGKILL] * 2
+    for each in left:
+        each.stdout.close()
+
+
 async def test_what_was_imported_is_not_imported_again(tmp_path):
     purchase = Purchase(1, 1, "seat|call|0", b"\1" * 16, "m", 700)
     writer = shards.ShardWriter(tmp_path / shards.SHARD)

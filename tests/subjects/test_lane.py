@@ -90,6 +90,15 @@ async def test_calls_share_a_connection_and_say_all_that_is_needed(post) -> None
         assert sum(line.startswith("Host: 127.0.0.1:") for line in lines) == 1
 
 
+@pytest.mark.parametrize("post", ["fast"], indirect=True)
+async def test_the_length_is_said_once_whatever_a_study_says_of_it(post) -> None:
+    script = Script([OK])
+    async with post(script) as lane:
+        stated = Lane(lane.client, lane.url, HEADERS | {"content-length": "7"})
+        assert (await stated.post(b"{}", 10)).body == b"ok"
+    assert script.seen[0][0].lower().count("content-length") == 1 and script.seen[0][1] == b"{}"
+
+
 @pytest.mark.parametrize(
     ("answer", "body"),
     [

@@ -389,7 +389,8 @@ def recover(journal: Journal, run: Path) -> int:
 
 
 def _at_work(home: Path) -> Callable[[], None] | None:
-    """How to end a worker that has not said bye and whose job is still there; None if it is gone."""
+    """How to end a worker that has not said bye and whose job is still there (with what it was
+    before a requeue); None if it is gone."""
     lines, _ = shards.lines_from(home / shards.SHARD, 0)
     if any(each["kind"] == "bye" for each in lines):
         return None
@@ -397,7 +398,7 @@ def _at_work(home: Path) -> Callable[[], None] | None:
     if note["cluster"] == "slurm":
         return partial(slurm_cancel, note["job"]) if slurm_alive([note["job"]]) else None
     alive = [each["pid"] for each in lines if each["kind"] == "hello" and is_local(each["pid"])]
-    return partial(kill_local, alive[-1]) if alive else None
+    return partial(kill_local, *alive) if alive else None
 
 
 def _import_orphan(journal: Journal, home: Path) -> None:

@@ -140,11 +140,11 @@ def is_local(pid: int) -> bool:
         return False
 
 
-def kill_local(pid: int) -> None:
-    """End a worker process of this machine, and see it gone."""
-    if is_local(pid):
+def kill_local(*pids: int) -> None:
+    """End worker processes of this machine, and see them gone."""
+    for pid in filter(is_local, pids):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + GONE_WITHIN
-    while is_local(pid) and time.monotonic() < deadline:
+    while any(map(is_local, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)

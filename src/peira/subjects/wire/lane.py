@@ -67,7 +67,8 @@ class Lane:
         headers.update(self.headers)
         loop = asyncio.get_running_loop()
         request = aiohttp.ClientRequest("POST", url, headers=headers, loop=loop, session=session)
-        lines = [f"{name}: {value}" for name, value in request.headers.items() if name != LENGTH]
+        lines = [f"{name}: {value}" for name, value in request.headers.items()
+                 if name.lower() != LENGTH.lower()]  # fmt: skip
         if any(sign in line for line in lines for sign in "\r\n\0"):
             return
         head = [f"POST {url.raw_path_qs} HTTP/1.1", *lines, f"{LENGTH}: "]
