@@ -11,7 +11,7 @@
    with a claim of structure anywhere.
 
 Prints the table of docs/representations.md; exit code 1 if a row misses its bar. All data are
-simulated. About 20 CPU-minutes.
+simulated. About 11 CPU-minutes.
 """
 
 from __future__ import annotations
