@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from peira import api
+from peira.errors import InputError
 from peira.families.negotiation import cell_tables, model_tables, model_views, scaling_law
+from peira.families.negotiation.backtest import backtest_table, newer_models
 from peira.families.negotiation.planted import Truth, planted
 from peira.families.negotiation.rows import Games
 from peira.report import rules
@@ -12,6 +14,7 @@ from peira.report.analysis import Analysis
 from peira.stats.dyads import capability_slope
 from peira.stats.effects import gini
 from peira.store.records import RunView
+from peira.study.study import Study
 
 
 def skills(count):
@@ -312,3 +315,32 @@ def test_three_seats_are_told_by_share_and_rule_over_instances(tmp_path):
     for row in games.rows:
         loud = group_tables.outvoted(row)
         assert len(loud) <= (0 if ("acceptance", "unanimity") in row.extra else 1)
+
+
+def test_older_models_foretell_newer_ones_and_games_against_newer_do_not_leak():
+    models = skills(12)
+    newer = sorted(models, key=models.get)[-3:]
+    games = planted(Truth(models, slope=30.0, noise=3.0), seeds=range(3))
+    law = scaling_law.laws(games)[0]
+    table = backtest_table(games, law, newer)
+    assert [row["model"] for row in table.rows] == [m for m in law.scores.models if m in newer]
+    assert {row["inside"] for row in table.rows} == {"yes"}
+    for row in table.rows:
+        assert row["foretold"].n == 9
+        assert row["foretold"].low < row["score"] < row["foretold"].high
+    few = backtest_table(games, law, sorted(models)[:8])
+    assert "fewer models" in few.note
+    assert all(row["foretold"].reason == "too_few_models" for row in few.rows)
+    assert backtest_table(games, law, ()) is None
+
+
+@pytest.mark.parametrize(
+    "asked", [["a"], {"newer": []}, {"newer": ["c"]}, {"newer": ["a"], "x": 1}]
+)
+def test_a_backtest_of_no_model_of_the_study_is_refused(asked):
+    def study(asked):
+        return Study(family="negotiation", analysis={"backtest": asked})
+
+    assert newer_models(study({"newer": ["b"]}), {"a", "b"}) == ("b",)
+    with pytest.raises(InputError, match="of a, b"):
+        newer_models(study(asked), {"a", "b"})

@@ -100,6 +100,7 @@ ON_SCORES: dict[str, Case] = {
     "anytime_p": lambda t, c: ps.anytime_p(_plain(t)),
     "area_under_curve": lambda t, c: ps.area_under_curve(_plain(t), _plain(t) > 0.5),
     "asymptotic_sequence": lambda t, c: ps.asymptotic_sequence(_plain(t)),
+    "backtest": lambda t, c: ps.backtest("linear", t, c, [i >= 8 for i in range(len(t))]),
     "band": lambda t, c: ps.band(ps.fit_form("linear", t, c), [0.5]),
     "bca_limits": lambda t, c: ps.bca_limits(_plain(t), None, 0.95, 1, 200),
     "betting_sequence": lambda t, c: ps.betting_sequence(_plain(t), (0, 1)),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peira.stats import (
+    backtest,
     band,
     bootstrap_parameters,
     compare_forms,
@@ -183,3 +184,37 @@ def test_profile_interval_is_open_where_the_data_are_silent():
     got = parameter_interval("logistic4", "range", x, y)
     assert got.high is None or got.high > 1.5
     assert got.estimate is not None
+
+
+def test_a_backtest_holds_newer_models_against_a_fit_of_older_ones_alone():
+    rng = np.random.default_rng(5)
+    x = np.linspace(0, 1, 12)
+    y = 3 * x + rng.normal(0, 0.1, 12)
+    newer = np.arange(12) >= 9
+    got = backtest("linear", x, y, newer)
+    slope, intercept = np.polyfit(x[:9], y[:9], 1)
+    assert got.predicted == pytest.approx(intercept + slope * x[9:])
+    limits = band(fit_form("linear", x[:9], y[:9]), x[9:])
+    assert (got.low, got.high) == (pytest.approx(limits.low), pytest.approx(limits.high))
+    assert got.rmse == pytest.approx(np.sqrt(np.mean((y[9:] - got.predicted) ** 2)))
+    assert got.rmse_of_mean == pytest.approx(np.sqrt(np.mean((y[9:] - y[:9].mean()) ** 2)))
+    assert (got.older, got.newer, got.inside, got.extrapolated) == (9, 3, (True,) * 3, (True,) * 3)
+    moved = backtest("linear", x, np.where(newer, y + 5, y), newer)
+    assert moved.predicted == got.predicted and moved.inside == (False,) * 3
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "reason"),
+    [(5, 3, "too_few_models"), (0, 3, "too_few_models"), (8, 0, "empty")],
+)
+def test_a_backtest_without_models_has_a_reason(older, newer, reason):
+    x = np.arange(older + newer) * 1.0
+    got = backtest("linear", x, x**2, x >= older)
+    assert (got.reason, got.rmse, got.predicted) == (reason, None, ())
+
+
+def test_a_backtest_of_an_exact_fit_has_points_and_no_limits():
+    x = np.arange(9.0)
+    got = backtest("linear", x, 2 * x, x >= 7)
+    assert (got.reason, got.low, got.inside) == ("zero_variance", (), ())
+    assert got.predicted == pytest.approx([14, 16])

@@ -77,6 +77,7 @@ _HOMES = {
         Band Comparison ScalingFit band bootstrap_parameters compare_forms
         extrapolation_grid fit_form lofo_rmse lomo_rmse model_means parameter_interval
     """,
+    "scaling_backtest": "Backtest backtest",
     "scaling_forms": "isotonic",
     "selective": """
         Calibration RiskCoverage calibration compare_risk_coverage expected_errors

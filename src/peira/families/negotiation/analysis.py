@@ -17,6 +17,7 @@ from peira.families.negotiation import (
     model_views,
     scaling_law,
 )
+from peira.families.negotiation.backtest import backtest_table, newer_models
 from peira.families.negotiation.behaviour_table import behaviours, table_of, words_of
 from peira.families.negotiation.judging import agreement_table, ratings_table
 from peira.families.negotiation.rows import AXIS_LABELS, Games, Row, games_of
@@ -58,7 +59,8 @@ def _tables(run: RunView, games: Games, laws: Sequence[Law], seen: Any) -> list[
         tables += [scaling_law.slopes(laws), scaling_law.forms_table(laws),
                    model_views.views_table(games, laws[0])]  # fmt: skip
     if laws:
-        tables.append(model_views.relations_table(games))
+        newer = newer_models(run.study, games.models)
+        tables += [backtest_table(games, laws[0], newer), model_views.relations_table(games)]
     if games.pairs:
         tables += [
             cell_tables.cells(games), cell_tables.normalised(games), cell_tables.positions(games),

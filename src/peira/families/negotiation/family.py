@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peira.engine.lab import Lab
@@ -11,7 +11,7 @@ from peira.families.negotiation.outcome import NegotiationOutcome, compared
 from peira.families.negotiation.settings import NegotiationSettings, seat_name
 from peira.families.negotiation.simulated import KINDS
 from peira.families.negotiation.trial import play
-from peira.study.study import TrialPlan
+from peira.study.study import Study, TrialPlan
 from peira.subjects.simulated import Answerer, SimSpec
 from peira.subjects.subject import Sampling
 
@@ -71,6 +71,13 @@ class Negotiation(Family[NegotiationSettings, NegotiationOutcome]):
                 yield model, settings.judging
             else:
                 yield from ((model, each) for each in settings.samplings(model).values())
+
+    def declared(self, study: Study, settings: Sequence[NegotiationSettings]) -> dict[str, Any]:
+        """No hypotheses; a backtest of models that the study does not have is refused here."""
+        from peira.families.negotiation.backtest import newer_models
+
+        newer_models(study, {model for each in settings for model in each.models})
+        return {}
 
     def stand_in(self, model: str, capability: Mapping[str, float]) -> str:
         """`sim:skill` by MMLU-Pro, so that the whole study can be seen at no cost."""
