@@ -134,6 +134,9 @@ def test_seeds_of_one_size_are_one_point_of_the_power_law() -> None:
     assert (found.unit, found.estimate.n) == ("graph size", 4)
     assert found.estimate.estimate == pytest.approx(1.5)
     assert size_findings(whole[:6]) == []
+    other = [(record, data | {"model": "other"}) for record, data in whole]
+    names = [finding.name for finding in size_findings([*whole, *other])]
+    assert names == ["transition_power_law, m, ring", "transition_power_law, other, ring"]
 
 
 def test_means_over_seeds_say_so() -> None:

@@ -295,18 +295,20 @@ def size_findings(found: Sequence[Trial]) -> list[Finding]:
     """Power law of the transition length in graph size, from four sizes of one kind of graph."""
     kinds: dict[tuple[str, str], dict[int, list[float]]] = {}
     for _, data in found:
-        told = data["diagnostics"].get("transition", {})
-        if told.get("estimate"):
+        found_at = data["diagnostics"].get("transition", {}).get("estimate")
+        if found_at:
             kind = (data["model"], data["graph"].partition(":")[0])
             size = len(data["curves"]["graph"]["clusters"])
             logs = kinds.setdefault(kind, {}).setdefault(size, [])
-            logs.append(float(np.log(told["estimate"])))  # of one size: averaged, never more units
+            logs.append(float(np.log(found_at)))  # of one size: averaged, never more units
+    told = {kind: sizes for kind, sizes in kinds.items() if len(sizes) >= 4}
     return [
         Finding(
-            "transition_power_law", "exponent of the transition length in the number of nodes",
+            ", ".join(("transition_power_law", *(kind if len(told) > 1 else ()))),
+            "exponent of the transition length in the number of nodes",
             slope(np.log(list(sizes)), [float(np.mean(logs)) for logs in sizes.values()]).with_(
                 method="least squares in logs, t", estimand="exponent"),
             unit="graph size",
         )
-        for sizes in kinds.values() if len(sizes) >= 4
+        for kind, sizes in told.items()
     ]  # fmt: skip
