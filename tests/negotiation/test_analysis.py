@@ -1,5 +1,7 @@
 """The analysis recovers what was planted, and finds nothing where nothing was planted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from peira.report import rules
 from peira.report.analysis import Analysis
 from peira.stats.dyads import capability_slope
 from peira.stats.effects import gini
+from peira.stats.scaling import compare_forms
 from peira.store.records import RunView
 from peira.study.study import Study
 
@@ -59,8 +62,6 @@ def test_a_seat_effect_is_separated_from_skill():
 
 def test_a_game_missing_in_one_order_leaves_its_instance_out_of_the_role_average():
     games = planted(Truth({"a": 0.0, "b": 1.0}, seat=40.0, noise=0.0), seeds=range(4))
-    import dataclasses
-
     rows = [dataclasses.replace(r, outcome=None) if r.number == 0 else r for r in games.rows]
     found = cell_tables.mean_of(rows, lambda row: row.difference(), "difference")
     assert (found.n, found.missing) == (3, 1)
@@ -117,6 +118,17 @@ def test_the_tables_of_a_law_pass_the_reports_own_rules():
     tables = (scaling_law.slopes(laws), scaling_law.forms_table(laws), views)
     rules.check(Analysis("A planted law.", tables=tables))
     assert {round(row["slope"]) for row in views.rows} == {10}
+
+
+def test_forms_say_why_none_has_a_weight_where_one_passes_through_every_model():
+    law = scaling_law.laws(planted(Truth(skills(7), slope=10.0)))[0]
+    x = np.arange(7.0)
+    table = scaling_law.forms_table([dataclasses.replace(law, forms=compare_forms(x, 2 * x + 1))])
+    assert {row["weight"] for row in table.rows} == {None}
+    assert all(
+        "passes through every model" in row["note"] or "refused" in row["note"]
+        for row in table.rows
+    )
 
 
 def test_forms_are_tried_on_whole_makers_left_out_where_all_makers_are_known():

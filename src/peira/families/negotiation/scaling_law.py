@@ -196,12 +196,15 @@ def forms_table(found: Sequence[Law]) -> Table | None:
     forms = head.forms
     makers = [maker(name) or "" for name in head.scores.models]
     known = all(makers) and len(set(makers)) > 1
+    exact = any(fit.exact for fit in forms.fits.values())
+    unweighed = "no weights: a form passes through every model" if exact else ""
     rows = tuple(
         {
             "form": name, "n_models": fit.n, "k": fit.k, "aicc": fit.aicc, "weight": forms.weights.get(name),
             "rmse": forms.lomo_rmse.get(name), "r2": fit.r_squared,
             "makers": lofo_rmse(name, head.x, head.scores.scores, makers) if known else None,
-            "note": "" if fit.reason is None else f"refused: {fit.reason.replace('_', ' ')}",
+            "note": f"refused: {fit.reason.replace('_', ' ')}" if fit.reason
+            else unweighed,
         }
         for name, fit in forms.fits.items()
     )  # fmt: skip
