@@ -15,6 +15,7 @@ import pytest
 
 from peira import api
 from peira.engine.executors import shards
+from peira.engine.executors.shard_worker import DividedRoutes
 from peira.engine.executors.slurm import recover
 from peira.engine.journal import Journal
 from peira.engine.ledger import Purchase
@@ -263,3 +264,16 @@ async def test_what_was_imported_is_not_imported_again(tmp_path):
     await writer.close()
     second = shards.ShardReader(tmp_path, first.offset)
     assert second.close().spent == [(1, 5)]
+
+
+async def test_a_workers_share_of_a_limit_follows_what_a_further_subject_states():
+    address = {"base_url": "http://127.0.0.1:9/v1", "price": "free"}
+    routes = DividedRoutes(overrides={
+        "a": address | {"requests_per_minute": 60},
+        "b": address | {"requests_per_minute": 30, "max_concurrency": 8},
+    })  # fmt: skip
+    routes.share, routes.paces = 2, {}
+    first, second = (routes.open(name).pace for name in ("a", "b"))
+    assert first is second
+    assert (first.request_bucket.per_minute, first.concurrency.ceiling) == (15, 4)
+    await routes.close()

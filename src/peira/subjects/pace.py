@@ -179,7 +179,7 @@ class SharedPace:
         self.patience = Patience()
         self.request_bucket: Bucket | None = None
         self.token_bucket: Bucket | None = None
-        self._limit(options)
+        self.limit(options)
         self.paused_until = 0.0
         self.paused_why = ""
         self.limits_in_a_row = 0
@@ -199,9 +199,10 @@ class SharedPace:
         for name in stated[0].keys() & stated[1].keys():
             values = [each[name] for each in stated if each[name] is not None]
             stated[1][name] = min(values, default=None)
-        self._limit(PaceOptions(**stated[0] | stated[1]))
+        self.limit(PaceOptions(**stated[0] | stated[1]))
 
-    def _limit(self, options: PaceOptions) -> None:
+    def limit(self, options: PaceOptions) -> None:
+        """Hold to these limits from now on."""
         self.options = options
         ceiling = self.concurrency.ceiling = options.max_concurrency
         self.concurrency.limit = min(self.concurrency.limit, float(ceiling))

@@ -32,7 +32,7 @@ from peira.engine.loops import loop_factory
 from peira.engine.states import Cause, State
 from peira.engine.workplace import Workplace
 from peira.errors import Halt, RunHalted
-from peira.subjects.pace import SharedPace
+from peira.subjects.pace import PaceOptions, SharedPace
 from peira.subjects.route import Route, Routes
 from peira.subjects.subject import Reply
 
@@ -226,14 +226,16 @@ class DividedRoutes(Routes):
         known = name in self._open
         route = super().open(name)
         if not known and isinstance(route.pace, SharedPace):
-            mine = self.paces.setdefault(id(route.pace), divided(route.pace, self.share))
-            route.pace = mine
+            key, limits = id(route.pace), divided(route.pace.options, self.share)
+            if key not in self.paces:
+                self.paces[key] = SharedPace(route.pace.name, limits)
+            self.paces[key].limit(limits)  # a further subject may have stated lower ones
+            route.pace = self.paces[key]
         return route
 
 
-def divided(pace: SharedPace, share: int) -> SharedPace:
-    """A pace with a `share`-th of the limits."""
-    options = pace.options
+def divided(options: PaceOptions, share: int) -> PaceOptions:
+    """A `share`-th of the limits."""
     limits: dict[str, Any] = {
         "max_concurrency": max(1, options.max_concurrency // share),
         "start_concurrency": max(1, options.start_concurrency // share),
@@ -241,7 +243,7 @@ def divided(pace: SharedPace, share: int) -> SharedPace:
     for name in ("requests_per_minute", "tokens_per_minute"):
         if (limit := getattr(options, name)) is not None:
             limits[name] = limit / share
-    return SharedPace(pace.name, options.model_copy(update=limits))
+    return options.model_copy(update=limits)
 
 
 class ShardWorker(Trials):
