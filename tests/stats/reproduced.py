@@ -145,8 +145,8 @@ def _set(name: str, t: np.ndarray, c: np.ndarray) -> Tree:
     if name.startswith("C_"):
         draws = np.random.default_rng(3).integers(0, d.size, (100_000, d.size))
         tree["boot_mean"] = {
-            "bca": ps.bca_limits(d, None, 0.95, 7, resamples=100_000),
-            "percentile": percentile_limits(d[draws].mean(axis=1), 0.95),
+            "bca": [*ps.bca_limits(d, None, 0.95, 7, resamples=100_000)],
+            "percentile": [*percentile_limits(d[draws].mean(axis=1), 0.95)],
         }
     return tree
 
