@@ -106,10 +106,8 @@ class Seat:
     ) -> tuple[Request, str]:  # fmt: skip
         n = self._counts.get(label, 0)
         self._counts[label] = n + 1
-        try:
+        with bad_input():
             sampling = self.route.sampled(sampling or DEFAULT_SAMPLING)
-        except InputError as error:
-            raise RunHalted(Cause.INPUT, str(error)) from error
         name = key or f"{self.seat}|{label}|{n}"
         shared = self.scope == "run"
         seed = derive(name) if shared else derive(self.lab.seed, f"{self.lab.stream}{name}")
